@@ -1,0 +1,2 @@
+//! The `zenith` command.
+fn main() {}

@@ -1,0 +1,3 @@
+//! git for PostgreSQL clusters: cluster ⇄ snapshots.
+
+pub mod pg;

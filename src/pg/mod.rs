@@ -1,0 +1,1 @@
+//! What PostgreSQL is. Nothing here mentions zenith.

@@ -1,0 +1,1 @@
+//! Servers, clusters and storages for the tests.
