@@ -1,0 +1,36 @@
+# Two commands do everything, from a fresh Debian machine with Rust:
+#   make demo    plays the main scenarios on a real PostgreSQL server
+#   make test    runs the whole test suite
+# Both install what is missing first, and say what and why.
+
+# The target directory lies outside the checkout, so that RocksDB, which takes minutes to compile,
+# is compiled once and not once per clone. Every recipe uses the same profile for the same reason.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+export CARGO_TARGET_DIR ?= $(CACHE)/zenith/target
+
+.PHONY: help demo test build install-deps fmt clean
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+demo: install-deps-demo build
+	@scripts/demo "$(CARGO_TARGET_DIR)/release/zenith"
+
+test:
+	@scripts/test
+
+build:
+	cargo build --release --locked --package zenith-cli
+
+fmt:
+	cargo fmt --all
+
+.PHONY: install-deps-demo
+install-deps-demo:
+	@scripts/install-deps
+
+install-deps:
+	@scripts/install-deps --tests
+
+clean:
+	cargo clean
