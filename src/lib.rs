@@ -1,3 +1,20 @@
 //! git for PostgreSQL clusters: cluster ⇄ snapshots.
+//!
+//! A *cluster* is PGDATA with its tablespaces, a *snapshot* an immutable commit of one. The write
+//! path is [`snapshot`] (scan, plan, read, store, commit), the read path is [`checkout`]; both
+//! read top to bottom. A [`home`] is the `.zenith` directory of one machine: settings, locks, the
+//! local repository and the managed cluster.
+//!
+//! This crate knows what PGDATA is. How chunks are packed and sent belongs to `zenith_store`; what
+//! people are told, and how, belongs to the command line.
 
+mod disk;
+pub mod error;
+pub mod event;
+pub mod facts;
+pub mod head;
+pub mod home;
 pub mod pg;
+pub mod settings;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,322 @@
+//! What can go wrong with clusters and snapshots, named by condition.
+//!
+//! Hints are the command line's: they name commands, and it matches on these variants.
+
+use std::path::{Path, PathBuf};
+
+/// The result of every operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller should do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Change the request.
+    Invalid,
+    /// Name something that exists.
+    NotFound,
+    /// Refresh and try again.
+    Conflict,
+    /// Try again later.
+    Unavailable,
+    /// Use a newer zenith.
+    Unsupported,
+    /// Stop, check, repair.
+    Damaged,
+    /// Mend the machine: disk, permissions.
+    Io,
+    /// A bug.
+    Internal,
+}
+
+/// An error of this crate, or of one that it stands on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // ---- homes -------------------------------------------------------------------------------
+    /// There is no home in this directory.
+    #[error("there is no zenith home at {}", dir.display())]
+    NoHome {
+        /// Where it was looked for.
+        dir: PathBuf,
+    },
+    /// A home is there already.
+    #[error("there is a zenith home at {} already", dir.display())]
+    HomeExists {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// Something that is not a home lies where one was to be made.
+    #[error("{} is not empty and not a zenith home: it holds `{found}`", dir.display())]
+    HomeForeign {
+        /// Where.
+        dir: PathBuf,
+        /// One name in it.
+        found: String,
+    },
+    /// Another process works in the home.
+    #[error("{} is busy: process {pid} has been in `{by}` since {since}", dir.display())]
+    HomeBusy {
+        /// The home.
+        dir: PathBuf,
+        /// What the holder does.
+        by: String,
+        /// The holder.
+        pid: u32,
+        /// When it began, as RFC 3339.
+        since: String,
+    },
+    /// Somebody reads the home's packs, or collects them.
+    #[error("{} is being {} by another process", dir.display(), if *.collecting { "collected" } else { "read" })]
+    HomeInUse {
+        /// The home.
+        dir: PathBuf,
+        /// Whether the other one collects garbage; otherwise it reads.
+        collecting: bool,
+    },
+    /// `config.toml` does not say what it must.
+    #[error("{}: {why}", path.display())]
+    SettingsInvalid {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words.
+        why: String,
+    },
+    /// A small file of the home does not hold what it must.
+    #[error("{} is damaged: {why}", path.display())]
+    HomeDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+
+    // ---- names -------------------------------------------------------------------------------
+    /// A branch or tag may not be called so.
+    #[error("`{name}` cannot be the name of a branch or tag: {why}")]
+    NameInvalid {
+        /// What was given.
+        name: String,
+        /// The rule it breaks.
+        why: &'static str,
+    },
+
+    // ---- clusters ----------------------------------------------------------------------------
+    /// A path is not there.
+    #[error("{} does not exist", path.display())]
+    NoSuchPath {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The cluster was not shut down.
+    #[error("the cluster in {} was not shut down: its state is \"{state}\"", pgdata.display())]
+    NotShutDown {
+        /// The cluster.
+        pgdata: PathBuf,
+        /// As `pg_controldata` prints it.
+        state: String,
+    },
+    /// A server runs on the cluster.
+    #[error("a server runs on {} (process {pid})", pgdata.display())]
+    ServerRunning {
+        /// The cluster.
+        pgdata: PathBuf,
+        /// The postmaster.
+        pid: u32,
+    },
+    /// A server started, or the cluster changed, while a stopped cluster was being read.
+    #[error("the cluster in {} changed while it was read: {what}", pgdata.display())]
+    ClusterChanged {
+        /// The cluster.
+        pgdata: PathBuf,
+        /// What was seen.
+        what: String,
+    },
+    /// `backup_label` is there, and the WAL that it needs is not.
+    #[error("the base backup in {} lacks the WAL it needs: {missing} is missing", pgdata.display())]
+    BackupWithoutWal {
+        /// The backup.
+        pgdata: PathBuf,
+        /// The first missing segment.
+        missing: String,
+    },
+    /// WAL that a start on the snapshot would need is missing.
+    #[error("WAL segment {missing} that the cluster in {} needs is missing", pgdata.display())]
+    WalMissing {
+        /// The cluster.
+        pgdata: PathBuf,
+        /// The segment.
+        missing: String,
+    },
+    /// No rule says what to do with an entry.
+    #[error("`{path}` in the cluster {} is a {what}, which no rule covers", pgdata.display())]
+    UnknownEntry {
+        /// The cluster.
+        pgdata: PathBuf,
+        /// The entry, relative to it.
+        path: String,
+        /// `symbolic link to …`, `socket`, …
+        what: String,
+    },
+    /// A name that is not UTF-8.
+    #[error("the name {name:?} in {} is not UTF-8", dir.display())]
+    NameNotUtf8 {
+        /// The directory.
+        dir: PathBuf,
+        /// The name as Rust shows it.
+        name: std::ffi::OsString,
+    },
+    /// A file that cannot vanish did.
+    #[error("`{path}` vanished from the cluster {} while it was read", pgdata.display())]
+    FileVanished {
+        /// The cluster.
+        pgdata: PathBuf,
+        /// The file, relative to it.
+        path: String,
+    },
+    /// A file changed at every attempt to read it.
+    #[error("`{path}` in the cluster {} kept changing while it was read", pgdata.display())]
+    FileUnstable {
+        /// The cluster.
+        pgdata: PathBuf,
+        /// The file, relative to it.
+        path: String,
+    },
+    /// Pages that this server never wrote.
+    #[error(
+        "page {block} of `{path}` has the flag bits {flags:#06x}, which PostgreSQL does not know"
+    )]
+    UnknownPageFlags {
+        /// The file, relative to the cluster.
+        path: String,
+        /// The page's number in the file.
+        block: u64,
+        /// The whole flag field.
+        flags: u16,
+    },
+    /// The directory given is not that of the server that answers.
+    #[error("the server does not run on {}: {why}", pgdata.display())]
+    OtherServer {
+        /// The directory given.
+        pgdata: PathBuf,
+        /// What differs.
+        why: String,
+    },
+    /// The PostgreSQL part of a snapshot does not decode.
+    #[error("the facts of snapshot {id} are damaged: {why}")]
+    FactsDamaged {
+        /// The snapshot, or a word for where they were.
+        id: String,
+        /// The decoder's words.
+        why: String,
+    },
+    /// The tree of a snapshot and its facts do not fit.
+    #[error("snapshot {id} does not hold a cluster: {why}")]
+    NotACluster {
+        /// The snapshot.
+        id: String,
+        /// What is missing.
+        why: String,
+    },
+
+    // ---- checkout ----------------------------------------------------------------------------
+    /// The target holds something.
+    #[error("{} is not empty: it holds `{found}`", dir.display())]
+    TargetNotEmpty {
+        /// The target.
+        dir: PathBuf,
+        /// One name in it.
+        found: String,
+    },
+    /// The target of an in-place checkout is none that zenith made.
+    #[error("{} was not made by a checkout", dir.display())]
+    TargetForeign {
+        /// The target.
+        dir: PathBuf,
+    },
+    /// The target lies inside something it must not.
+    #[error("{} cannot be a target: {why}", dir.display())]
+    TargetInvalid {
+        /// The target.
+        dir: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// An in-place checkout was interrupted.
+    #[error("a checkout of {snapshot} into {} is half done", dir.display())]
+    CheckoutPending {
+        /// The directory.
+        dir: PathBuf,
+        /// The snapshot, in full.
+        snapshot: String,
+    },
+    /// A tablespace mapping names no tablespace of the snapshot.
+    #[error("the snapshot has no tablespace at {}", old.display())]
+    NoSuchTablespace {
+        /// What was to be mapped.
+        old: PathBuf,
+    },
+
+    // ---- machine -----------------------------------------------------------------------------
+    /// A file operation.
+    #[error("{verb} {}: {source}", path.display())]
+    Io {
+        /// What was being done: `open`, `write`, …
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Something that cannot be.
+    #[error("{what}")]
+    Internal {
+        /// What was seen.
+        what: String,
+    },
+}
+
+impl Error {
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::NoHome { .. } | Error::NoSuchPath { .. } | Error::NoSuchTablespace { .. } => {
+                ErrorKind::NotFound
+            }
+            Error::HomeExists { .. }
+            | Error::HomeBusy { .. }
+            | Error::HomeInUse { .. }
+            | Error::ServerRunning { .. }
+            | Error::ClusterChanged { .. }
+            | Error::FileUnstable { .. }
+            | Error::CheckoutPending { .. } => ErrorKind::Conflict,
+            Error::HomeForeign { .. }
+            | Error::SettingsInvalid { .. }
+            | Error::NameInvalid { .. }
+            | Error::NotShutDown { .. }
+            | Error::BackupWithoutWal { .. }
+            | Error::UnknownEntry { .. }
+            | Error::NameNotUtf8 { .. }
+            | Error::OtherServer { .. }
+            | Error::TargetNotEmpty { .. }
+            | Error::TargetForeign { .. }
+            | Error::TargetInvalid { .. } => ErrorKind::Invalid,
+            Error::HomeDamaged { .. }
+            | Error::WalMissing { .. }
+            | Error::FileVanished { .. }
+            | Error::UnknownPageFlags { .. }
+            | Error::FactsDamaged { .. }
+            | Error::NotACluster { .. } => ErrorKind::Damaged,
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// For `map_err`: the same file and verb with whatever the system said.
+    pub(crate) fn io(
+        verb: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        let path = path.to_owned();
+        move |source| Error::Io { verb, path, source }
+    }
+}

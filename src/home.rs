@@ -1,0 +1,448 @@
+//! The `.zenith` directory of one machine.
+//!
+//! ```text
+//! config.toml   settings; a directory with this file is a home, so init writes it last
+//! HEAD          the branch or snapshot it stands on
+//! lock          held exclusively (flock) by whoever writes; names its holder
+//! gc.lock       held shared by readers of packs, exclusively by collection
+//! zenith.json, roots/, packs/, …   the local repository, laid out as every repository
+//! rocks/        the index of the repository; disposable
+//! filecache/    what files looked like when they were read; disposable
+//! clusters.toml lineages of clusters that zenith did not make
+//! journal       an in-place checkout that is not complete
+//! pgdata/       the managed cluster
+//! run/, log/    sockets and logs
+//! ```
+//!
+//! Directories are 0700 and files 0600, since pages are secrets. The locks are the kernel's, so
+//! that a killed process holds none.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::settings::Settings;
+
+/// How often a waiting process looks whether the lock is free.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// A home that exists.
+#[derive(Debug, Clone)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+/// How long to wait for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// Until then.
+    UpTo(Duration),
+    /// As long as it takes.
+    Forever,
+}
+
+/// Who holds a home's lock; the content of the file `lock`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// What it does, for people: `snapshot create`, `agent`, …
+    pub purpose: String,
+    /// When it began, as RFC 3339.
+    pub since: String,
+}
+
+/// The right to write to a home; given up when dropped, or when the process ends.
+#[derive(Debug)]
+pub struct HomeLock {
+    file: Flock<File>,
+    dir: PathBuf,
+}
+
+/// Keeps packs from being collected while they are read, or readers out while they are collected.
+#[derive(Debug)]
+pub struct GcGuard {
+    _file: Flock<File>,
+}
+
+impl Home {
+    /// Makes the directory of a home without `config.toml`: what init fills before it calls
+    /// [`Home::complete`]. A directory that an interrupted init left is taken over.
+    ///
+    /// Errors: `HomeExists`, `HomeForeign`, `Io`.
+    pub fn prepare(dir: &Path) -> Result<Home> {
+        let dir = std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
+        let home = Home { dir };
+        if home.config_path().exists() {
+            return Err(Error::HomeExists { dir: home.dir });
+        }
+        if home.dir.exists() {
+            home.refuse_foreign_content()?;
+        } else if let Some(above) = home.dir.parent() {
+            fs::create_dir_all(above).map_err(Error::io("create", above))?;
+        }
+        disk::create_dir(&home.dir, 0o700)?;
+        for sub in [home.run_dir(), home.log_dir()] {
+            disk::create_dir(&sub, 0o700)?;
+        }
+        Ok(home)
+    }
+
+    /// Makes a prepared directory a home: HEAD at the settings' branch, then `config.toml`. If we
+    /// stop before that, there is no home and init begins again.
+    pub fn complete(&self, settings: &Settings) -> Result<()> {
+        self.set_head(&Head::Branch(settings.branch.clone()))?;
+        self.save_settings(settings)
+    }
+
+    /// The home in `dir`.
+    ///
+    /// Errors: `NoHome`.
+    pub fn open(dir: &Path) -> Result<Home> {
+        let dir = std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
+        let home = Home { dir };
+        if home.config_path().is_file() {
+            Ok(home)
+        } else {
+            Err(Error::NoHome { dir: home.dir })
+        }
+    }
+
+    /// The nearest directory `.zenith` upwards from `start`, be it a home or not.
+    pub fn find(start: &Path) -> Option<PathBuf> {
+        start
+            .ancestors()
+            .map(|dir| dir.join(".zenith"))
+            .find(|dir| dir.is_dir())
+    }
+
+    /// The directory, absolute.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The managed cluster.
+    pub fn pgdata(&self) -> PathBuf {
+        self.dir.join("pgdata")
+    }
+
+    /// Where sockets lie, as long as the path is short enough for one.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// Logs of server and agent.
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// The agent answers here.
+    pub fn agent_sock(&self) -> PathBuf {
+        self.dir.join("agent.sock")
+    }
+
+    /// What files looked like when they were read.
+    pub fn file_cache_dir(&self) -> PathBuf {
+        self.dir.join("filecache")
+    }
+
+    /// The index of the local repository.
+    pub fn index_dir(&self) -> PathBuf {
+        self.dir.join("rocks")
+    }
+
+    /// `config.toml`.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.join("config.toml")
+    }
+
+    /// The saved settings.
+    ///
+    /// Errors: `NoHome`, `SettingsInvalid`, `Io`.
+    pub fn settings(&self) -> Result<Settings> {
+        let path = self.config_path();
+        let Some(bytes) = disk::read_if_there(&path)? else {
+            return Err(Error::NoHome {
+                dir: self.dir.clone(),
+            });
+        };
+        let invalid = |why: String| Error::SettingsInvalid {
+            path: path.clone(),
+            why,
+        };
+        let text = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
+        toml::from_str(&text).map_err(|e| invalid(e.to_string().trim_end().to_owned()))
+    }
+
+    /// Replaces the saved settings as a whole.
+    pub fn save_settings(&self, settings: &Settings) -> Result<()> {
+        let text = toml::to_string(settings).map_err(|e| Error::SettingsInvalid {
+            path: self.config_path(),
+            why: e.to_string(),
+        })?;
+        disk::replace(&self.config_path(), text.as_bytes(), 0o600)
+    }
+
+    /// Where the home stands.
+    ///
+    /// Errors: `HomeDamaged` when the file is missing or says something else.
+    pub fn head(&self) -> Result<Head> {
+        let path = self.dir.join("HEAD");
+        let damaged = |why: String| Error::HomeDamaged {
+            path: path.clone(),
+            why,
+        };
+        let bytes =
+            disk::read_if_there(&path)?.ok_or_else(|| damaged("it is missing".to_owned()))?;
+        let text = String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8".to_owned()))?;
+        text.parse().map_err(damaged)
+    }
+
+    /// Moves HEAD.
+    pub fn set_head(&self, head: &Head) -> Result<()> {
+        disk::replace(
+            &self.dir.join("HEAD"),
+            format!("{head}\n").as_bytes(),
+            0o600,
+        )
+    }
+
+    /// Takes the right to write to this home.
+    ///
+    /// Errors: `HomeBusy` with the holder when it is not free in time.
+    pub fn lock(&self, purpose: &str, wait: Wait) -> Result<HomeLock> {
+        let path = self.dir.join("lock");
+        let begin = Instant::now();
+        let mut file = open_lock(&path)?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => {
+                    let mut lock = HomeLock {
+                        file,
+                        dir: self.dir.clone(),
+                    };
+                    lock.sign(purpose).map_err(Error::io("write", &path))?;
+                    return Ok(lock);
+                }
+                Err((back, Errno::EWOULDBLOCK)) => file = back,
+                Err((_, errno)) => return Err(Error::io("lock", &path)(errno.into())),
+            }
+            let over = match wait {
+                Wait::No => true,
+                Wait::UpTo(limit) => begin.elapsed() >= limit,
+                Wait::Forever => false,
+            };
+            if over {
+                // Between lock and signature, and after a crash while it was signed, the file
+                // names nobody.
+                let holder = self.holder().unwrap_or_else(|| Holder {
+                    pid: 0,
+                    purpose: "an unknown command".to_owned(),
+                    since: "just now".to_owned(),
+                });
+                return Err(Error::HomeBusy {
+                    dir: self.dir.clone(),
+                    by: holder.purpose,
+                    pid: holder.pid,
+                    since: holder.since,
+                });
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
+    /// Who holds the lock, by its own word; nobody when the file says nothing.
+    pub fn holder(&self) -> Option<Holder> {
+        toml::from_str(&fs::read_to_string(self.dir.join("lock")).ok()?).ok()
+    }
+
+    /// Keeps packs from being collected as long as the guard lives; waits for a collection that
+    /// runs.
+    pub fn read_guard(&self) -> Result<GcGuard> {
+        let path = self.dir.join("gc.lock");
+        match Flock::lock(open_lock(&path)?, FlockArg::LockShared) {
+            Ok(file) => Ok(GcGuard { _file: file }),
+            Err((_, errno)) => Err(Error::io("lock", &path)(errno.into())),
+        }
+    }
+
+    /// Keeps readers out as long as the guard lives; never waits.
+    ///
+    /// Errors: `HomeInUse` when there are readers.
+    pub fn collect_guard(&self) -> Result<GcGuard> {
+        let path = self.dir.join("gc.lock");
+        match Flock::lock(open_lock(&path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(GcGuard { _file: file }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(Error::HomeInUse {
+                dir: self.dir.clone(),
+                collecting: false,
+            }),
+            Err((_, errno)) => Err(Error::io("lock", &path)(errno.into())),
+        }
+    }
+
+    /// What init may find in a directory that it began to fill earlier.
+    fn refuse_foreign_content(&self) -> Result<()> {
+        const OURS: [&str; 15] = [
+            "HEAD",
+            "HEAD.tmp",
+            "lock",
+            "gc.lock",
+            "config.toml.tmp",
+            "zenith.json",
+            "roots",
+            "packs",
+            "index",
+            "sessions",
+            "rocks",
+            "filecache",
+            "run",
+            "log",
+            "pgpass",
+        ];
+        for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
+            let name = entry.map_err(Error::io("read", &self.dir))?.file_name();
+            // Half-made clusters of an interrupted init have names of their own.
+            let ours = name.to_str().is_some_and(|n| {
+                OURS.contains(&n) || n.starts_with("pgdata") || n.starts_with(".tmp")
+            });
+            if !ours {
+                return Err(Error::HomeForeign {
+                    dir: self.dir.clone(),
+                    found: name.to_string_lossy().into_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HomeLock {
+    /// The home it locks.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Says who holds the lock and what for.
+    pub fn sign(&mut self, purpose: &str) -> std::io::Result<()> {
+        let holder = Holder {
+            pid: std::process::id(),
+            purpose: purpose.to_owned(),
+            since: jiff::Timestamp::now()
+                .strftime("%Y-%m-%dT%H:%M:%SZ")
+                .to_string(),
+        };
+        let text = toml::to_string(&holder).map_err(std::io::Error::other)?;
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+impl Drop for HomeLock {
+    fn drop(&mut self) {
+        // Only so that nobody reads a name that holds nothing; the kernel releases the lock.
+        let _ = self.file.set_len(0);
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(Error::io("open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn made() -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("h/.zenith")).unwrap();
+        home.complete(&Settings::new()).unwrap();
+        (dir, home)
+    }
+
+    #[test]
+    fn a_home_is_private_and_found_from_below() {
+        let (dir, home) = made();
+        assert_eq!(home.head().unwrap(), Head::Branch("main".into()));
+        let below = dir.path().join("h/a/b");
+        fs::create_dir_all(&below).unwrap();
+        assert_eq!(Home::find(&below).as_deref(), Some(home.dir()));
+        for path in [home.dir().to_owned(), home.run_dir()] {
+            assert_eq!(
+                fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                0o700
+            );
+        }
+        let config = fs::metadata(home.config_path()).unwrap();
+        assert_eq!(config.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn only_what_init_left_is_taken_over() {
+        let (_dir, home) = made();
+        assert!(matches!(
+            Home::prepare(home.dir()),
+            Err(Error::HomeExists { .. })
+        ));
+        fs::remove_file(home.config_path()).unwrap();
+        assert!(matches!(Home::open(home.dir()), Err(Error::NoHome { .. })));
+        Home::prepare(home.dir()).unwrap();
+        fs::write(home.dir().join("thesis.tex"), "").unwrap();
+        let error = Home::prepare(home.dir()).unwrap_err();
+        assert!(matches!(error, Error::HomeForeign { found, .. } if found == "thesis.tex"));
+    }
+
+    #[test]
+    fn one_writer_whose_name_the_others_learn() {
+        let (_dir, home) = made();
+        let lock = home.lock("snapshot create", Wait::Forever).unwrap();
+        let begin = Instant::now();
+        let error = home
+            .lock("push", Wait::UpTo(Duration::from_millis(120)))
+            .unwrap_err();
+        assert!(begin.elapsed() >= Duration::from_millis(120));
+        let Error::HomeBusy { by, pid, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((by.as_str(), pid), ("snapshot create", std::process::id()));
+        drop(lock);
+        assert_eq!(home.holder(), None);
+        home.lock("push", Wait::No).unwrap();
+    }
+
+    #[test]
+    fn collection_waits_for_no_reader() {
+        let (_dir, home) = made();
+        let (one, two) = (home.read_guard().unwrap(), home.read_guard().unwrap());
+        assert!(matches!(home.collect_guard(), Err(Error::HomeInUse { .. })));
+        drop((one, two));
+        home.collect_guard().unwrap();
+    }
+
+    #[test]
+    fn a_damaged_head_is_named() {
+        let (_dir, home) = made();
+        fs::write(home.dir().join("HEAD"), "ref: branch/a..\0").unwrap();
+        assert!(matches!(home.head(), Err(Error::HomeDamaged { .. })));
+    }
+}

@@ -1,0 +1,185 @@
+//! What `<home>/config.toml` holds: plain data, saved by init and by commands that say so.
+//!
+//! Flags go before the environment, the environment before this file; that order is the command
+//! line's. Credentials never lie here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole file. A key that is not known is an error, since it is most likely misspelt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Random, 32 hexadecimal digits; names this home in a shared storage.
+    pub home_id: String,
+    /// The branch that init made.
+    #[serde(default = "main_branch")]
+    pub branch: String,
+    /// An absolute URL or path, or nothing when snapshots stay on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_dest: Option<String>,
+    /// Whether the managed cluster may act as the original does: archive, replicate, listen to
+    /// the network. A cluster that came from elsewhere starts without.
+    #[serde(default)]
+    pub primary: bool,
+    /// How the server is run.
+    #[serde(default)]
+    pub server: ServerSettings,
+    /// When snapshots are taken.
+    #[serde(default)]
+    pub snapshots: SnapshotSettings,
+    /// Which automatic snapshots stay.
+    #[serde(default)]
+    pub keep: KeepSettings,
+    /// How much space zenith may use.
+    #[serde(default)]
+    pub space: SpaceSettings,
+}
+
+/// How the server is run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSettings {
+    /// TCP port and name of the socket; nothing leaves it to the cluster's configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// `listen_addresses`; nothing means localhost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Directory of the server programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pg_bin: Option<PathBuf>,
+    /// The user that runs server programs when zenith is started by root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pg_user: Option<String>,
+    /// Further server parameters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// When snapshots are taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotSettings {
+    /// Seconds between two automatic snapshots.
+    pub interval_secs: u64,
+    /// Whether they are pushed to the storage.
+    pub push: bool,
+    /// Threads that read files; nothing means one per processor, at most four.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+}
+
+impl Default for SnapshotSettings {
+    fn default() -> Self {
+        SnapshotSettings {
+            interval_secs: 300,
+            push: true,
+            threads: None,
+        }
+    }
+}
+
+/// Which automatic snapshots stay; manual and tagged ones always do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepSettings {
+    /// Every snapshot of so many hours.
+    pub all_hours: u32,
+    /// One an hour for so many days.
+    pub hourly_days: u32,
+    /// One a day for so many days.
+    pub daily_days: u32,
+    /// One a month for so many months.
+    pub monthly_months: u32,
+}
+
+impl Default for KeepSettings {
+    fn default() -> Self {
+        KeepSettings {
+            all_hours: 2,
+            hourly_days: 2,
+            daily_days: 30,
+            monthly_months: 12,
+        }
+    }
+}
+
+/// How much space zenith may use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpaceSettings {
+    /// Bytes of packs that wait to be pushed before automatic snapshots pause.
+    pub spool_max_bytes: u64,
+    /// Percent of the file system that must stay free, or automatic snapshots pause.
+    pub min_free_percent: u8,
+}
+
+impl Default for SpaceSettings {
+    fn default() -> Self {
+        SpaceSettings {
+            spool_max_bytes: 64 << 30,
+            min_free_percent: 10,
+        }
+    }
+}
+
+fn main_branch() -> String {
+    "main".to_owned()
+}
+
+impl Settings {
+    /// The settings of a new home: a random id, the branch `main`, defaults for the rest.
+    pub fn new() -> Settings {
+        Settings {
+            home_id: format!("{:032x}", rand::random::<u128>()),
+            branch: main_branch(),
+            storage_dest: None,
+            primary: false,
+            server: ServerSettings::default(),
+            snapshots: SnapshotSettings::default(),
+            keep: KeepSettings::default(),
+            space: SpaceSettings::default(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_survive_their_file() {
+        let mut settings = Settings::new();
+        settings.storage_dest = Some("s3://bucket/prefix".into());
+        settings.server.port = Some(5433);
+        settings
+            .server
+            .parameters
+            .insert("work_mem".into(), "64MB".into());
+        let text = toml::to_string(&settings).unwrap();
+        assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings);
+    }
+
+    #[test]
+    fn the_id_alone_is_a_whole_file() {
+        let settings: Settings = toml::from_str("home_id = \"x\"").unwrap();
+        assert_eq!(settings.snapshots.interval_secs, 300);
+        assert_eq!(settings.branch, "main");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let wrong = "home_id = \"x\"\n[server]\nprot = 1";
+        let error = toml::from_str::<Settings>(wrong).unwrap_err().to_string();
+        assert!(error.contains("prot"), "{error}");
+    }
+}
