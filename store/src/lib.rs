@@ -1,1 +1,2 @@
 //! A content-addressed store: bytes ⇄ ids.
+pub mod objects;
