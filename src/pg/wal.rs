@@ -1,0 +1,606 @@
+//! WAL segments and timelines, as files of pg_wal.
+//!
+//! A segment file keeps its name while the server recycles it for later WAL: only the page
+//! headers tell what it really holds. Sources: src/include/access/xlog_internal.h,
+//! XLogReaderValidatePageHeader in src/backend/access/transam/xlogreader.c,
+//! src/backend/access/transam/timeline.c.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::control::Control;
+use super::lsn::{Lsn, check_segment_size, parse_segment_name, segment_name};
+use super::version::wal_magic;
+use super::{Error, Result};
+
+const SHORT_HEADER: usize = 24;
+const LONG_HEADER: usize = 40;
+const XLP_LONG_HEADER: u16 = 0x0002;
+const XLP_ALL_FLAGS: u16 = 0x000F;
+
+/// What all the WAL of one cluster has in common. Sizes are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalFacts {
+    pub major: u32,
+    pub system_identifier: u64,
+    pub wal_block_size: u32,
+    pub wal_segment_size: u32,
+}
+
+impl From<&Control> for WalFacts {
+    fn from(control: &Control) -> WalFacts {
+        WalFacts {
+            major: control.major,
+            system_identifier: control.system_identifier,
+            wal_block_size: control.wal_block_size,
+            wal_segment_size: control.wal_segment_size,
+        }
+    }
+}
+
+/// Checks the first page of a segment. `page` holds at least its first 40 bytes, `segment`
+/// is the name for errors, `lsn` the segment's first position.
+///
+/// A segment in which its timeline began starts with pages of the timelines before it,
+/// therefore an older timeline than `timeline` in the header is right.
+pub fn check_segment(
+    page: &[u8],
+    segment: &str,
+    timeline: u32,
+    lsn: Lsn,
+    facts: &WalFacts,
+) -> Result<()> {
+    check_page(page, segment, timeline, lsn, lsn, facts).map(drop)
+}
+
+/// Checks one page header and returns its timeline.
+fn check_page(
+    page: &[u8],
+    segment: &str,
+    timeline: u32,
+    start: Lsn,
+    at: Lsn,
+    facts: &WalFacts,
+) -> Result<u32> {
+    let offset = at.0 - start.0;
+    let first = offset == 0;
+    let damaged = |reason: String| Error::WalDamaged {
+        segment: segment.to_owned(),
+        offset,
+        reason,
+    };
+    if page.len() < if first { LONG_HEADER } else { SHORT_HEADER } {
+        return Err(damaged("the file ends here".into()));
+    }
+    let magic = u16_at(page, 0);
+    let expected = wal_magic(facts.major)
+        .ok_or_else(|| damaged(format!("the WAL of PostgreSQL {} is unknown", facts.major)))?;
+    if magic == 0 && page.iter().all(|b| *b == 0) {
+        return Err(damaged("nothing was written here".into()));
+    }
+    if magic != expected {
+        return Err(damaged(format!(
+            "magic number {magic:04X}, expected {expected:04X}"
+        )));
+    }
+    let info = u16_at(page, 2);
+    if info & !XLP_ALL_FLAGS != 0 || (info & XLP_LONG_HEADER != 0) != first {
+        return Err(damaged(format!("page header flags are {info:04X}")));
+    }
+    let found = Lsn(u64_at(page, 8));
+    if found != at {
+        return Err(Error::WalRecycled {
+            segment: segment.to_owned(),
+            offset,
+            found,
+            expected: at,
+        });
+    }
+    let found = u32_at(page, 4);
+    if found == 0 || found > timeline {
+        return Err(damaged(format!("timeline is {found}, expected {timeline}")));
+    }
+    if first {
+        let identifier = u64_at(page, 24);
+        if identifier != facts.system_identifier {
+            return Err(Error::WalForeign {
+                segment: segment.to_owned(),
+                found: identifier,
+                expected: facts.system_identifier,
+            });
+        }
+        for (what, found, expected) in [
+            ("segment size", u32_at(page, 32), facts.wal_segment_size),
+            ("block size", u32_at(page, 36), facts.wal_block_size),
+        ] {
+            if found != expected {
+                return Err(damaged(format!("{what} is {found}, expected {expected}")));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A whole segment out of `pgdata`/pg_wal, with every page up to `until` (exclusive) proven
+/// to be the right one, and zeros from `until` on, so that a segment that is still growing
+/// yields the same bytes each time. `until` is the end of a record, or a later segment.
+///
+/// Errors: `WalMissing`, `WalRecycled`, `WalDamaged`, `WalForeign`.
+pub fn read_segment(
+    pgdata: &Path,
+    name: &str,
+    timeline: u32,
+    lsn: Lsn,
+    until: Lsn,
+    facts: &WalFacts,
+) -> Result<Vec<u8>> {
+    let mut bytes = read_file(pgdata, name, facts)?;
+    check_pages(&mut bytes, name, timeline, lsn, until, facts)?;
+    Ok(bytes)
+}
+
+/// As [`read_segment`] for a segment held in memory, such as one out of a tar file.
+pub fn check_pages(
+    bytes: &mut [u8],
+    name: &str,
+    timeline: u32,
+    lsn: Lsn,
+    until: Lsn,
+    facts: &WalFacts,
+) -> Result<()> {
+    check_length(bytes, name, facts)?;
+    let needed = (until.0.saturating_sub(lsn.0)).min(bytes.len() as u64) as usize;
+    let mut latest = 0;
+    for (page, at) in pages(bytes, lsn, facts).take_while(|(_, at)| *at < until) {
+        let found = check_page(page, name, timeline, lsn, at, facts)?;
+        if found < latest {
+            return Err(Error::WalDamaged {
+                segment: name.to_owned(),
+                offset: at.0 - lsn.0,
+                reason: format!("timeline {found} after timeline {latest}"),
+            });
+        }
+        latest = found;
+    }
+    bytes[needed..].fill(0);
+    Ok(())
+}
+
+/// For WAL whose end is not known (pg_basebackup's output): the segment with everything
+/// zeroed from the first page on that is not its own, and the position of that page.
+/// The start of the segment as position means that nothing of it is there.
+pub fn read_last_segment(
+    pgdata: &Path,
+    name: &str,
+    timeline: u32,
+    lsn: Lsn,
+    facts: &WalFacts,
+) -> Result<(Vec<u8>, Lsn)> {
+    let mut bytes = read_file(pgdata, name, facts)?;
+    check_length(&bytes, name, facts)?;
+    let end = match pages(&bytes, lsn, facts)
+        .find(|(page, at)| check_page(page, name, timeline, lsn, *at, facts).is_err())
+    {
+        Some((_, at)) => at,
+        None => Lsn(lsn.0 + bytes.len() as u64),
+    };
+    bytes[(end.0 - lsn.0) as usize..].fill(0);
+    Ok((bytes, end))
+}
+
+fn pages<'a>(
+    bytes: &'a [u8],
+    lsn: Lsn,
+    facts: &WalFacts,
+) -> impl Iterator<Item = (&'a [u8], Lsn)> + use<'a> {
+    let size = facts.wal_block_size;
+    bytes
+        .chunks(size as usize)
+        .enumerate()
+        .map(move |(i, page)| (page, Lsn(lsn.0 + i as u64 * u64::from(size))))
+}
+
+fn check_length(bytes: &[u8], name: &str, facts: &WalFacts) -> Result<()> {
+    if bytes.len() as u64 == u64::from(facts.wal_segment_size) {
+        return Ok(());
+    }
+    Err(Error::WalDamaged {
+        segment: name.to_owned(),
+        offset: bytes.len() as u64,
+        reason: format!(
+            "the file has {} bytes, expected {}",
+            bytes.len(),
+            facts.wal_segment_size
+        ),
+    })
+}
+
+fn read_file(pgdata: &Path, name: &str, facts: &WalFacts) -> Result<Vec<u8>> {
+    parse_segment_name(name, facts.wal_segment_size)?;
+    let dir = pgdata.join("pg_wal");
+    let path = dir.join(name);
+    match fs::read(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::WalMissing {
+            segment: name.to_owned(),
+            dir,
+        }),
+        other => other.map_err(Error::io("reading", &path)),
+    }
+}
+
+/// The end of the record that begins at `lsn`, such as a shutdown checkpoint, which is the
+/// last record of a cluster at rest.
+pub fn record_end(pgdata: &Path, timeline: u32, lsn: Lsn, facts: &WalFacts) -> Result<Lsn> {
+    let name = segment_name(timeline, lsn, facts.wal_segment_size);
+    let start = lsn.segment_start(facts.wal_segment_size);
+    let bytes = read_file(pgdata, &name, facts)?;
+    // The check zeroes what follows `until`.
+    check_pages(
+        &mut bytes.clone(),
+        &name,
+        timeline,
+        start,
+        Lsn(lsn.0 + 1),
+        facts,
+    )?;
+    let offset = (lsn.0 - start.0) as usize;
+    let damaged = |reason: String| Error::WalDamaged {
+        segment: name.clone(),
+        offset: offset as u64,
+        reason,
+    };
+    if !lsn.0.is_multiple_of(8) {
+        return Err(damaged("no record can begin here".into()));
+    }
+    // Records are aligned to 8 bytes, so that xl_tot_len is never split.
+    let mut rest = u64::from(u32_at(&bytes, offset));
+    if !(24..=1 << 30).contains(&rest) {
+        return Err(damaged(format!("a record of {rest} bytes is impossible")));
+    }
+    let block = u64::from(facts.wal_block_size);
+    let mut at = lsn.0;
+    loop {
+        let room = block - at % block;
+        if rest <= room {
+            return Ok(Lsn((at + rest).next_multiple_of(8)));
+        }
+        rest -= room;
+        at += room;
+        let long = at.is_multiple_of(u64::from(facts.wal_segment_size));
+        at += if long { LONG_HEADER } else { SHORT_HEADER } as u64;
+    }
+}
+
+/// The segments that hold WAL from `start` to `stop` (exclusive), each with its name and its
+/// first position. Empty when `stop` is not after `start`.
+pub fn segments_between(
+    start: Lsn,
+    stop: Lsn,
+    timeline: u32,
+    wal_segment_size: u32,
+) -> Vec<(String, Lsn)> {
+    let mut found = Vec::new();
+    let mut at = start.segment_start(wal_segment_size);
+    while start < stop && at < stop {
+        found.push((segment_name(timeline, at, wal_segment_size), at));
+        at = Lsn(at.0 + u64::from(wal_segment_size));
+    }
+    found
+}
+
+/// The ancestors of a timeline: the content of `<timeline>.history`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimelineHistory {
+    pub timeline: u32,
+    /// Oldest first: an ancestor, and the position at which its successor left it.
+    pub ancestors: Vec<(u32, Lsn)>,
+}
+
+impl TimelineHistory {
+    pub fn parse(timeline: u32, text: &[u8]) -> Result<TimelineHistory> {
+        let text = String::from_utf8_lossy(text);
+        let mut ancestors: Vec<(u32, Lsn)> = Vec::new();
+        for (i, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let bad = |reason: &str| Error::BadHistory {
+                name: history_name(timeline),
+                line: i + 1,
+                reason: reason.to_owned(),
+            };
+            let mut fields = line.split_ascii_whitespace();
+            let ancestor = fields.next().and_then(|t| t.parse::<u32>().ok());
+            let switch = fields.next().and_then(|t| t.parse::<Lsn>().ok());
+            let (Some(ancestor), Some(switch)) = (ancestor, switch) else {
+                return Err(bad("expected a timeline and the position of its end"));
+            };
+            if ancestor >= timeline || ancestors.last().is_some_and(|(last, _)| *last >= ancestor) {
+                return Err(bad("timelines must increase"));
+            }
+            ancestors.push((ancestor, switch));
+        }
+        Ok(TimelineHistory {
+            timeline,
+            ancestors,
+        })
+    }
+
+    /// The history of `timeline` in `pgdata`/pg_wal; without a file the timeline has no
+    /// ancestors, as in readTimeLineHistory.
+    pub fn read(pgdata: &Path, timeline: u32) -> Result<TimelineHistory> {
+        let path = pgdata.join("pg_wal").join(history_name(timeline));
+        match fs::read(&path) {
+            Ok(text) => TimelineHistory::parse(timeline, &text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => TimelineHistory::parse(timeline, b""),
+            Err(e) => Err(Error::io("reading", &path)(e)),
+        }
+    }
+
+    /// The timeline whose file replay takes for the segment that begins at `start`: the
+    /// newest one that began in it or before (XLogFileReadAnyTLI).
+    pub fn timeline_of_segment(&self, start: Lsn, wal_segment_size: u32) -> u32 {
+        let mut timeline = self
+            .ancestors
+            .first()
+            .map_or(self.timeline, |(oldest, _)| *oldest);
+        let successors = self.ancestors.iter().skip(1).map(|(t, _)| *t);
+        for ((_, switch), next) in self.ancestors.iter().zip(successors.chain([self.timeline])) {
+            if switch.segment_start(wal_segment_size) <= start {
+                timeline = next;
+            }
+        }
+        timeline
+    }
+
+    /// As [`segments_between`], across switches of the timeline.
+    pub fn segments_between(
+        &self,
+        start: Lsn,
+        stop: Lsn,
+        wal_segment_size: u32,
+    ) -> Vec<(u32, String, Lsn)> {
+        segments_between(start, stop, self.timeline, wal_segment_size)
+            .into_iter()
+            .map(|(_, at)| {
+                let timeline = self.timeline_of_segment(at, wal_segment_size);
+                (timeline, segment_name(timeline, at, wal_segment_size), at)
+            })
+            .collect()
+    }
+}
+
+/// `NNNNNNNN.history`
+pub fn history_name(timeline: u32) -> String {
+    format!("{timeline:08X}.history")
+}
+
+/// The history files in `pgdata`/pg_wal, by timeline.
+pub fn history_files(pgdata: &Path) -> Result<Vec<(u32, String)>> {
+    let dir = pgdata.join("pg_wal");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(Error::io("reading", &dir))? {
+        let entry = entry.map_err(Error::io("reading", &dir))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let timeline = name
+            .strip_suffix(".history")
+            .and_then(|hex| u32::from_str_radix(hex, 16).ok())
+            .filter(|timeline| history_name(*timeline) == name);
+        found.extend(timeline.map(|t| (t, name)));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The names of all segments in `pgdata`/pg_wal, sorted; recycled ones for the future too.
+pub fn segment_files(pgdata: &Path, wal_segment_size: u32) -> Result<Vec<String>> {
+    check_segment_size(wal_segment_size)?;
+    let dir = pgdata.join("pg_wal");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(Error::io("reading", &dir))? {
+        let entry = entry.map_err(Error::io("reading", &dir))?;
+        let name = entry.file_name().into_string().ok();
+        found.extend(name.filter(|n| parse_segment_name(n, wal_segment_size).is_ok()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("the range has 2 bytes"))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("the range has 4 bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("the range has 8 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::testing::{Cluster, bin_dirs};
+
+    fn fresh(bin: &Path) -> (Cluster, Control, WalFacts) {
+        let cluster = Cluster::init(bin, &["--wal-segsize=4"]);
+        let control = Control::read(cluster.pgdata()).unwrap();
+        let facts = WalFacts::from(&control);
+        (cluster, control, facts)
+    }
+
+    #[test]
+    fn the_wal_of_a_cluster_at_rest_is_found_and_proven() {
+        for bin in bin_dirs() {
+            let (cluster, control, facts) = fresh(&bin);
+            let end = record_end(cluster.pgdata(), 1, control.checkpoint_lsn, &facts).unwrap();
+            assert!(
+                (100..250).contains(&(end.0 - control.checkpoint_lsn.0)),
+                "{end}"
+            );
+            let segments = segments_between(control.redo_lsn, end, 1, facts.wal_segment_size);
+            assert_eq!(segments.len(), 1);
+            let (name, lsn) = &segments[0];
+            assert!(
+                segment_files(cluster.pgdata(), 4 << 20)
+                    .unwrap()
+                    .contains(name)
+            );
+            let bytes = read_segment(cluster.pgdata(), name, 1, *lsn, end, &facts).unwrap();
+            let at = (end.0 - lsn.0) as usize;
+            assert!(bytes[at..].iter().all(|b| *b == 0));
+            assert!(bytes[at - 100..at].iter().any(|b| *b != 0));
+            let (last, to) = read_last_segment(cluster.pgdata(), name, 1, *lsn, &facts).unwrap();
+            assert_eq!((last, to.0), (bytes, end.0.next_multiple_of(8192)));
+        }
+    }
+
+    #[test]
+    fn wrong_wal_is_refused() {
+        let (cluster, control, facts) = fresh(&bin_dirs()[0]);
+        let name = segment_name(1, control.redo_lsn, facts.wal_segment_size);
+        let lsn = control.redo_lsn.segment_start(facts.wal_segment_size);
+        let end = record_end(cluster.pgdata(), 1, control.checkpoint_lsn, &facts).unwrap();
+        let read = |facts: &WalFacts, lsn, until| {
+            read_segment(cluster.pgdata(), &name, 1, lsn, until, facts)
+        };
+        assert!(read(&facts, lsn, end).is_ok());
+        let beyond = Lsn(end.0.next_multiple_of(8192) + 1);
+        assert!(matches!(
+            read(&facts, lsn, beyond),
+            Err(Error::WalDamaged { .. })
+        ));
+        let other = WalFacts {
+            system_identifier: 1,
+            ..facts
+        };
+        assert!(
+            matches!(read(&other, lsn, end), Err(Error::WalForeign { found, .. })
+            if found == control.system_identifier)
+        );
+        let other = WalFacts { major: 16, ..facts };
+        assert!(matches!(
+            read(&other, lsn, end),
+            Err(Error::WalDamaged { .. })
+        ));
+        let other = WalFacts {
+            wal_segment_size: 8 << 20,
+            ..facts
+        };
+        assert!(matches!(
+            read(&other, lsn, end),
+            Err(Error::WalDamaged { .. })
+        ));
+        assert!(matches!(
+            read_segment(
+                cluster.pgdata(),
+                "000000010000000100000000",
+                1,
+                lsn,
+                end,
+                &facts
+            ),
+            Err(Error::WalMissing { .. })
+        ));
+
+        let path = cluster.pgdata().join("pg_wal").join(&name);
+        let good = fs::read(&path).unwrap();
+        // What the server does to an old segment: another name, the old pages.
+        let next = segment_name(1, Lsn(lsn.0 + (4 << 20)), 4 << 20);
+        fs::write(cluster.pgdata().join("pg_wal").join(&next), &good).unwrap();
+        let at = Lsn(lsn.0 + (4 << 20));
+        assert!(matches!(
+            read_segment(cluster.pgdata(), &next, 1, at, Lsn(at.0 + 1), &facts),
+            Err(Error::WalRecycled { found, .. }) if found == lsn
+        ));
+        // Recycled from the third page on, while it was being read.
+        let mut bytes = good.clone();
+        bytes[2 * 8192 + 8] ^= 0x40;
+        assert!(matches!(
+            check_pages(&mut bytes.clone(), &name, 1, lsn, end, &facts),
+            Err(Error::WalRecycled { offset: 16384, .. })
+        ));
+        assert!(check_pages(&mut bytes, &name, 1, lsn, Lsn(lsn.0 + 2 * 8192), &facts).is_ok());
+        let mut bytes = good.clone();
+        bytes[4] = 2;
+        assert!(check_segment(&bytes, &name, 1, lsn, &facts).is_err());
+        assert!(check_segment(&bytes, &name, 2, lsn, &facts).is_ok());
+        assert!(check_pages(&mut bytes, &name, 2, lsn, end, &facts).is_err());
+        assert!(check_segment(&good[..39], &name, 1, lsn, &facts).is_err());
+        fs::write(&path, &good[..good.len() - 1]).unwrap();
+        assert!(matches!(
+            read(&facts, lsn, end),
+            Err(Error::WalDamaged { .. })
+        ));
+    }
+
+    #[test]
+    fn segments_of_a_range() {
+        let mib = 1 << 20;
+        let names = |from, to| {
+            segments_between(Lsn(from), Lsn(to), 1, 16 * mib)
+                .into_iter()
+                .map(|(name, at)| (name[16..].to_owned(), at.0 >> 20))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(0x100_0028, 0x100_0028), []);
+        assert_eq!(names(0x100_0028, 0x200_0000), [("00000001".to_owned(), 16)]);
+        assert_eq!(names(0x100_0028, 0x200_0001).len(), 2);
+    }
+
+    #[test]
+    fn timelines() {
+        let text = b"1\t0/3000100\tno recovery target specified\n\n# x\n2\t0/5000000\tbefore\n";
+        let history = TimelineHistory::parse(3, text).unwrap();
+        assert_eq!(
+            history.ancestors,
+            [(1, Lsn(0x300_0100)), (2, Lsn(0x500_0000))]
+        );
+        let of = |mib: u64| history.timeline_of_segment(Lsn(mib << 20), 16 << 20);
+        assert_eq!(
+            [of(16), of(32), of(48), of(64), of(80), of(96)],
+            [1, 1, 2, 2, 3, 3]
+        );
+        let names: Vec<_> = history
+            .segments_between(Lsn(0x200_0028), Lsn(0x500_0028), 16 << 20)
+            .into_iter()
+            .map(|(_, name, _)| name)
+            .collect();
+        assert_eq!(names[0], "000000010000000000000002");
+        assert_eq!(names[3], "000000030000000000000005");
+        assert!(TimelineHistory::parse(2, text).is_err());
+        assert!(TimelineHistory::parse(3, b"1 nowhere").is_err());
+        let none = TimelineHistory::parse(1, b"").unwrap();
+        assert_eq!(none.timeline_of_segment(Lsn(0), 16 << 20), 1);
+    }
+
+    #[test]
+    fn history_files_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("pg_wal");
+        fs::create_dir(&wal).unwrap();
+        for name in [
+            "0000000A.history",
+            "00000002.history",
+            "2.history",
+            "x.history",
+        ] {
+            fs::write(wal.join(name), "1\t0/3000100\tx\n").unwrap();
+        }
+        let found = history_files(dir.path()).unwrap();
+        assert_eq!(found.iter().map(|(t, _)| *t).collect::<Vec<_>>(), [2, 10]);
+        assert_eq!(
+            TimelineHistory::read(dir.path(), 2)
+                .unwrap()
+                .ancestors
+                .len(),
+            1
+        );
+        assert_eq!(TimelineHistory::read(dir.path(), 3).unwrap().ancestors, []);
+    }
+}
