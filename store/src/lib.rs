@@ -1,2 +1,40 @@
-//! A content-addressed store: bytes ⇄ ids.
+//! A content-addressed, deduplicating store: bytes ⇄ ids. It has never heard of PostgreSQL.
+//!
+//! In: [`Writer::put_chunk`] → dedup by `index` → `pack::frame` → `pack::writer` → one root
+//! ([`root`]). Out: [`Repository::read_chunk`] → `index` → `pack` → bytes, checked against the id.
+//! Between repositories: [`transfer()`]. The bytes of everything are in docs/format.md.
+//!
+//! Invariants
+//! * What a root names is there: packs are durable before the root that names them.
+//! * Objects never change. The only thing that moves is the latest root.
+//! * Every blob that leaves is checked against its id.
+//! * The index is a cache: it is filtered by the packs that the latest root lists.
+
+pub mod collect;
+pub mod error;
+pub mod id;
+pub mod index;
+pub mod object;
 pub mod objects;
+pub mod pack;
+mod read;
+pub mod repository;
+pub mod root;
+pub mod table;
+pub mod transfer;
+pub mod verify;
+pub mod writer;
+
+pub use collect::Collected;
+pub use error::{Error, ErrorKind, Result};
+pub use id::{ChunkId, ExtentsId, PackName, SnapshotId, TreeId};
+pub use object::{
+    Content, Extents, File, Listing, Node, Snapshot, SnapshotKind, SnapshotSource, Time,
+};
+pub use objects::Objects;
+pub use read::FileReader;
+pub use repository::{Change, IndexChoice, Params, Repository};
+pub use root::{Operation, RefChange, Row, State};
+pub use transfer::{Transfer, TransferEvent, Transferred, transfer};
+pub use verify::{Verify, VerifyReport};
+pub use writer::{Committed, Stats, Writer};

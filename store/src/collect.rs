@@ -1,0 +1,175 @@
+//! Local space: packs that no snapshot needs go away, mostly dead ones are packed anew.
+//!
+//! For the home only, under its lock and with no reader: safe there because nobody else writes.
+//! A pack leaves the root first and the disk second, so an interruption leaves only garbage.
+
+use crate::error::{Error, Result};
+use crate::id::{Id, Kind, PackName};
+use crate::index::{Index, Location};
+use crate::repository::Repository;
+use crate::root::{Operation, Root};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// A pack with less than this share of its bytes in use is packed anew.
+const REPACK_BELOW_PERCENT: u64 = 50;
+/// Roots kept in a home: the operations that can be looked at and undone.
+const ROOTS_KEPT: u64 = 1000;
+
+/// What a collection did, or would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Packs that went away.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes written anew to keep what was alive in them.
+    pub rewritten: u64,
+}
+
+impl Repository {
+    /// Frees space. The caller holds the home's lock and knows that nobody reads.
+    ///
+    /// # Errors
+    /// When something is missing, damaged or cannot be written; nothing that a snapshot needs has
+    /// gone then.
+    pub fn collect(&self, operation: Operation, dry_run: bool) -> Result<Collected> {
+        let state = self.state()?;
+        // Every blob in use, once, by pack.
+        let mut in_use: HashMap<PackName, HashMap<u32, (Id, Kind, Location)>> = HashMap::new();
+        let mut seen = HashSet::new();
+        for row in state.snapshots() {
+            self.places(row.id, row.tree, &mut seen, &mut |id, kind, place| {
+                in_use.entry(place.pack).or_default().insert(place.ordinal, (id, kind, place));
+            })?;
+        }
+        let mut keep: HashSet<PackName> = HashSet::new();
+        let mut repack: Vec<PackName> = Vec::new();
+        let mut drop: Vec<(PackName, u64)> = Vec::new();
+        for pack in state.packs() {
+            let used: u64 = in_use
+                .get(&pack.name)
+                .map_or(0, |blobs| blobs.values().map(|(_, _, p)| p.stored_share()).sum());
+            if used * 100 >= pack.len * REPACK_BELOW_PERCENT {
+                keep.insert(pack.name);
+                continue;
+            }
+            drop.push((pack.name, pack.len));
+            if used > 0 {
+                repack.push(pack.name);
+            }
+        }
+        let mut done = Collected {
+            packs: drop.len() as u64,
+            bytes: drop.iter().map(|(_, len)| len).sum(),
+            rewritten: 0,
+        };
+        if dry_run {
+            return Ok(done);
+        }
+        if !drop.is_empty() {
+            done.rewritten = self.move_out(&repack, &in_use, &drop, operation)?;
+            for (name, len) in &drop {
+                let directory = self.directory(*name, *len)?;
+                self.inner.index.drop_pack(*name, &directory)?;
+                self.objects().delete(&name.key())?;
+            }
+        }
+        self.remove_unnamed()?;
+        Ok(done)
+    }
+
+    /// Writes what is alive in `repack` into new packs and commits a root without `drop`.
+    fn move_out(
+        &self,
+        repack: &[PackName],
+        in_use: &HashMap<PackName, HashMap<u32, (Id, Kind, Location)>>,
+        drop: &[(PackName, u64)],
+        operation: Operation,
+    ) -> Result<u64> {
+        let writer = self.writer()?;
+        let mut bytes = Vec::new();
+        for name in repack {
+            let mut blobs: Vec<_> = in_use[name].values().collect();
+            blobs.sort_by_key(|(_, _, place)| place.ordinal);
+            for (id, kind, _) in blobs {
+                self.read_blob(*kind, *id, &mut bytes)?;
+                writer.store(*kind, *id, &bytes)?;
+            }
+        }
+        let new = writer.into_packs()?;
+        // From here on the old packs are not to be found, so usage is counted without them.
+        let gone: HashSet<PackName> = drop.iter().map(|(name, _)| *name).collect();
+        {
+            let mut live =
+                self.inner.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            live.packs.retain(|name, _| !gone.contains(name));
+        }
+        let state = self.lock_live_read().state.clone().ok_or_else(|| Error::Invalid {
+            what: "a collection without a state".into(),
+        })?;
+        let mut usages = Vec::new();
+        for row in state.snapshots() {
+            usages.push((row.clone(), self.usage_of(row.id, row.tree)?));
+        }
+        let lengths: HashMap<PackName, u64> = self
+            .lock_live_read()
+            .packs
+            .iter()
+            .chain(&new)
+            .map(|(name, len)| (*name, *len))
+            .collect();
+        let base = state.seq();
+        let committed = self.commit_with(operation, |next| {
+            // The lock keeps others out; a root from elsewhere means that it was not held.
+            if next.seq() != base + 1 {
+                return Err(Error::Contended { location: self.location(), tries: 1 });
+            }
+            next.forget_packs(&gone);
+            for (row, usage) in &usages {
+                let with_len: BTreeMap<PackName, (u64, u64)> =
+                    usage.iter().map(|(name, bytes)| (*name, (lengths[name], *bytes))).collect();
+                next.set_usage(row.serial, &with_len);
+            }
+            Ok(())
+        });
+        let mut live = self.inner.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        live.pending.clear();
+        if committed.is_err() {
+            live.state = None;
+        }
+        std::mem::drop(live);
+        committed?;
+        Ok(new.values().sum())
+    }
+
+    /// Removes files that no root names and roots that are older than anyone looks at.
+    fn remove_unnamed(&self) -> Result<()> {
+        let state = self.state()?;
+        let named: HashSet<PackName> = state
+            .packs()
+            .map(|p| p.name)
+            .chain(state.snapshots.segment_packs().map(|(name, _)| name))
+            .chain(state.packs.segment_packs().map(|(name, _)| name))
+            .collect();
+        let sessions: HashSet<String> =
+            named.iter().map(|name| crate::id::hex(&name.session)).collect();
+        for listed in self.objects().list("packs/")? {
+            let name = listed.key.strip_prefix("packs/").and_then(|n| n.parse().ok());
+            if name.is_some_and(|name| !named.contains(&name)) {
+                self.objects().delete(&listed.key)?;
+            }
+        }
+        for listed in self.objects().list("sessions/")? {
+            if listed.key.strip_prefix("sessions/").is_some_and(|s| !sessions.contains(s)) {
+                self.objects().delete(&listed.key)?;
+            }
+        }
+        let oldest = Root::key(state.seq().saturating_sub(ROOTS_KEPT));
+        for listed in self.objects().list("roots/")? {
+            if listed.key < oldest {
+                self.objects().delete(&listed.key)?;
+            }
+        }
+        Ok(())
+    }
+}

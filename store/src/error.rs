@@ -1,0 +1,190 @@
+//! What can go wrong in a repository, named by condition.
+
+use crate::id::{Id, PackName, SnapshotId};
+use crate::objects::ObjectsError;
+
+/// The result of every operation of the store.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller should do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Change the request.
+    Invalid,
+    /// Name something that exists.
+    NotFound,
+    /// Refresh and try again.
+    Conflict,
+    /// Try again later.
+    Unavailable,
+    /// Use a newer zenith.
+    Unsupported,
+    /// Stop, check, repair.
+    Damaged,
+    /// Mend the machine: disk, permissions.
+    Io,
+    /// A bug.
+    Internal,
+}
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The place could not be read or written.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
+    /// There is no `zenith.json`.
+    #[error("there is no zenith repository at {location}")]
+    NotARepository {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// `zenith.json` is there already.
+    #[error("there is a zenith repository at {location} already")]
+    RepositoryExists {
+        /// Where.
+        location: String,
+    },
+    /// Written by a newer program.
+    #[error("the repository at {location} needs a newer zenith: {what}")]
+    TooNew {
+        /// Where.
+        location: String,
+        /// Version or feature that is not known here.
+        what: String,
+    },
+    /// An object does not decode, or its hash is another.
+    #[error("{what} at {location} is damaged: {why}")]
+    Damaged {
+        /// Which object.
+        what: String,
+        /// Where.
+        location: String,
+        /// What was found.
+        why: String,
+    },
+    /// A blob decodes to other bytes than its name says.
+    #[error("pack {pack} at {location} is damaged: the blob at offset {offset} {why}")]
+    BlobDamaged {
+        /// The pack.
+        pack: PackName,
+        /// Where the repository is.
+        location: String,
+        /// Of the frame in the pack.
+        offset: u64,
+        /// What was found.
+        why: String,
+    },
+    /// No live pack holds this id.
+    #[error("{kind} {id} is in no pack of the repository at {location}")]
+    Missing {
+        /// What is missing.
+        id: Id,
+        /// The kind's name.
+        kind: &'static str,
+        /// Where.
+        location: String,
+    },
+    /// The snapshot table has no such row.
+    #[error("there is no snapshot {id} in the repository at {location}")]
+    NoSnapshot {
+        /// Which.
+        id: SnapshotId,
+        /// Where.
+        location: String,
+    },
+    /// A ref is not where the caller saw it.
+    #[error("{name} moved: expected {}, found {}", show(.expected), show(.found))]
+    RefMoved {
+        /// Full name of the ref.
+        name: String,
+        /// Where the caller saw it.
+        expected: Option<SnapshotId>,
+        /// Where it is.
+        found: Option<SnapshotId>,
+    },
+    /// Other writers kept committing first.
+    #[error("other writers committed {tries} times before this commit to {location} could")]
+    Contended {
+        /// Where.
+        location: String,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// Two repositories with other chunk sizes.
+    #[error("{from} and {to} differ in {what}")]
+    ParamsDiffer {
+        /// One.
+        from: String,
+        /// The other.
+        to: String,
+        /// What, with both values.
+        what: String,
+    },
+    /// A root cannot be made small enough.
+    #[error("the root would have {bytes} bytes; at most {limit} are allowed: there are too many refs")]
+    RootTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The local index broke.
+    #[error("the index {path} cannot be used: {why}")]
+    Index {
+        /// The RocksDB directory.
+        path: String,
+        /// RocksDB's words.
+        why: String,
+    },
+    /// A value is outside what the format allows.
+    #[error("{what}")]
+    Invalid {
+        /// What, with its value.
+        what: String,
+    },
+    /// A local file operation of the store itself.
+    #[error("{verb} {path}: {source}")]
+    File {
+        /// What was being done: `write`, `open`, …
+        verb: &'static str,
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+fn show(id: &Option<SnapshotId>) -> String {
+    id.map_or_else(|| "nothing".to_owned(), |id| id.short())
+}
+
+impl Error {
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Objects(e) => e.kind(),
+            Error::NotARepository { .. } | Error::NoSnapshot { .. } => ErrorKind::NotFound,
+            Error::RepositoryExists { .. } | Error::RefMoved { .. } | Error::Contended { .. } => {
+                ErrorKind::Conflict
+            }
+            Error::TooNew { .. } => ErrorKind::Unsupported,
+            Error::Damaged { .. } | Error::BlobDamaged { .. } | Error::Missing { .. } => {
+                ErrorKind::Damaged
+            }
+            Error::ParamsDiffer { .. } | Error::Invalid { .. } | Error::RootTooLarge { .. } => {
+                ErrorKind::Invalid
+            }
+            Error::Index { .. } | Error::File { .. } => ErrorKind::Io,
+        }
+    }
+
+    pub(crate) fn file(
+        verb: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        let path = path.display().to_string();
+        move |source| Error::File { verb, path, source }
+    }
+}

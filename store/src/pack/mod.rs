@@ -1,0 +1,125 @@
+//! A pack: an immutable object of frames, its directory at the end.
+//!
+//! `frame` holds the codec of one frame, `directory` what lies where, `writer` writes a pack front
+//! to back, `reader` reads it. Bytes: docs/format.md.
+
+pub mod directory;
+pub mod frame;
+pub mod reader;
+pub mod writer;
+
+pub use directory::{BlobEntry, Directory, FrameEntry};
+pub use frame::Codec;
+pub use writer::{PackWriter, SealedPack};
+
+/// A pack is sealed when it reaches this many bytes.
+pub const PACK_BYTES: u64 = 64 << 20;
+/// A blob of at least this many bytes has a frame of its own.
+pub const ALONE_BYTES: usize = 32 << 10;
+/// Shared frames hold at most this many plain bytes.
+pub const SHARED_BYTES: usize = 64 << 10;
+
+const HEADER_MAGIC: &[u8; 8] = b"ZENPACK1";
+const TRAILER_MAGIC: &[u8; 8] = b"ZENPEND1";
+const VERSION: u16 = 1;
+/// Bytes of the header.
+pub const HEADER_LEN: usize = 16;
+/// Bytes of the trailer.
+pub const TRAILER_LEN: usize = 64;
+
+/// The first bytes of every pack.
+pub fn header() -> [u8; HEADER_LEN] {
+    let mut out = [0; HEADER_LEN];
+    out[..8].copy_from_slice(HEADER_MAGIC);
+    out[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    out
+}
+
+/// Checks the first bytes of a pack.
+///
+/// # Errors
+/// Says what is there instead.
+pub fn check_header(bytes: &[u8]) -> Result<(), String> {
+    let head = bytes.get(..HEADER_LEN).ok_or("it is shorter than its header")?;
+    if &head[..8] != HEADER_MAGIC {
+        return Err("it does not begin like a pack".into());
+    }
+    let version = u16::from_le_bytes([head[8], head[9]]);
+    if version != VERSION {
+        return Err(format!("pack version {version} is not known"));
+    }
+    if head[10..12] != [0, 0] {
+        return Err("it has flags that are not known".into());
+    }
+    Ok(())
+}
+
+/// The last bytes of every pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trailer {
+    /// Where the directory begins.
+    pub directory_offset: u64,
+    /// Its bytes.
+    pub directory_len: u64,
+    /// Frames in the pack.
+    pub frames: u32,
+    /// Blobs in the pack.
+    pub blobs: u32,
+    /// First bytes of BLAKE3 of everything before the directory.
+    pub content_hash: [u8; 16],
+    /// First bytes of BLAKE3 of the directory.
+    pub directory_hash: [u8; 12],
+}
+
+impl Trailer {
+    /// The stored bytes.
+    pub fn encode(&self) -> [u8; TRAILER_LEN] {
+        let mut out = Vec::with_capacity(TRAILER_LEN);
+        out.extend_from_slice(&self.directory_offset.to_le_bytes());
+        out.extend_from_slice(&self.directory_len.to_le_bytes());
+        out.extend_from_slice(&self.frames.to_le_bytes());
+        out.extend_from_slice(&self.blobs.to_le_bytes());
+        out.extend_from_slice(&self.content_hash);
+        out.extend_from_slice(&self.directory_hash);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(TRAILER_MAGIC);
+        out.try_into().expect("the fields have 64 bytes")
+    }
+
+    /// The trailer in these bytes of a pack of `pack_len` bytes.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn decode(bytes: &[u8; TRAILER_LEN], pack_len: u64) -> Result<Self, String> {
+        if &bytes[56..] != TRAILER_MAGIC {
+            return Err("it does not end like a pack; it may be cut short".into());
+        }
+        let version = u16::from_le_bytes([bytes[52], bytes[53]]);
+        if version != VERSION || bytes[54..56] != [0, 0] {
+            return Err(format!("pack version {version} with unknown flags"));
+        }
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8"));
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4"));
+        let trailer = Trailer {
+            directory_offset: u64_at(0),
+            directory_len: u64_at(8),
+            frames: u32_at(16),
+            blobs: u32_at(20),
+            content_hash: bytes[24..40].try_into().expect("16"),
+            directory_hash: bytes[40..52].try_into().expect("12"),
+        };
+        let end = trailer.directory_offset.checked_add(trailer.directory_len);
+        if end.and_then(|end| end.checked_add(TRAILER_LEN as u64)) != Some(pack_len)
+            || trailer.directory_offset < HEADER_LEN as u64
+        {
+            return Err("its directory does not end where the trailer begins".into());
+        }
+        Ok(trailer)
+    }
+}
+
+/// Begins of BLAKE3 that guard parts of a pack.
+fn short_hash<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    blake3::hash(bytes).as_bytes()[..N].try_into().expect("N is at most 32")
+}

@@ -1,0 +1,494 @@
+//! The way out: id → place → frame → bytes, checked against the id.
+
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
+use crate::index::{Index, Location};
+use crate::object::{Content, Entry, Extents, File, Listing, Malformed, Node, Snapshot, extents, tree};
+use crate::pack::frame;
+use crate::repository::Repository;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, PoisonError};
+
+/// Open packs and decoded shared frames.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    files: HashMap<PackName, Arc<std::fs::File>>,
+    frames: VecDeque<(PackName, u64, Arc<Vec<u8>>)>,
+}
+
+/// Descriptors kept open at once.
+const FILES_MAX: usize = 128;
+/// Decoded shared frames kept: 64 KiB each.
+const FRAMES_MAX: usize = 32;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Buffers and a decompressor of one thread.
+#[derive(Default)]
+struct Scratch {
+    payload: Vec<u8>,
+    plain: Vec<u8>,
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+fn name_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Chunk => "chunk",
+        Kind::Extents => "extent map node",
+        Kind::Tree => "tree node",
+        Kind::Snapshot => "snapshot",
+        Kind::Table => "table segment",
+    }
+}
+
+impl Repository {
+    /// The snapshot with this id.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`] when no row names it; [`Error::Damaged`] and such for damage.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        let state = self.loaded()?;
+        if state.snapshot(&id).is_none() && self.state()?.snapshot(&id).is_none() {
+            return Err(Error::NoSnapshot { id, location: self.location() });
+        }
+        let mut bytes = Vec::new();
+        self.read_blob(Kind::Snapshot, id.into(), &mut bytes)?;
+        Snapshot::decode(&bytes).map_err(|e| self.malformed("snapshot", id.into(), e))
+    }
+
+    /// Every path below `tree`.
+    ///
+    /// # Errors
+    /// When a node is missing or damaged.
+    pub fn listing(&self, tree: TreeId) -> Result<Listing> {
+        let mut out = Listing::from([(String::new(), Node::Directory { mode: 0o700 })]);
+        self.walk(tree, &mut |path, entry| {
+            let node = match entry {
+                Entry::File(file) => Node::File(file),
+                Entry::Directory { mode, .. } => Node::Directory { mode },
+            };
+            out.insert(path, node);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Visits every entry below `tree`, directories before what they hold.
+    ///
+    /// # Errors
+    /// What `visit` gives; when a node is missing or damaged.
+    pub fn walk(
+        &self,
+        tree: TreeId,
+        visit: &mut impl FnMut(String, Entry) -> Result<()>,
+    ) -> Result<()> {
+        tree::walk::<Walk>(
+            tree,
+            &mut |id| {
+                let mut bytes = Vec::new();
+                self.read_blob(Kind::Tree, id.into(), &mut bytes)?;
+                Ok(bytes)
+            },
+            &mut |path, entry| visit(path, entry).map_err(Walk::Error),
+        )
+        .map_err(|e| match e {
+            Walk::Error(e) => e,
+            Walk::Malformed(e) => self.malformed("tree", tree.into(), e),
+        })
+    }
+
+    /// Ids of the chunks of a file, in order; none where it lies in the tree.
+    ///
+    /// # Errors
+    /// When a node is missing or damaged, or the map does not fit the size.
+    pub fn chunk_ids(&self, file: &File) -> Result<Vec<ChunkId>> {
+        let Content::Extents(map) = &file.content else { return Ok(Vec::new()) };
+        let mut ids = Vec::new();
+        self.extent_ids(*map, &mut ids)?;
+        let expected = file.size.div_ceil(u64::from(self.params().chunk_size));
+        if ids.len() as u64 != expected {
+            let e = Malformed(format!("{} chunks where {expected} belong", ids.len()));
+            return Err(self.malformed("extent map", Id(map.id), e));
+        }
+        Ok(ids)
+    }
+
+    fn extent_ids(&self, map: Extents, out: &mut Vec<ChunkId>) -> Result<()> {
+        if map.depth == 0 {
+            out.push(ChunkId(map.id));
+            return Ok(());
+        }
+        let ids = self.extent_node(map)?;
+        if map.depth == 1 {
+            out.extend(ids.into_iter().map(ChunkId));
+            return Ok(());
+        }
+        ids.into_iter()
+            .try_for_each(|id| self.extent_ids(Extents { depth: map.depth - 1, id }, out))
+    }
+
+    /// The ids in one node of an extent map.
+    pub(crate) fn extent_node(&self, map: Extents) -> Result<Vec<[u8; 32]>> {
+        let mut bytes = Vec::new();
+        self.read_blob(Kind::Extents, Id(map.id), &mut bytes)?;
+        match extents::decode(&bytes) {
+            Ok((depth, ids)) if depth == map.depth => Ok(ids),
+            Ok((depth, _)) => {
+                let e = Malformed(format!("depth {depth} where {} belongs", map.depth));
+                Err(self.malformed("extent map node", Id(map.id), e))
+            }
+            Err(e) => Err(self.malformed("extent map node", Id(map.id), e)),
+        }
+    }
+
+    /// The bytes of a chunk that is not [`ChunkId::ZERO`].
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::BlobDamaged`].
+    pub fn chunk(&self, id: ChunkId) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_chunk(id, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The bytes of a chunk into `into`, which is cleared first.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::BlobDamaged`].
+    pub fn read_chunk(&self, id: ChunkId, into: &mut Vec<u8>) -> Result<()> {
+        self.read_blob(Kind::Chunk, id.into(), into)
+    }
+
+    /// All bytes of a small file.
+    ///
+    /// # Errors
+    /// As [`Repository::chunk`].
+    pub fn file_bytes(&self, file: &File) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let io = |source| Error::File { verb: "read", path: "a stored file".into(), source };
+        match self.file_reader(file)?.read_to_end(&mut out) {
+            Ok(_) => Ok(out),
+            Err(e) => Err(e.downcast::<Error>().unwrap_or_else(io)),
+        }
+    }
+
+    /// Reads a file front to back. Errors of the store come as [`std::io::Error`] around
+    /// [`Error`].
+    ///
+    /// # Errors
+    /// When its extent map is missing or damaged.
+    pub fn file_reader(&self, file: &File) -> Result<FileReader> {
+        let (ids, buffer) = match &file.content {
+            Content::Inline(bytes) => (Vec::new(), bytes.clone()),
+            Content::Extents(_) => (self.chunk_ids(file)?, Vec::new()),
+        };
+        Ok(FileReader {
+            repository: self.clone(),
+            left: file.size,
+            ids: ids.into_iter(),
+            buffer,
+            at: 0,
+        })
+    }
+
+    /// The state that was read last, or the latest.
+    fn loaded(&self) -> Result<Arc<crate::root::State>> {
+        let known = self.lock_live_read().state.clone();
+        known.map_or_else(|| self.state(), Ok)
+    }
+
+    fn malformed(&self, what: &str, id: Id, e: Malformed) -> Error {
+        Error::Damaged { what: format!("{what} {id}"), location: self.location(), why: e.0 }
+    }
+
+    /// A live place of this id, if there is one.
+    pub(crate) fn locate(&self, id: &Id) -> Result<Option<Location>> {
+        self.ensure_indexed()?;
+        let mut places = self.inner.index.get(id)?;
+        places.extend(self.inner.overlay.get(id)?);
+        let live = self.lock_live_read();
+        Ok(places
+            .into_iter()
+            .filter(|l| live.packs.contains_key(&l.pack) || live.pending.contains_key(&l.pack))
+            // Any would do; always the same one keeps usage lists short.
+            .min_by_key(|l| (l.pack, l.ordinal)))
+    }
+
+    /// Teaches the index the live packs that it does not know.
+    fn ensure_indexed(&self) -> Result<()> {
+        if self.lock_live_read().indexed {
+            return Ok(());
+        }
+        self.loaded()?;
+        let packs: Vec<(PackName, u64)> =
+            self.lock_live_read().packs.iter().map(|(name, len)| (*name, *len)).collect();
+        let mut known = self.inner.index.packs()?;
+        known.extend(self.inner.overlay.packs()?);
+        for (name, len) in packs.into_iter().filter(|(name, _)| !known.contains(name)) {
+            let directory = self.directory(name, len)?;
+            if self.inner.index.is_writable() {
+                self.inner.index.add_pack(name, &directory)?;
+            } else {
+                self.inner.overlay.add_pack(name, &directory)?;
+            }
+        }
+        self.inner.live.write().unwrap_or_else(PoisonError::into_inner).indexed = true;
+        Ok(())
+    }
+
+    /// The plain bytes of any blob into `into`, checked against the id.
+    pub(crate) fn read_blob(&self, kind: Kind, id: Id, into: &mut Vec<u8>) -> Result<()> {
+        let place = match self.locate(&id)? {
+            Some(place) => place,
+            None => {
+                // Another process may have committed, or collected, since.
+                self.state()?;
+                self.locate(&id)?.ok_or_else(|| Error::Missing {
+                    id,
+                    kind: name_of(kind),
+                    location: self.location(),
+                })?
+            }
+        };
+        self.read_place(&place, into)?;
+        if Id::of(kind, into) != id {
+            return Err(self.blob_damaged(&place, "decodes to other bytes than its name says"));
+        }
+        Ok(())
+    }
+
+    fn blob_damaged(&self, place: &Location, why: impl Into<String>) -> Error {
+        Error::BlobDamaged {
+            pack: place.pack,
+            location: self.location(),
+            offset: place.payload_offset,
+            why: why.into(),
+        }
+    }
+
+    /// What lies at a place, not checked against any id.
+    fn read_place(&self, place: &Location, into: &mut Vec<u8>) -> Result<()> {
+        let shared = place.len != place.plain_len;
+        let range = place.offset as usize..place.offset as usize + place.len as usize;
+        let beyond = || self.blob_damaged(place, "is longer than its frame");
+        into.clear();
+        if shared && let Some(plain) = self.cached_frame(place) {
+            into.extend_from_slice(plain.get(range).ok_or_else(beyond)?);
+            return Ok(());
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            self.read_payload(place, &mut scratch.payload)?;
+            let Scratch { payload, plain, decompressor } = scratch;
+            let decompressor = match decompressor {
+                Some(d) => d,
+                None => decompressor.insert(
+                    zstd::bulk::Decompressor::new()
+                        .map_err(|e| Error::Invalid { what: e.to_string() })?,
+                ),
+            };
+            if !shared {
+                return frame::decode_payload(
+                    place.codec,
+                    payload,
+                    place.plain_len,
+                    decompressor,
+                    into,
+                )
+                .map_err(|why| self.blob_damaged(place, why));
+            }
+            frame::decode_payload(place.codec, payload, place.plain_len, decompressor, plain)
+                .map_err(|why| self.blob_damaged(place, why))?;
+            into.extend_from_slice(plain.get(range).ok_or_else(beyond)?);
+            let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            if cache.frames.len() >= FRAMES_MAX {
+                cache.frames.pop_front();
+            }
+            cache.frames.push_back((place.pack, place.payload_offset, Arc::new(plain.clone())));
+            Ok(())
+        })
+    }
+
+    fn cached_frame(&self, place: &Location) -> Option<Arc<Vec<u8>>> {
+        let cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache
+            .frames
+            .iter()
+            .find(|(pack, offset, _)| (*pack, *offset) == (place.pack, place.payload_offset))
+            .map(|(_, _, plain)| plain.clone())
+    }
+
+    fn read_payload(&self, place: &Location, payload: &mut Vec<u8>) -> Result<()> {
+        let key = place.pack.key();
+        let len = place.stored_len as usize;
+        let Some(path) = self.inner.objects.local_path(&key) else {
+            *payload = self.inner.objects.get_range(&key, place.payload_offset, len)?;
+            return Ok(());
+        };
+        let file = self.open_pack(place.pack, &path)?;
+        payload.resize(len, 0);
+        file.read_exact_at(payload, place.payload_offset).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.blob_damaged(place, "is cut short"),
+            _ => Error::File { verb: "read", path: path.display().to_string(), source: e },
+        })
+    }
+
+    fn open_pack(&self, pack: PackName, path: &std::path::Path) -> Result<Arc<std::fs::File>> {
+        let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = cache.files.get(&pack) {
+            return Ok(file.clone());
+        }
+        let file = std::fs::File::open(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Damaged {
+                what: format!("pack {pack}"),
+                location: self.location(),
+                why: "it is gone".into(),
+            },
+            _ => Error::File { verb: "open", path: path.display().to_string(), source: e },
+        })?;
+        if cache.files.len() >= FILES_MAX {
+            cache.files.clear();
+        }
+        let file = Arc::new(file);
+        cache.files.insert(pack, file.clone());
+        Ok(file)
+    }
+
+    /// Visits the live place of every blob that a snapshot needs, each node once over all calls
+    /// that share `seen`. Chunks are visited as often as nodes name them.
+    pub(crate) fn places(
+        &self,
+        id: SnapshotId,
+        tree: TreeId,
+        seen: &mut HashSet<Id>,
+        visit: &mut impl FnMut(Id, Kind, Location),
+    ) -> Result<()> {
+        let missing = |kind, id| Error::Missing {
+            id,
+            kind: name_of(kind),
+            location: self.location(),
+        };
+        let mut place = |kind: Kind, id: Id| -> Result<()> {
+            let location = self.locate(&id)?.ok_or_else(|| missing(kind, id))?;
+            visit(id, kind, location);
+            Ok(())
+        };
+        place(Kind::Snapshot, id.into())?;
+        let mut trees = vec![tree];
+        let mut bytes = Vec::new();
+        while let Some(tree) = trees.pop() {
+            if !seen.insert(tree.into()) {
+                continue;
+            }
+            place(Kind::Tree, tree.into())?;
+            self.read_blob(Kind::Tree, tree.into(), &mut bytes)?;
+            let node = tree::TreeNode::decode(&bytes)
+                .map_err(|e| self.malformed("tree node", tree.into(), e))?;
+            let entries = match node {
+                tree::TreeNode::Inner(_, items) => {
+                    trees.extend(items.into_iter().map(|(_, id)| id));
+                    continue;
+                }
+                tree::TreeNode::Leaf(entries) => entries,
+            };
+            for (_, entry) in entries {
+                let mut maps = match entry {
+                    Entry::Directory { tree, .. } => {
+                        trees.push(tree);
+                        continue;
+                    }
+                    Entry::File(File { content: Content::Inline(_), .. }) => continue,
+                    Entry::File(File { content: Content::Extents(map), .. }) => vec![map],
+                };
+                while let Some(map) = maps.pop() {
+                    if map.depth == 0 {
+                        if !ChunkId(map.id).is_zero() {
+                            place(Kind::Chunk, Id(map.id))?;
+                        }
+                    } else if seen.insert(Id(map.id)) {
+                        place(Kind::Extents, Id(map.id))?;
+                        let depth = map.depth - 1;
+                        let ids = self.extent_node(map)?;
+                        maps.extend(ids.into_iter().map(|id| Extents { depth, id }));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Packs that a snapshot needs, with the stored bytes it needs of each.
+    pub(crate) fn usage_of(
+        &self,
+        id: SnapshotId,
+        tree: TreeId,
+    ) -> Result<BTreeMap<PackName, u64>> {
+        let mut usage: HashMap<PackName, u64> = HashMap::new();
+        self.places(id, tree, &mut HashSet::new(), &mut |_, _, place| {
+            *usage.entry(place.pack).or_default() += place.stored_share();
+        })?;
+        Ok(usage.into_iter().collect())
+    }
+}
+
+/// What can go wrong on a walk through nodes.
+enum Walk {
+    Error(Error),
+    Malformed(Malformed),
+}
+
+impl From<Malformed> for Walk {
+    fn from(e: Malformed) -> Self {
+        Walk::Malformed(e)
+    }
+}
+
+impl From<Error> for Walk {
+    fn from(e: Error) -> Self {
+        Walk::Error(e)
+    }
+}
+
+/// The bytes of a stored file, front to back.
+#[derive(Debug)]
+pub struct FileReader {
+    repository: Repository,
+    left: u64,
+    ids: std::vec::IntoIter<ChunkId>,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl Read for FileReader {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.at == self.buffer.len() {
+            let Some(id) = self.ids.next() else { return Ok(0) };
+            let len = self.left.min(self.repository.params().chunk_size.into()) as usize;
+            self.at = 0;
+            if id.is_zero() {
+                self.buffer.clear();
+                self.buffer.resize(len, 0);
+            } else {
+                self.repository
+                    .read_chunk(id, &mut self.buffer)
+                    .map_err(std::io::Error::other)?;
+                if self.buffer.len() != len {
+                    return Err(std::io::Error::other(Error::Damaged {
+                        what: format!("chunk {id}"),
+                        location: self.repository.location(),
+                        why: format!("{} bytes where {len} belong", self.buffer.len()),
+                    }));
+                }
+            }
+            self.left -= len as u64;
+        }
+        let n = out.len().min(self.buffer.len() - self.at);
+        out[..n].copy_from_slice(&self.buffer[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}

@@ -1,0 +1,485 @@
+//! A repository: packs, an index over them and the root log, in a home or at a storage.
+//!
+//! Opening and committing are here; `read` takes things out, `writer` puts things in,
+//! `transfer` moves them between repositories, `collect` and `verify` look after them.
+
+use crate::error::{Error, Result};
+use crate::id::{PackName, SnapshotId};
+use crate::index::{Index, MemIndex};
+use crate::objects::{Created, Objects};
+use crate::pack::frame::{self, Part};
+use crate::pack::{self, PackWriter};
+use crate::read::Cache;
+use crate::root::{Operation, RefChange, ROOT_MAX, Root, SPILL_BYTES, State};
+use crate::table::SegmentPlace;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// The object that makes a place a repository.
+pub const HEADER_KEY: &str = "zenith.json";
+const HEADER_KIND: &str = "zenith repository";
+const HEADER_VERSION: u32 = 1;
+/// A commit that loses this often to other writers gives up.
+const COMMIT_TRIES: u32 = 32;
+
+/// What is fixed when a repository is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Params {
+    /// Bytes of a chunk, a power of two.
+    pub chunk_size: u32,
+    /// Files of at most this many bytes lie in the tree.
+    pub inline_limit: u32,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Params { chunk_size: 64 << 10, inline_limit: 1 << 10 }
+    }
+}
+
+/// `zenith.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Header {
+    kind: String,
+    version: u32,
+    id: String,
+    hash: String,
+    keyed: bool,
+    chunk_size: u32,
+    inline_limit: u32,
+    #[serde(default)]
+    incompatible: Vec<String>,
+}
+
+/// Where the index lies.
+#[derive(Debug, Clone)]
+pub enum IndexChoice {
+    /// In memory, filled from pack directories when something is read.
+    Memory,
+    /// In RocksDB, for the one writer.
+    #[cfg(feature = "rocks")]
+    Rocks(PathBuf),
+    /// In RocksDB, beside a process that may be writing.
+    #[cfg(feature = "rocks")]
+    RocksReadOnly(PathBuf),
+}
+
+impl IndexChoice {
+    /// The index of a home for its writer: RocksDB, or memory where that is not compiled in.
+    pub fn writer(dir: PathBuf) -> Self {
+        #[cfg(feature = "rocks")]
+        return IndexChoice::Rocks(dir);
+        #[cfg(not(feature = "rocks"))]
+        {
+            let _ = dir;
+            IndexChoice::Memory
+        }
+    }
+
+    /// The index of a home for readers. Where there is none, memory serves.
+    pub fn reader(dir: PathBuf) -> Self {
+        #[cfg(feature = "rocks")]
+        if dir.join("CURRENT").exists() {
+            return IndexChoice::RocksReadOnly(dir);
+        }
+        let _ = dir;
+        IndexChoice::Memory
+    }
+}
+
+/// A repository. Cheap to clone; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) objects: Arc<dyn Objects>,
+    id: String,
+    params: Params,
+    pub(crate) index: Box<dyn Index>,
+    indexed_for_good: bool,
+    /// What an index that is open for reading does not know yet.
+    pub(crate) overlay: MemIndex,
+    pub(crate) live: RwLock<Live>,
+    pub(crate) cache: Mutex<Cache>,
+}
+
+/// Which packs may be read, and the state that says so.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) state: Option<Arc<State>>,
+    /// Of the latest root.
+    pub(crate) packs: HashMap<PackName, u64>,
+    /// Of a writer that has not committed yet.
+    pub(crate) pending: HashMap<PackName, u64>,
+    /// Whether the index knows all of `packs`.
+    pub(crate) indexed: bool,
+}
+
+/// Moves refs and takes snapshots out, without new data.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Snapshots to take out of the table.
+    pub remove: Vec<SnapshotId>,
+    /// Refs to move.
+    pub refs: Vec<RefChange>,
+    /// Who, what, when.
+    pub operation: Operation,
+}
+
+impl Repository {
+    /// Makes a repository at `objects`: `zenith.json` and root 0.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryExists`] when there is one, [`Error::Invalid`] for bad parameters.
+    pub fn create(
+        objects: Arc<dyn Objects>,
+        params: Params,
+        index: IndexChoice,
+        operation: Operation,
+    ) -> Result<Self> {
+        check_params(params)?;
+        let header = Header {
+            kind: HEADER_KIND.into(),
+            version: HEADER_VERSION,
+            id: crate::id::hex(&rand::random::<[u8; 16]>()),
+            hash: "blake3".into(),
+            keyed: false,
+            chunk_size: params.chunk_size,
+            inline_limit: params.inline_limit,
+            incompatible: vec![],
+        };
+        let mut bytes =
+            serde_json::to_vec_pretty(&header).expect("plain data has a JSON form");
+        bytes.push(b'\n');
+        // Root 0 comes second, so a repository without roots is one whose making was interrupted;
+        // opening it makes root 0 again.
+        if objects.create(HEADER_KEY, &bytes)? == Created::Exists {
+            return Err(Error::RepositoryExists { location: objects.location() });
+        }
+        write_root_0(&*objects, &header.id, operation)?;
+        Self::open(objects, index)
+    }
+
+    /// Opens the repository at `objects`.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`] when there is none, [`Error::TooNew`] when it is not understood.
+    pub fn open(objects: Arc<dyn Objects>, index: IndexChoice) -> Result<Self> {
+        let header = read_header(&*objects)?;
+        let indexed_for_good = !matches!(index, IndexChoice::Memory);
+        let index: Box<dyn Index> = match index {
+            IndexChoice::Memory => Box::new(MemIndex::default()),
+            #[cfg(feature = "rocks")]
+            IndexChoice::Rocks(dir) => Box::new(open_or_begin_again(&dir)?),
+            #[cfg(feature = "rocks")]
+            IndexChoice::RocksReadOnly(dir) => match crate::index::RocksIndex::open_read_only(&dir)
+            {
+                Ok(index) => Box::new(index),
+                // The index is disposable: without it, directories are read.
+                Err(Error::Index { path, why }) => {
+                    tracing::warn!("index {path} cannot be read, doing without: {why}");
+                    Box::new(MemIndex::default())
+                }
+                Err(e) => return Err(e),
+            },
+        };
+        Ok(Repository {
+            inner: Arc::new(Inner {
+                id: header.id,
+                params: Params {
+                    chunk_size: header.chunk_size,
+                    inline_limit: header.inline_limit,
+                },
+                objects,
+                index,
+                indexed_for_good,
+                overlay: MemIndex::default(),
+                live: RwLock::default(),
+                cache: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Whether there is a repository at `objects`.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    pub fn exists(objects: &dyn Objects) -> Result<bool> {
+        Ok(objects.size(HEADER_KEY)?.is_some())
+    }
+
+    /// 32 hexadecimal digits that name it, wherever it lies.
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// What was fixed when it was created.
+    pub fn params(&self) -> Params {
+        self.inner.params
+    }
+
+    /// Where it lies, for messages.
+    pub fn location(&self) -> String {
+        self.inner.objects.location()
+    }
+
+    /// Where its objects lie.
+    pub fn objects(&self) -> &Arc<dyn Objects> {
+        &self.inner.objects
+    }
+
+    /// The state that the latest root describes, read now.
+    ///
+    /// # Errors
+    /// When the log cannot be read or its latest root is damaged.
+    pub fn state(&self) -> Result<Arc<State>> {
+        let known = self.lock_live_read().state.clone();
+        let objects = &*self.inner.objects;
+        let newest = match &known {
+            Some(state) => objects.list_after("roots/", &Root::key(state.seq()))?,
+            None => objects.list("roots/")?,
+        }
+        .into_iter()
+        .filter_map(|listed| listed.key.strip_prefix("roots/")?.parse::<u64>().ok())
+        .max();
+        let seq = match (newest, known) {
+            (Some(seq), _) => seq,
+            (None, Some(state)) => return Ok(state),
+            (None, None) => {
+                write_root_0(objects, &self.inner.id, Operation::default())?;
+                0
+            }
+        };
+        let bytes = objects.get(&Root::key(seq))?;
+        let state = Arc::new(State::load(&bytes, seq, objects)?);
+        if state.root.repository != self.inner.id {
+            return Err(Error::Damaged {
+                what: format!("root {seq}"),
+                location: self.location(),
+                why: "it belongs to another repository".into(),
+            });
+        }
+        self.adopt(state.clone());
+        Ok(state)
+    }
+
+    /// Makes a state the one that reading goes by.
+    fn adopt(&self, state: Arc<State>) {
+        let mut live = self.inner.live.write().unwrap_or_else(PoisonError::into_inner);
+        live.packs = state.packs().filter(|p| p.state != 2).map(|p| (p.name, p.len)).collect();
+        live.indexed = false;
+        live.state = Some(state);
+    }
+
+    pub(crate) fn lock_live_read(&self) -> std::sync::RwLockReadGuard<'_, Live> {
+        self.inner.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits a change of refs and snapshot table.
+    ///
+    /// # Errors
+    /// [`Error::RefMoved`] when a ref is not where the caller saw it, [`Error::NoSnapshot`] when a
+    /// ref would name what is not there.
+    pub fn commit(&self, change: Change) -> Result<Arc<State>> {
+        let Change { remove, refs, operation } = change;
+        self.commit_with(operation, |state| {
+            for id in &remove {
+                if !state.remove_snapshot(id) {
+                    return Err(Error::NoSnapshot { id: *id, location: self.location() });
+                }
+                state.root.operation.removed.push(*id);
+            }
+            self.move_refs(state, &refs)
+        })
+    }
+
+    /// Moves refs in `state`, each from where the caller saw it.
+    pub(crate) fn move_refs(&self, state: &mut State, refs: &[RefChange]) -> Result<()> {
+        for change in refs {
+            let found = state.get_ref(&change.name);
+            if found != change.from {
+                return Err(Error::RefMoved {
+                    name: change.name.clone(),
+                    expected: change.from,
+                    found,
+                });
+            }
+            match change.to {
+                Some(id) => {
+                    // A remote's tip may be known without being here; all others must be whole.
+                    if !change.name.starts_with("remote/") && state.snapshot(&id).is_none() {
+                        return Err(Error::NoSnapshot { id, location: self.location() });
+                    }
+                    state.root.refs.insert(change.name.clone(), id);
+                }
+                None => {
+                    state.root.refs.remove(&change.name);
+                }
+            }
+            state.root.operation.refs.push(change.clone());
+        }
+        Ok(())
+    }
+
+    /// The commit loop: `make` changes a copy of the latest state, which becomes the next root.
+    pub(crate) fn commit_with(
+        &self,
+        operation: Operation,
+        mut make: impl FnMut(&mut State) -> Result<()>,
+    ) -> Result<Arc<State>> {
+        let objects = &*self.inner.objects;
+        for _ in 0..COMMIT_TRIES {
+            let current = self.state()?;
+            if !current.root.read_only.is_empty() {
+                return Err(Error::TooNew {
+                    location: self.location(),
+                    what: format!("features {:?}", current.root.read_only),
+                });
+            }
+            let mut next = (*current).clone();
+            next.root.seq += 1;
+            next.root.previous = Some(current.hash);
+            next.root.nonce = rand::random();
+            next.root.operation = operation.clone();
+            make(&mut next)?;
+            let bytes = self.fit(&mut next)?;
+            let key = Root::key(next.seq());
+            let committed = match objects.create(&key, &bytes) {
+                Ok(Created::New) => true,
+                // Ours, when the answer to an earlier try was lost: the nonce tells.
+                Ok(Created::Exists) => objects.get(&key)? == bytes,
+                // The answer is lost; what lies there tells.
+                Err(e) => match objects.get(&key) {
+                    Ok(found) => found == bytes,
+                    Err(_) => return Err(e.into()),
+                },
+            };
+            if committed {
+                next.hash = *blake3::hash(&bytes).as_bytes();
+                let state = Arc::new(next);
+                self.adopt(state.clone());
+                return Ok(state);
+            }
+        }
+        Err(Error::Contended { location: self.location(), tries: COMMIT_TRIES })
+    }
+
+    /// The bytes of a root, after moving rows to segments where they would be too many.
+    fn fit(&self, state: &mut State) -> Result<Vec<u8>> {
+        let mut bytes = state.encode();
+        if bytes.len() > SPILL_BYTES && state.snapshots.has_inline() {
+            state.snapshots.spill(|rows| self.write_segment(rows))?;
+            bytes = state.encode();
+        }
+        if bytes.len() > SPILL_BYTES && state.packs.has_inline() {
+            state.packs.spill(|rows| self.write_segment(rows))?;
+            bytes = state.encode();
+        }
+        if bytes.len() > ROOT_MAX {
+            return Err(Error::RootTooLarge { bytes: bytes.len(), limit: ROOT_MAX });
+        }
+        Ok(bytes)
+    }
+
+    /// Writes a table segment as a pack of its own.
+    fn write_segment(&self, plain: &[u8]) -> Result<SegmentPlace> {
+        let invalid = |e: std::io::Error| Error::Invalid { what: e.to_string() };
+        let name = PackName { session: rand::random(), number: 0 };
+        let kind = crate::id::Kind::Table;
+        let part = Part { kind, len: plain.len() as u32 };
+        let mut compressor = zstd::bulk::Compressor::new(3).map_err(invalid)?;
+        let frame = frame::encode(&[part], plain, &mut compressor);
+        let mut writer = PackWriter::new(Vec::new()).map_err(invalid)?;
+        let entry = writer
+            .append(&frame, &[(crate::id::Id::of(kind, plain), part)])
+            .map_err(invalid)?
+            .clone();
+        let (bytes, sealed) = writer.seal().map_err(invalid)?;
+        // The name is random: what exists under it can only be an earlier try of this very call.
+        self.inner.objects.create(&name.key(), &bytes)?;
+        Ok(SegmentPlace {
+            pack: name,
+            pack_len: sealed.len,
+            payload_offset: entry.payload_offset(),
+            stored_len: entry.stored_len,
+            codec: entry.codec,
+        })
+    }
+
+    /// Whether the index outlives this process, and so is worth teaching ahead of need.
+    pub(crate) fn is_indexed_for_good(&self) -> bool {
+        self.inner.indexed_for_good
+    }
+
+    /// The directory of a pack that `live` lists.
+    pub(crate) fn directory(&self, pack: PackName, len: u64) -> Result<pack::Directory> {
+        pack::reader::directory(&*self.inner.objects, pack, len)
+    }
+}
+
+fn check_params(params: Params) -> Result<()> {
+    if !params.chunk_size.is_power_of_two() || !(8 << 10..=16 << 20).contains(&params.chunk_size) {
+        return Err(Error::Invalid {
+            what: format!(
+                "chunk size {}: a power of two from 8192 to 16777216 is needed",
+                params.chunk_size
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn read_header(objects: &dyn Objects) -> Result<Header> {
+    let location = objects.location();
+    let bytes = match objects.get(HEADER_KEY) {
+        Ok(bytes) => bytes,
+        Err(e) if e.is_not_found() => return Err(Error::NotARepository { location }),
+        Err(e) => return Err(e.into()),
+    };
+    let damaged =
+        |why: String| Error::Damaged { what: HEADER_KEY.into(), location: location.clone(), why };
+    let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    if header.kind != HEADER_KIND {
+        return Err(Error::NotARepository { location });
+    }
+    if header.version > HEADER_VERSION || !header.incompatible.is_empty() || header.keyed {
+        return Err(Error::TooNew {
+            location,
+            what: format!(
+                "version {}, features {:?}, keyed {}",
+                header.version, header.incompatible, header.keyed
+            ),
+        });
+    }
+    check_params(Params { chunk_size: header.chunk_size, inline_limit: header.inline_limit })?;
+    Ok(header)
+}
+
+fn write_root_0(objects: &dyn Objects, id: &str, operation: Operation) -> Result<()> {
+    let state = State::empty(id.to_owned(), rand::random(), operation);
+    // Another's root 0 is as good as ours: both are empty.
+    objects.create(&Root::key(0), &state.encode())?;
+    Ok(())
+}
+
+/// The index is disposable: one that cannot be opened is moved aside by beginning again.
+#[cfg(feature = "rocks")]
+fn open_or_begin_again(dir: &std::path::Path) -> Result<crate::index::RocksIndex> {
+    match crate::index::RocksIndex::open(dir) {
+        Ok(index) => Ok(index),
+        // Held by another process: that one is the writer, and its index is fine.
+        Err(Error::Index { path, why }) if why.contains("lock") || why.contains("No space") => {
+            Err(Error::Index { path, why })
+        }
+        Err(e) => {
+            tracing::warn!("{e}; building it anew");
+            std::fs::remove_dir_all(dir).map_err(Error::file("remove", dir))?;
+            crate::index::RocksIndex::open(dir)
+        }
+    }
+}

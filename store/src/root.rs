@@ -1,0 +1,458 @@
+//! A root: one entry of the commit log, and with its tables the state of a repository.
+//!
+//! A root is written with create-if-absent under the next number; that is the only commit, and
+//! the only concurrency primitive. Bytes: docs/format.md.
+
+use crate::error::{Error, Result};
+use crate::id::{PackName, SnapshotId, TreeId};
+use crate::object::{Malformed, SnapshotKind, Time};
+use crate::objects::Objects;
+use crate::table::{Inline, Row as TableRow, Table};
+use minicbor::{Decode, Encode};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// A root object is never larger.
+pub const ROOT_MAX: usize = 64 << 10;
+/// A root that would be larger moves its rows to segments first.
+pub const SPILL_BYTES: usize = 24 << 10;
+
+const MAGIC: &[u8; 8] = b"ZENROOT1";
+const VERSION: u16 = 1;
+const HASH_LEN: usize = 32;
+
+/// What was done, by whom: the root log is the operation log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Operation {
+    /// One word: `snapshot`, `push`, `delete`, …
+    #[n(0)]
+    pub verb: String,
+    /// On what, for people.
+    #[n(1)]
+    pub detail: String,
+    /// `user@host`.
+    #[n(2)]
+    pub who: String,
+    /// When.
+    #[n(3)]
+    pub time: Time,
+    /// Refs that it moved; filled in by the commit.
+    #[n(4)]
+    pub refs: Vec<RefChange>,
+    /// Snapshots that it took out of the table; filled in by the commit.
+    #[n(5)]
+    pub removed: Vec<SnapshotId>,
+    /// Snapshots that it put into the table; filled in by the commit.
+    #[n(6)]
+    pub added: Vec<SnapshotId>,
+}
+
+/// A ref to be moved from where the caller saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RefChange {
+    /// Full name: `branch/main`, `tag/v1`, `remote/origin/main`.
+    #[n(0)]
+    pub name: String,
+    /// Where the caller saw it; none: it did not exist.
+    #[n(1)]
+    pub from: Option<SnapshotId>,
+    /// Where it goes; none: it is deleted.
+    #[n(2)]
+    pub to: Option<SnapshotId>,
+}
+
+/// A pack that snapshots use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PackRow {
+    /// By which usage lists name it; never used again.
+    #[n(0)]
+    pub ordinal: u64,
+    /// Its name.
+    #[n(1)]
+    pub name: PackName,
+    /// Its bytes.
+    #[n(2)]
+    pub len: u64,
+    /// 0 live; 1 condemned and 2 dead are reserved.
+    #[n(3)]
+    pub state: u8,
+    /// Number of the root that gave it that state.
+    #[n(4)]
+    pub since: u64,
+}
+
+impl TableRow for PackRow {
+    fn key(&self) -> u64 {
+        self.ordinal
+    }
+}
+
+/// A snapshot that exists, with what lists and collection must know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Row {
+    /// Counts commits; the order of the table.
+    #[n(0)]
+    pub serial: u64,
+    /// The snapshot.
+    #[n(1)]
+    pub id: SnapshotId,
+    /// Its tree.
+    #[n(2)]
+    pub tree: TreeId,
+    /// What it was made from; may be gone.
+    #[n(3)]
+    pub parents: Vec<SnapshotId>,
+    /// When it was begun.
+    #[n(4)]
+    pub time: Time,
+    /// Why it was taken.
+    #[n(5)]
+    pub kind: SnapshotKind,
+    /// What its maker said.
+    #[n(6)]
+    pub message: String,
+    /// Plain bytes of all files.
+    #[n(7)]
+    pub size: u64,
+    /// Stored bytes that came with it.
+    #[n(8)]
+    pub new_bytes: u64,
+    /// The engine's part, opaque.
+    #[cbor(n(9), with = "minicbor::bytes")]
+    pub summary: Vec<u8>,
+    /// Packs it uses, as a difference to the row before: ordinal → bytes, 0 for no longer.
+    #[n(10)]
+    pub usage: BTreeMap<u64, u64>,
+}
+
+impl TableRow for Row {
+    fn key(&self) -> u64 {
+        self.serial
+    }
+}
+
+/// A session that may never commit (reserved).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Fence {
+    /// Which.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub session: [u8; 16],
+}
+
+/// A root as it lies.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Root {
+    /// Of this record.
+    #[n(0)]
+    pub version: u16,
+    /// Of which repository, 32 hexadecimal digits.
+    #[n(1)]
+    pub repository: String,
+    /// Its place in the log.
+    #[n(2)]
+    pub seq: u64,
+    /// BLAKE3 of the root object before it.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub previous: Option<[u8; HASH_LEN]>,
+    /// Tells one's own root from another's after an ambiguous answer.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub nonce: [u8; 16],
+    /// Features that change nothing for who does not know them.
+    #[n(5)]
+    pub compatible: Vec<String>,
+    /// Features without which writing is refused.
+    #[n(6)]
+    pub read_only: Vec<String>,
+    /// Features without which reading is refused.
+    #[n(7)]
+    pub incompatible: Vec<String>,
+    /// What this root did.
+    #[n(8)]
+    pub operation: Operation,
+    /// Every ref.
+    #[n(9)]
+    pub refs: BTreeMap<String, SnapshotId>,
+    /// Every snapshot.
+    #[n(10)]
+    pub snapshots: Inline<Row>,
+    /// Every pack that they use.
+    #[n(11)]
+    pub packs: Inline<PackRow>,
+    /// The next ordinal of a pack.
+    #[n(12)]
+    pub next_pack: u64,
+    /// The next serial of a snapshot.
+    #[n(13)]
+    pub next_snapshot: u64,
+    /// Sessions that may never commit (reserved).
+    #[n(14)]
+    pub fences: Vec<Fence>,
+}
+
+impl Root {
+    /// `roots/<seq>`.
+    pub fn key(seq: u64) -> String {
+        format!("roots/{seq:020}")
+    }
+
+    /// The stored bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        minicbor::encode(self, &mut out).expect("encoding into memory has no errors");
+        let hash = blake3::hash(&out);
+        out.extend_from_slice(hash.as_bytes());
+        out
+    }
+
+    /// The root in these bytes.
+    ///
+    /// # Errors
+    /// When they are damaged, or written by a newer program.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (content, hash) = bytes
+            .split_last_chunk::<HASH_LEN>()
+            .ok_or_else(|| Malformed("it is shorter than its hash".into()))?;
+        if blake3::hash(content).as_bytes() != hash {
+            return Err(Malformed("it has another hash".into()));
+        }
+        let body = content
+            .strip_prefix(MAGIC)
+            .ok_or_else(|| Malformed("it does not begin like a root".into()))?;
+        Ok(minicbor::decode(body)?)
+    }
+}
+
+/// The state of a repository: the latest root with its tables.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) root: Root,
+    /// BLAKE3 of the root object.
+    pub(crate) hash: [u8; HASH_LEN],
+    pub(crate) snapshots: Table<Row>,
+    pub(crate) packs: Table<PackRow>,
+    pub(crate) by_id: HashMap<SnapshotId, u64>,
+}
+
+impl State {
+    /// The state that these bytes of a root describe.
+    ///
+    /// # Errors
+    /// When root or tables are damaged or from a newer program.
+    pub(crate) fn load(bytes: &[u8], seq: u64, objects: &dyn Objects) -> Result<Self> {
+        let damaged = |why: String| Error::Damaged {
+            what: format!("root {seq}"),
+            location: objects.location(),
+            why,
+        };
+        let mut root = Root::decode(bytes).map_err(|e| damaged(e.0))?;
+        if root.version != VERSION || !root.incompatible.is_empty() {
+            return Err(Error::TooNew {
+                location: objects.location(),
+                what: format!("root version {}, features {:?}", root.version, root.incompatible),
+            });
+        }
+        if root.seq != seq {
+            return Err(damaged(format!("it says that it is root {}", root.seq)));
+        }
+        let empty = || Inline { segments: vec![], rows: vec![], removed: vec![] };
+        let snapshots = std::mem::replace(&mut root.snapshots, empty());
+        let packs =
+            std::mem::replace(&mut root.packs, Inline { segments: vec![], rows: vec![], removed: vec![] });
+        let mut state = State {
+            hash: *blake3::hash(bytes).as_bytes(),
+            snapshots: Table::load(snapshots, objects)?,
+            packs: Table::load(packs, objects)?,
+            by_id: HashMap::new(),
+            root,
+        };
+        state.by_id = state.snapshots.rows().map(|row| (row.id, row.serial)).collect();
+        Ok(state)
+    }
+
+    /// Of a repository that holds nothing yet.
+    pub(crate) fn empty(repository: String, nonce: [u8; 16], operation: Operation) -> Self {
+        State {
+            root: Root {
+                version: VERSION,
+                repository,
+                seq: 0,
+                previous: None,
+                nonce,
+                compatible: vec![],
+                read_only: vec![],
+                incompatible: vec![],
+                operation,
+                refs: BTreeMap::new(),
+                snapshots: Inline { segments: vec![], rows: vec![], removed: vec![] },
+                packs: Inline { segments: vec![], rows: vec![], removed: vec![] },
+                next_pack: 0,
+                next_snapshot: 0,
+                fences: vec![],
+            },
+            hash: [0; HASH_LEN],
+            snapshots: Table::default(),
+            packs: Table::default(),
+            by_id: HashMap::new(),
+        }
+    }
+
+    /// The root object of this state.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut root = self.root.clone();
+        root.snapshots = self.snapshots.inline();
+        root.packs = self.packs.inline();
+        root.encode()
+    }
+
+    /// Its place in the log.
+    pub fn seq(&self) -> u64 {
+        self.root.seq
+    }
+
+    /// What the latest root did.
+    pub fn operation(&self) -> &Operation {
+        &self.root.operation
+    }
+
+    /// Every ref by its full name.
+    pub fn refs(&self) -> &BTreeMap<String, SnapshotId> {
+        &self.root.refs
+    }
+
+    /// Where this ref is.
+    pub fn get_ref(&self, name: &str) -> Option<SnapshotId> {
+        self.root.refs.get(name).copied()
+    }
+
+    /// Every snapshot in order of commit.
+    pub fn snapshots(&self) -> impl DoubleEndedIterator<Item = &Row> {
+        self.snapshots.rows()
+    }
+
+    /// Number of snapshots.
+    pub fn len(&self) -> usize {
+        self.snapshots.len()
+    }
+
+    /// Whether there is no snapshot.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The row of this snapshot.
+    pub fn snapshot(&self, id: &SnapshotId) -> Option<&Row> {
+        self.by_id.get(id).and_then(|serial| self.snapshots.get(*serial))
+    }
+
+    /// Every pack that snapshots use.
+    pub fn packs(&self) -> impl Iterator<Item = &PackRow> {
+        self.packs.rows()
+    }
+
+    /// Packs that this snapshot uses, with the bytes it uses of each.
+    pub fn usage(&self, id: &SnapshotId) -> BTreeMap<PackName, u64> {
+        let Some(&serial) = self.by_id.get(id) else { return BTreeMap::new() };
+        self.usage_until(serial)
+            .into_iter()
+            .filter_map(|(ordinal, bytes)| self.packs.get(ordinal).map(|row| (row.name, bytes)))
+            .collect()
+    }
+
+    /// Usage of the last row at or before `serial`, by ordinal.
+    fn usage_until(&self, serial: u64) -> BTreeMap<u64, u64> {
+        let mut usage = BTreeMap::new();
+        for row in self.snapshots.rows().take_while(|row| row.serial <= serial) {
+            apply(&mut usage, &row.usage);
+        }
+        usage
+    }
+
+    /// Adds a row at the end, and rows for packs that have none. `usage` names packs with their
+    /// length and the bytes used.
+    pub(crate) fn add_snapshot(
+        &mut self,
+        mut row: Row,
+        usage: &BTreeMap<PackName, (u64, u64)>,
+    ) {
+        let full = self.ordinals(usage);
+        row.serial = self.root.next_snapshot;
+        self.root.next_snapshot += 1;
+        row.usage = difference(&self.usage_until(u64::MAX), &full);
+        self.by_id.insert(row.id, row.serial);
+        self.snapshots.put(row);
+    }
+
+    /// Takes a row out; the next one takes over its difference.
+    pub(crate) fn remove_snapshot(&mut self, id: &SnapshotId) -> bool {
+        let Some(serial) = self.by_id.remove(id) else { return false };
+        let Some(row) = self.snapshots.remove(serial) else { return false };
+        let next = self.snapshots.rows().find(|next| next.serial > serial).cloned();
+        if let Some(mut next) = next {
+            let mut usage = row.usage;
+            usage.extend(next.usage);
+            next.usage = usage;
+            self.snapshots.put(next);
+        }
+        true
+    }
+
+    /// Takes packs out of the table.
+    pub(crate) fn forget_packs(&mut self, gone: &HashSet<PackName>) {
+        let ordinals: Vec<u64> =
+            self.packs.rows().filter(|p| gone.contains(&p.name)).map(|p| p.ordinal).collect();
+        for ordinal in ordinals {
+            self.packs.remove(ordinal);
+        }
+    }
+
+    /// Sets what a row uses. Rows are to be set in their order, all after the first that changes.
+    pub(crate) fn set_usage(&mut self, serial: u64, usage: &BTreeMap<PackName, (u64, u64)>) {
+        let Some(mut row) = self.snapshots.get(serial).cloned() else { return };
+        let full = self.ordinals(usage);
+        let before = serial.checked_sub(1).map(|s| self.usage_until(s)).unwrap_or_default();
+        let usage = difference(&before, &full);
+        if row.usage != usage {
+            row.usage = usage;
+            self.snapshots.put(row);
+        }
+    }
+
+    /// Usage by ordinal; packs without a row get one.
+    fn ordinals(&mut self, usage: &BTreeMap<PackName, (u64, u64)>) -> BTreeMap<u64, u64> {
+        let by_name: HashMap<PackName, u64> =
+            self.packs.rows().map(|row| (row.name, row.ordinal)).collect();
+        let mut full = BTreeMap::new();
+        for (name, (len, bytes)) in usage {
+            let ordinal = by_name.get(name).copied().unwrap_or_else(|| {
+                let ordinal = self.root.next_pack;
+                self.root.next_pack += 1;
+                let since = self.root.seq;
+                self.packs.put(PackRow { ordinal, name: *name, len: *len, state: 0, since });
+                ordinal
+            });
+            // 0 means "no longer used" in a difference.
+            full.insert(ordinal, (*bytes).max(1));
+        }
+        full
+    }
+}
+
+fn apply(usage: &mut BTreeMap<u64, u64>, difference: &BTreeMap<u64, u64>) {
+    for (ordinal, bytes) in difference {
+        if *bytes == 0 {
+            usage.remove(ordinal);
+        } else {
+            usage.insert(*ordinal, *bytes);
+        }
+    }
+}
+
+fn difference(before: &BTreeMap<u64, u64>, after: &BTreeMap<u64, u64>) -> BTreeMap<u64, u64> {
+    let gone = before.keys().filter(|o| !after.contains_key(o)).map(|o| (*o, 0));
+    let new = after.iter().filter(|(o, b)| before.get(o) != Some(b)).map(|(o, b)| (*o, *b));
+    gone.chain(new).collect()
+}

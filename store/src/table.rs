@@ -1,0 +1,243 @@
+//! A table of the root: rows by number, as immutable segments in packs and recent rows inline.
+//!
+//! A root has little room (docs/format.md). Rows live in it until it is full, then move to a
+//! segment; when there are many segments they become one. Newer rows stand before older ones.
+
+use crate::error::{Error, Result};
+use crate::id::{PackName, TableId};
+use crate::object::Malformed;
+use crate::objects::Objects;
+use crate::pack::frame::{self, PLAIN_MAX};
+use crate::pack::Codec;
+use minicbor::{Decode, Encode};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// More segments than this become one.
+pub const SEGMENTS_MAX: usize = 8;
+
+/// A row of a table, named by a number that is never used again.
+pub trait Row: Encode<()> + for<'b> Decode<'b, ()> + Clone {
+    /// Its number.
+    fn key(&self) -> u64;
+}
+
+/// Where rows of a table lie, all that is needed to read them.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Segment {
+    /// In which pack, which holds nothing but segments.
+    #[n(0)]
+    pub pack: PackName,
+    /// Bytes of that pack.
+    #[n(1)]
+    pub pack_len: u64,
+    /// Where the payload of the frame begins.
+    #[n(2)]
+    pub payload_offset: u64,
+    /// Bytes of the payload as it lies.
+    #[n(3)]
+    pub stored_len: u32,
+    /// Bytes when decoded.
+    #[n(4)]
+    pub plain_len: u32,
+    /// 0 raw, 1 zstd.
+    #[n(5)]
+    pub codec: u8,
+    /// Hash of the decoded bytes.
+    #[n(6)]
+    pub id: TableId,
+    /// Number of rows.
+    #[n(7)]
+    pub rows: u64,
+}
+
+/// What a root holds of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+#[cbor(encode_bound = "R: Encode<Ctx>")]
+#[cbor(decode_bound = "R: Decode<'bytes, Ctx>")]
+pub struct Inline<R> {
+    /// Oldest first.
+    #[n(0)]
+    pub segments: Vec<Segment>,
+    /// Stand before those of the segments.
+    #[n(1)]
+    pub rows: Vec<R>,
+    /// Numbers of rows in segments that are gone.
+    #[n(2)]
+    pub removed: Vec<u64>,
+}
+
+/// A whole table in memory, with what is where.
+#[derive(Debug, Clone)]
+pub struct Table<R> {
+    segments: Vec<Segment>,
+    rows: BTreeMap<u64, R>,
+    /// Rows that the segments do not have, or have otherwise.
+    inline: BTreeSet<u64>,
+    removed: BTreeSet<u64>,
+}
+
+impl<R> Default for Table<R> {
+    fn default() -> Self {
+        Table {
+            segments: Vec::new(),
+            rows: BTreeMap::new(),
+            inline: BTreeSet::new(),
+            removed: BTreeSet::new(),
+        }
+    }
+}
+
+impl<R: Row> Table<R> {
+    /// The table that a root describes; segments are read from `objects`.
+    ///
+    /// # Errors
+    /// When a segment cannot be read or is damaged.
+    pub fn load(inline: Inline<R>, objects: &dyn Objects) -> Result<Self> {
+        let mut rows = BTreeMap::new();
+        for segment in &inline.segments {
+            for row in read_segment::<R>(segment, objects)? {
+                rows.insert(row.key(), row);
+            }
+        }
+        let removed: BTreeSet<u64> = inline.removed.into_iter().collect();
+        rows.retain(|key, _| !removed.contains(key));
+        let mut keys = BTreeSet::new();
+        for row in inline.rows {
+            keys.insert(row.key());
+            rows.insert(row.key(), row);
+        }
+        Ok(Table { segments: inline.segments, rows, inline: keys, removed })
+    }
+
+    /// What the root is to hold.
+    pub fn inline(&self) -> Inline<R> {
+        Inline {
+            segments: self.segments.clone(),
+            rows: self.inline.iter().map(|key| self.rows[key].clone()).collect(),
+            removed: self.removed.iter().copied().collect(),
+        }
+    }
+
+    /// All rows in the order of their numbers.
+    pub fn rows(&self) -> impl DoubleEndedIterator<Item = &R> {
+        self.rows.values()
+    }
+
+    /// The row with this number.
+    pub fn get(&self, key: u64) -> Option<&R> {
+        self.rows.get(&key)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// A number above all that were used, as far as the table still knows.
+    pub fn next_key(&self) -> u64 {
+        let last = self.rows.last_key_value().map(|(key, _)| *key);
+        last.max(self.removed.last().copied()).map_or(0, |key| key + 1)
+    }
+
+    /// Puts a row in, in the place of the one with its number.
+    pub fn put(&mut self, row: R) {
+        self.inline.insert(row.key());
+        self.rows.insert(row.key(), row);
+    }
+
+    /// Takes a row out.
+    pub fn remove(&mut self, key: u64) -> Option<R> {
+        let row = self.rows.remove(&key)?;
+        self.inline.remove(&key);
+        if !self.segments.is_empty() {
+            self.removed.insert(key);
+        }
+        Some(row)
+    }
+
+    /// Whether rows wait to move to a segment.
+    pub fn has_inline(&self) -> bool {
+        !self.inline.is_empty() || !self.removed.is_empty()
+    }
+
+    /// Packs that hold segments of this table.
+    pub fn segment_packs(&self) -> impl Iterator<Item = (PackName, u64)> + '_ {
+        self.segments.iter().map(|s| (s.pack, s.pack_len))
+    }
+
+    /// Moves rows to a new segment: `write` stores the bytes. With many segments, all become one.
+    ///
+    /// # Errors
+    /// What `write` gives.
+    pub fn spill(
+        &mut self,
+        write: impl FnOnce(&[u8]) -> Result<SegmentPlace>,
+    ) -> Result<()> {
+        let merge = self.segments.len() >= SEGMENTS_MAX || !self.removed.is_empty();
+        let rows: Vec<&R> = if merge {
+            self.rows.values().collect()
+        } else {
+            self.inline.iter().map(|key| &self.rows[key]).collect()
+        };
+        let n = rows.len() as u64;
+        let bytes = minicbor::to_vec(rows).expect("encoding into memory has no errors");
+        let place = write(&bytes)?;
+        if merge {
+            self.segments.clear();
+        }
+        self.segments.push(Segment {
+            pack: place.pack,
+            pack_len: place.pack_len,
+            payload_offset: place.payload_offset,
+            stored_len: place.stored_len,
+            plain_len: bytes.len() as u32,
+            codec: place.codec as u8,
+            id: TableId::of(&bytes),
+            rows: n,
+        });
+        self.inline.clear();
+        self.removed.clear();
+        Ok(())
+    }
+}
+
+/// Where the bytes of a segment were put.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentPlace {
+    /// In which pack.
+    pub pack: PackName,
+    /// Its bytes.
+    pub pack_len: u64,
+    /// Where the payload begins.
+    pub payload_offset: u64,
+    /// Its bytes as they lie.
+    pub stored_len: u32,
+    /// How they lie.
+    pub codec: Codec,
+}
+
+fn read_segment<R: Row>(segment: &Segment, objects: &dyn Objects) -> Result<Vec<R>> {
+    let bad = |why: String| Error::Damaged {
+        what: format!("table segment {} in pack {}", segment.id.short(), segment.pack),
+        location: objects.location(),
+        why,
+    };
+    if segment.plain_len > PLAIN_MAX || segment.stored_len > PLAIN_MAX {
+        return Err(bad("its length is out of range".into()));
+    }
+    let codec = Codec::from_u8(segment.codec).ok_or_else(|| bad("its codec is unknown".into()))?;
+    let payload = objects.get_range(
+        &segment.pack.key(),
+        segment.payload_offset,
+        segment.stored_len as usize,
+    )?;
+    let mut plain = Vec::new();
+    let mut decompressor = zstd::bulk::Decompressor::new().map_err(|e| bad(e.to_string()))?;
+    frame::decode_payload(codec, &payload, segment.plain_len, &mut decompressor, &mut plain)
+        .map_err(bad)?;
+    if TableId::of(&plain) != segment.id {
+        return Err(bad("it has another hash".into()));
+    }
+    minicbor::decode(&plain).map_err(|e| bad(Malformed::from(e).0))
+}

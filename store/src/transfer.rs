@@ -1,0 +1,283 @@
+//! Snapshots from one repository to another: push, fetch, clone, and export and import as zenith.
+//!
+//! Only packs that the other does not have travel, verbatim and under their own names; then one
+//! root there makes the snapshots exist. Interrupted, the packs that arrived stay, and the same
+//! call goes on from there.
+
+use crate::error::{Error, Result};
+use crate::id::{PackName, SnapshotId};
+use crate::index::Index;
+use crate::objects::Objects;
+use crate::pack;
+use crate::repository::Repository;
+use crate::root::{Operation, RefChange, State};
+use minicbor::Encode;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
+/// Packs that travel at once.
+const PARALLEL: usize = 4;
+
+/// What is to be moved.
+#[derive(Debug, Clone, Default)]
+pub struct Transfer {
+    /// In order; those that the other has already are passed over.
+    pub snapshots: Vec<SnapshotId>,
+    /// Refs to move there.
+    pub refs: Vec<RefChange>,
+    /// Who, what, when.
+    pub operation: Operation,
+}
+
+/// What was moved.
+#[derive(Debug, Clone)]
+pub struct Transferred {
+    /// Packs that travelled.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Snapshots that are new there.
+    pub snapshots: u64,
+    /// The other's state afterwards.
+    pub state: Arc<State>,
+}
+
+/// Progress of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferEvent {
+    /// This much is to travel.
+    Plan {
+        /// Packs.
+        packs: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// This much more has arrived.
+    Sent {
+        /// Bytes of one pack.
+        bytes: u64,
+    },
+}
+
+/// A session object: made before the first upload.
+#[derive(Encode)]
+#[cbor(map)]
+struct Session<'a> {
+    #[n(0)]
+    version: u16,
+    #[n(1)]
+    root: u64,
+    #[n(2)]
+    unix_micros: i64,
+    #[n(3)]
+    who: &'a str,
+}
+
+/// Moves snapshots. Into a home, the caller holds its lock.
+///
+/// # Errors
+/// [`Error::RefMoved`] when a ref there is elsewhere, [`Error::ParamsDiffer`] when the chunk sizes
+/// do, [`Error::NoSnapshot`] when `from` lacks one.
+pub fn transfer(
+    from: &Repository,
+    to: &Repository,
+    what: Transfer,
+    on: &(dyn Fn(TransferEvent) + Sync),
+) -> Result<Transferred> {
+    if from.params() != to.params() {
+        return Err(Error::ParamsDiffer {
+            from: from.location(),
+            to: to.location(),
+            what: format!("chunk size or inline limit ({:?}, {:?})", from.params(), to.params()),
+        });
+    }
+    let source = from.state()?;
+    let target = to.state()?;
+    // Refs are checked before anything travels, and again by the commit.
+    for change in &what.refs {
+        let found = target.get_ref(&change.name);
+        if found != change.from {
+            let (name, expected) = (change.name.clone(), change.from);
+            return Err(Error::RefMoved { name, expected, found });
+        }
+    }
+    let mut rows = Vec::new();
+    for id in &what.snapshots {
+        let row = source
+            .snapshot(id)
+            .ok_or_else(|| Error::NoSnapshot { id: *id, location: from.location() })?;
+        if target.snapshot(id).is_none() {
+            rows.push((row.clone(), source.usage(id)));
+        }
+    }
+    let lengths: HashMap<PackName, u64> = source.packs().map(|p| (p.name, p.len)).collect();
+    let there: HashMap<PackName, u64> = target.packs().map(|p| (p.name, p.len)).collect();
+    let mut missing: BTreeMap<PackName, u64> = BTreeMap::new();
+    for name in rows.iter().flat_map(|(_, usage)| usage.keys()) {
+        if !there.contains_key(name) {
+            let len = lengths.get(name).ok_or_else(|| Error::Damaged {
+                what: format!("pack {name}"),
+                location: from.location(),
+                why: "a snapshot uses it, but the pack table does not list it".into(),
+            })?;
+            missing.insert(*name, *len);
+        }
+    }
+    announce_sessions(&missing, to, &what.operation, target.seq())?;
+    let moved = send(from, to, &missing, on)?;
+
+    let snapshots = rows.len() as u64;
+    let state = if rows.is_empty() && what.refs.is_empty() {
+        target
+    } else {
+        to.commit_with(what.operation, |state| {
+            let live: HashMap<PackName, u64> = state.packs().map(|p| (p.name, p.len)).collect();
+            for (row, usage) in &rows {
+                if state.snapshot(&row.id).is_some() {
+                    continue;
+                }
+                let mut with_len = BTreeMap::new();
+                for (name, bytes) in usage {
+                    // Collected there since we looked: it has to travel again.
+                    if there.contains_key(name) && !live.contains_key(name) {
+                        return Err(Error::Contended { location: to.location(), tries: 1 });
+                    }
+                    with_len.insert(*name, (lengths[name], *bytes));
+                }
+                state.add_snapshot(row.clone(), &with_len);
+                state.root.operation.added.push(row.id);
+            }
+            to.move_refs(state, &what.refs)
+        })?
+    };
+    Ok(Transferred { packs: moved.0, bytes: moved.1, snapshots, state })
+}
+
+/// A session is known to the repository before the first of its packs arrives.
+fn announce_sessions(
+    packs: &BTreeMap<PackName, u64>,
+    to: &Repository,
+    operation: &Operation,
+    root: u64,
+) -> Result<()> {
+    let mut sessions: Vec<[u8; 16]> = packs.keys().map(|name| name.session).collect();
+    sessions.dedup();
+    for session in sessions {
+        let record = Session {
+            version: 1,
+            root,
+            unix_micros: operation.time.unix_micros,
+            who: &operation.who,
+        };
+        let bytes = minicbor::to_vec(&record).expect("encoding into memory has no errors");
+        to.objects().create(&format!("sessions/{}", crate::id::hex(&session)), &bytes)?;
+    }
+    Ok(())
+}
+
+/// Sends the packs that are not there yet; gives their number and bytes.
+fn send(
+    from: &Repository,
+    to: &Repository,
+    missing: &BTreeMap<PackName, u64>,
+    on: &(dyn Fn(TransferEvent) + Sync),
+) -> Result<(u64, u64)> {
+    // What an interrupted call left there is whole, since objects appear at once.
+    let mut left = Vec::new();
+    let mut present = Vec::new();
+    for (name, len) in missing {
+        match to.objects().size(&name.key())? {
+            Some(found) if found == *len => present.push(*name),
+            _ => left.push((*name, *len)),
+        }
+    }
+    let bytes = left.iter().map(|(_, len)| len).sum();
+    on(TransferEvent::Plan { packs: left.len() as u64, bytes });
+
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let (arrived, arrivals) = mpsc::channel::<(PackName, u64)>();
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(left.len()) {
+            let arrived = arrived.clone();
+            scope.spawn(|| {
+                let arrived = arrived;
+                while let Some((name, len)) = left.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if failed.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                        return;
+                    }
+                    match send_pack(from, to, *name, *len) {
+                        Ok(()) => drop(arrived.send((*name, *len))),
+                        Err(e) => {
+                            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                        }
+                    }
+                }
+            });
+        }
+        drop(arrived);
+        for (_, len) in arrivals {
+            on(TransferEvent::Sent { bytes: len });
+        }
+    });
+    if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(e);
+    }
+    // A home learns what its new packs hold; what an interrupted call left is checked first.
+    if to.objects().local_path("packs").is_some() && to.is_indexed_for_good() {
+        for name in present {
+            check_pack(to.objects().as_ref(), name)?;
+        }
+        for (name, len) in missing {
+            let directory = to.directory(*name, *len)?;
+            to.inner.index.add_pack(*name, &directory)?;
+        }
+    }
+    Ok((left.len() as u64, bytes))
+}
+
+fn send_pack(from: &Repository, to: &Repository, name: PackName, len: u64) -> Result<()> {
+    let key = name.key();
+    if let Some(path) = from.objects().local_path(&key) {
+        let found = std::fs::metadata(&path).map_err(Error::file("open", &path))?.len();
+        if found != len {
+            return Err(cut_short(from, name, found, len));
+        }
+        to.objects().put_file(&key, &path)?;
+        return Ok(());
+    }
+    let temporary =
+        tempfile::NamedTempFile::new().map_err(Error::file("create", std::env::temp_dir().as_path()))?;
+    let found = from.objects().get_to_file(&key, temporary.path())?;
+    if found != len {
+        return Err(cut_short(from, name, found, len));
+    }
+    let bytes = std::fs::read(temporary.path()).map_err(Error::file("read", temporary.path()))?;
+    pack::reader::check(&bytes).map_err(|why| Error::Damaged {
+        what: format!("pack {name}"),
+        location: from.location(),
+        why,
+    })?;
+    drop(bytes);
+    to.objects().put_file(&key, temporary.path())?;
+    Ok(())
+}
+
+fn cut_short(from: &Repository, name: PackName, found: u64, len: u64) -> Error {
+    Error::Damaged {
+        what: format!("pack {name}"),
+        location: from.location(),
+        why: format!("it has {found} bytes, {len} expected"),
+    }
+}
+
+fn check_pack(objects: &dyn Objects, name: PackName) -> Result<()> {
+    pack::reader::check(&objects.get(&name.key())?).map(drop).map_err(|why| Error::Damaged {
+        what: format!("pack {name}"),
+        location: objects.location(),
+        why,
+    })
+}
