@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::id::{Id, Kind, PackName};
-use crate::index::{Index, Location};
+use crate::index::Location;
 use crate::repository::Repository;
 use crate::root::{Operation, Root};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -39,16 +39,19 @@ impl Repository {
         let mut seen = HashSet::new();
         for row in state.snapshots() {
             self.places(row.id, row.tree, &mut seen, &mut |id, kind, place| {
-                in_use.entry(place.pack).or_default().insert(place.ordinal, (id, kind, place));
+                in_use
+                    .entry(place.pack)
+                    .or_default()
+                    .insert(place.ordinal, (id, kind, place));
             })?;
         }
         let mut keep: HashSet<PackName> = HashSet::new();
         let mut repack: Vec<PackName> = Vec::new();
         let mut drop: Vec<(PackName, u64)> = Vec::new();
         for pack in state.packs() {
-            let used: u64 = in_use
-                .get(&pack.name)
-                .map_or(0, |blobs| blobs.values().map(|(_, _, p)| p.stored_share()).sum());
+            let used: u64 = in_use.get(&pack.name).map_or(0, |blobs| {
+                blobs.values().map(|(_, _, p)| p.stored_share()).sum()
+            });
             if used * 100 >= pack.len * REPACK_BELOW_PERCENT {
                 keep.insert(pack.name);
                 continue;
@@ -100,13 +103,20 @@ impl Repository {
         // From here on the old packs are not to be found, so usage is counted without them.
         let gone: HashSet<PackName> = drop.iter().map(|(name, _)| *name).collect();
         {
-            let mut live =
-                self.inner.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut live = self
+                .inner
+                .live
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             live.packs.retain(|name, _| !gone.contains(name));
         }
-        let state = self.lock_live_read().state.clone().ok_or_else(|| Error::Invalid {
-            what: "a collection without a state".into(),
-        })?;
+        let state = self
+            .lock_live_read()
+            .state
+            .clone()
+            .ok_or_else(|| Error::Invalid {
+                what: "a collection without a state".into(),
+            })?;
         let mut usages = Vec::new();
         for row in state.snapshots() {
             usages.push((row.clone(), self.usage_of(row.id, row.tree)?));
@@ -122,17 +132,26 @@ impl Repository {
         let committed = self.commit_with(operation, |next| {
             // The lock keeps others out; a root from elsewhere means that it was not held.
             if next.seq() != base + 1 {
-                return Err(Error::Contended { location: self.location(), tries: 1 });
+                return Err(Error::Contended {
+                    location: self.location(),
+                    tries: 1,
+                });
             }
             next.forget_packs(&gone);
             for (row, usage) in &usages {
-                let with_len: BTreeMap<PackName, (u64, u64)> =
-                    usage.iter().map(|(name, bytes)| (*name, (lengths[name], *bytes))).collect();
+                let with_len: BTreeMap<PackName, (u64, u64)> = usage
+                    .iter()
+                    .map(|(name, bytes)| (*name, (lengths[name], *bytes)))
+                    .collect();
                 next.set_usage(row.serial, &with_len);
             }
             Ok(())
         });
-        let mut live = self.inner.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut live = self
+            .inner
+            .live
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         live.pending.clear();
         if committed.is_err() {
             live.state = None;
@@ -151,16 +170,25 @@ impl Repository {
             .chain(state.snapshots.segment_packs().map(|(name, _)| name))
             .chain(state.packs.segment_packs().map(|(name, _)| name))
             .collect();
-        let sessions: HashSet<String> =
-            named.iter().map(|name| crate::id::hex(&name.session)).collect();
+        let sessions: HashSet<String> = named
+            .iter()
+            .map(|name| crate::id::hex(&name.session))
+            .collect();
         for listed in self.objects().list("packs/")? {
-            let name = listed.key.strip_prefix("packs/").and_then(|n| n.parse().ok());
+            let name = listed
+                .key
+                .strip_prefix("packs/")
+                .and_then(|n| n.parse().ok());
             if name.is_some_and(|name| !named.contains(&name)) {
                 self.objects().delete(&listed.key)?;
             }
         }
         for listed in self.objects().list("sessions/")? {
-            if listed.key.strip_prefix("sessions/").is_some_and(|s| !sessions.contains(s)) {
+            if listed
+                .key
+                .strip_prefix("sessions/")
+                .is_some_and(|s| !sessions.contains(s))
+            {
                 self.objects().delete(&listed.key)?;
             }
         }

@@ -1,7 +1,7 @@
 //! What can go wrong in a repository, named by condition.
 
 use crate::id::{Id, PackName, SnapshotId};
-use crate::objects::ObjectsError;
+use crate::objects::{ObjectsError, ObjectsErrorKind};
 
 /// The result of every operation of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -123,7 +123,9 @@ pub enum Error {
         what: String,
     },
     /// A root cannot be made small enough.
-    #[error("the root would have {bytes} bytes; at most {limit} are allowed: there are too many refs")]
+    #[error(
+        "the root would have {bytes} bytes; at most {limit} are allowed: there are too many refs"
+    )]
     RootTooLarge {
         /// Its size.
         bytes: usize,
@@ -164,7 +166,13 @@ impl Error {
     /// What the caller should do.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Objects(e) => e.kind(),
+            Error::Objects(e) => match e.kind() {
+                ObjectsErrorKind::Invalid => ErrorKind::Invalid,
+                ObjectsErrorKind::NotFound => ErrorKind::NotFound,
+                ObjectsErrorKind::Unavailable => ErrorKind::Unavailable,
+                ObjectsErrorKind::Unsupported => ErrorKind::Unsupported,
+                ObjectsErrorKind::Io => ErrorKind::Io,
+            },
             Error::NotARepository { .. } | Error::NoSnapshot { .. } => ErrorKind::NotFound,
             Error::RepositoryExists { .. } | Error::RefMoved { .. } | Error::Contended { .. } => {
                 ErrorKind::Conflict

@@ -184,9 +184,7 @@ impl fmt::Debug for Id {
 }
 
 /// Names a pack: the session that wrote it and its number there. Never reused.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
 pub struct PackName {
     /// The writer's random session.
     #[cbor(n(0), with = "minicbor::bytes")]
@@ -219,7 +217,9 @@ impl fmt::Debug for PackName {
 impl FromStr for PackName {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let bad = || ParseIdError { text: text.to_owned() };
+        let bad = || ParseIdError {
+            text: text.to_owned(),
+        };
         let (session, number) = text.split_once('-').ok_or_else(bad)?;
         // One spelling only, so that a name and its key are one to one.
         if number.is_empty() || (number.len() > 1 && number.starts_with('0')) {
@@ -262,10 +262,15 @@ mod tests {
 
     #[test]
     fn ids_of_different_kinds_differ() {
-        let ids: std::collections::HashSet<Id> =
-            [Kind::Chunk, Kind::Extents, Kind::Tree, Kind::Snapshot, Kind::Table]
-                .map(|kind| Id::of(kind, b"same bytes"))
-                .into();
+        let ids: std::collections::HashSet<Id> = [
+            Kind::Chunk,
+            Kind::Extents,
+            Kind::Tree,
+            Kind::Snapshot,
+            Kind::Table,
+        ]
+        .map(|kind| Id::of(kind, b"same bytes"))
+        .into();
         assert_eq!(ids.len(), 5);
     }
 
@@ -273,9 +278,18 @@ mod tests {
     fn names_survive_their_text() {
         let id = ChunkId::of(b"x");
         assert_eq!(id.to_string().parse(), Ok(id));
-        let pack = PackName { session: [0xab; 16], number: 7 };
+        let pack = PackName {
+            session: [0xab; 16],
+            number: 7,
+        };
         assert_eq!(pack.to_string().parse(), Ok(pack));
-        for bad in ["", "abc", "zz-1", &format!("{}-07", hex(&[1; 16])), &hex(&[1; 16])] {
+        for bad in [
+            "",
+            "abc",
+            "zz-1",
+            &format!("{}-07", hex(&[1; 16])),
+            &hex(&[1; 16]),
+        ] {
             assert!(bad.parse::<PackName>().is_err(), "{bad}");
         }
     }
@@ -283,7 +297,10 @@ mod tests {
     /// A changed context would make every stored id unreadable.
     #[test]
     fn golden() {
-        assert_eq!(hex(&Id::of(Kind::Chunk, b"").0)[..16], hex(&ChunkId::of(b"").0)[..16]);
+        assert_eq!(
+            hex(&Id::of(Kind::Chunk, b"").0)[..16],
+            hex(&ChunkId::of(b"").0)[..16]
+        );
         insta::assert_snapshot!(
             [Kind::Chunk, Kind::Extents, Kind::Tree, Kind::Snapshot, Kind::Table]
                 .map(|k| format!("{k:?} {}", Id::of(k, b"zenith")))

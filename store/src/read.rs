@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
 use crate::index::{Index, Location};
-use crate::object::{Content, Entry, Extents, File, Listing, Malformed, Node, Snapshot, extents, tree};
+use crate::object::{
+    Content, Entry, Extents, File, Listing, Malformed, Node, Snapshot, extents, tree,
+};
 use crate::pack::frame;
 use crate::repository::Repository;
 use std::cell::RefCell;
@@ -54,7 +56,10 @@ impl Repository {
     pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
         let state = self.loaded()?;
         if state.snapshot(&id).is_none() && self.state()?.snapshot(&id).is_none() {
-            return Err(Error::NoSnapshot { id, location: self.location() });
+            return Err(Error::NoSnapshot {
+                id,
+                location: self.location(),
+            });
         }
         let mut bytes = Vec::new();
         self.read_blob(Kind::Snapshot, id.into(), &mut bytes)?;
@@ -107,7 +112,9 @@ impl Repository {
     /// # Errors
     /// When a node is missing or damaged, or the map does not fit the size.
     pub fn chunk_ids(&self, file: &File) -> Result<Vec<ChunkId>> {
-        let Content::Extents(map) = &file.content else { return Ok(Vec::new()) };
+        let Content::Extents(map) = &file.content else {
+            return Ok(Vec::new());
+        };
         let mut ids = Vec::new();
         self.extent_ids(*map, &mut ids)?;
         let expected = file.size.div_ceil(u64::from(self.params().chunk_size));
@@ -128,8 +135,15 @@ impl Repository {
             out.extend(ids.into_iter().map(ChunkId));
             return Ok(());
         }
-        ids.into_iter()
-            .try_for_each(|id| self.extent_ids(Extents { depth: map.depth - 1, id }, out))
+        ids.into_iter().try_for_each(|id| {
+            self.extent_ids(
+                Extents {
+                    depth: map.depth - 1,
+                    id,
+                },
+                out,
+            )
+        })
     }
 
     /// The ids in one node of an extent map.
@@ -170,7 +184,11 @@ impl Repository {
     /// As [`Repository::chunk`].
     pub fn file_bytes(&self, file: &File) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        let io = |source| Error::File { verb: "read", path: "a stored file".into(), source };
+        let io = |source| Error::File {
+            verb: "read",
+            path: "a stored file".into(),
+            source,
+        };
         match self.file_reader(file)?.read_to_end(&mut out) {
             Ok(_) => Ok(out),
             Err(e) => Err(e.downcast::<Error>().unwrap_or_else(io)),
@@ -203,7 +221,11 @@ impl Repository {
     }
 
     fn malformed(&self, what: &str, id: Id, e: Malformed) -> Error {
-        Error::Damaged { what: format!("{what} {id}"), location: self.location(), why: e.0 }
+        Error::Damaged {
+            what: format!("{what} {id}"),
+            location: self.location(),
+            why: e.0,
+        }
     }
 
     /// A live place of this id, if there is one.
@@ -225,8 +247,12 @@ impl Repository {
             return Ok(());
         }
         self.loaded()?;
-        let packs: Vec<(PackName, u64)> =
-            self.lock_live_read().packs.iter().map(|(name, len)| (*name, *len)).collect();
+        let packs: Vec<(PackName, u64)> = self
+            .lock_live_read()
+            .packs
+            .iter()
+            .map(|(name, len)| (*name, *len))
+            .collect();
         let mut known = self.inner.index.packs()?;
         known.extend(self.inner.overlay.packs()?);
         for (name, len) in packs.into_iter().filter(|(name, _)| !known.contains(name)) {
@@ -237,7 +263,11 @@ impl Repository {
                 self.inner.overlay.add_pack(name, &directory)?;
             }
         }
-        self.inner.live.write().unwrap_or_else(PoisonError::into_inner).indexed = true;
+        self.inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .indexed = true;
         Ok(())
     }
 
@@ -283,13 +313,18 @@ impl Repository {
         }
         SCRATCH.with_borrow_mut(|scratch| {
             self.read_payload(place, &mut scratch.payload)?;
-            let Scratch { payload, plain, decompressor } = scratch;
+            let Scratch {
+                payload,
+                plain,
+                decompressor,
+            } = scratch;
             let decompressor = match decompressor {
                 Some(d) => d,
-                None => decompressor.insert(
-                    zstd::bulk::Decompressor::new()
-                        .map_err(|e| Error::Invalid { what: e.to_string() })?,
-                ),
+                None => decompressor.insert(zstd::bulk::Decompressor::new().map_err(|e| {
+                    Error::Invalid {
+                        what: e.to_string(),
+                    }
+                })?),
             };
             if !shared {
                 return frame::decode_payload(
@@ -304,17 +339,27 @@ impl Repository {
             frame::decode_payload(place.codec, payload, place.plain_len, decompressor, plain)
                 .map_err(|why| self.blob_damaged(place, why))?;
             into.extend_from_slice(plain.get(range).ok_or_else(beyond)?);
-            let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut cache = self
+                .inner
+                .cache
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if cache.frames.len() >= FRAMES_MAX {
                 cache.frames.pop_front();
             }
-            cache.frames.push_back((place.pack, place.payload_offset, Arc::new(plain.clone())));
+            cache
+                .frames
+                .push_back((place.pack, place.payload_offset, Arc::new(plain.clone())));
             Ok(())
         })
     }
 
     fn cached_frame(&self, place: &Location) -> Option<Arc<Vec<u8>>> {
-        let cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = self
+            .inner
+            .cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         cache
             .frames
             .iter()
@@ -326,19 +371,31 @@ impl Repository {
         let key = place.pack.key();
         let len = place.stored_len as usize;
         let Some(path) = self.inner.objects.local_path(&key) else {
-            *payload = self.inner.objects.get_range(&key, place.payload_offset, len)?;
+            *payload = self
+                .inner
+                .objects
+                .get_range(&key, place.payload_offset, len)?;
             return Ok(());
         };
         let file = self.open_pack(place.pack, &path)?;
         payload.resize(len, 0);
-        file.read_exact_at(payload, place.payload_offset).map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => self.blob_damaged(place, "is cut short"),
-            _ => Error::File { verb: "read", path: path.display().to_string(), source: e },
-        })
+        file.read_exact_at(payload, place.payload_offset)
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => self.blob_damaged(place, "is cut short"),
+                _ => Error::File {
+                    verb: "read",
+                    path: path.display().to_string(),
+                    source: e,
+                },
+            })
     }
 
     fn open_pack(&self, pack: PackName, path: &std::path::Path) -> Result<Arc<std::fs::File>> {
-        let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self
+            .inner
+            .cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = cache.files.get(&pack) {
             return Ok(file.clone());
         }
@@ -348,7 +405,11 @@ impl Repository {
                 location: self.location(),
                 why: "it is gone".into(),
             },
-            _ => Error::File { verb: "open", path: path.display().to_string(), source: e },
+            _ => Error::File {
+                verb: "open",
+                path: path.display().to_string(),
+                source: e,
+            },
         })?;
         if cache.files.len() >= FILES_MAX {
             cache.files.clear();
@@ -401,8 +462,14 @@ impl Repository {
                         trees.push(tree);
                         continue;
                     }
-                    Entry::File(File { content: Content::Inline(_), .. }) => continue,
-                    Entry::File(File { content: Content::Extents(map), .. }) => vec![map],
+                    Entry::File(File {
+                        content: Content::Inline(_),
+                        ..
+                    }) => continue,
+                    Entry::File(File {
+                        content: Content::Extents(map),
+                        ..
+                    }) => vec![map],
                 };
                 while let Some(map) = maps.pop() {
                     if map.depth == 0 {
@@ -422,11 +489,7 @@ impl Repository {
     }
 
     /// Packs that a snapshot needs, with the stored bytes it needs of each.
-    pub(crate) fn usage_of(
-        &self,
-        id: SnapshotId,
-        tree: TreeId,
-    ) -> Result<BTreeMap<PackName, u64>> {
+    pub(crate) fn usage_of(&self, id: SnapshotId, tree: TreeId) -> Result<BTreeMap<PackName, u64>> {
         let mut usage: HashMap<PackName, u64> = HashMap::new();
         self.places(id, tree, &mut HashSet::new(), &mut |_, _, place| {
             *usage.entry(place.pack).or_default() += place.stored_share();
@@ -466,7 +529,9 @@ pub struct FileReader {
 impl Read for FileReader {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         if self.at == self.buffer.len() {
-            let Some(id) = self.ids.next() else { return Ok(0) };
+            let Some(id) = self.ids.next() else {
+                return Ok(0);
+            };
             let len = self.left.min(self.repository.params().chunk_size.into()) as usize;
             self.at = 0;
             if id.is_zero() {

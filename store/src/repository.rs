@@ -10,7 +10,7 @@ use crate::objects::{Created, Objects};
 use crate::pack::frame::{self, Part};
 use crate::pack::{self, PackWriter};
 use crate::read::Cache;
-use crate::root::{Operation, RefChange, ROOT_MAX, Root, SPILL_BYTES, State};
+use crate::root::{Operation, ROOT_MAX, RefChange, Root, SPILL_BYTES, State};
 use crate::table::SegmentPlace;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -35,7 +35,10 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Params { chunk_size: 64 << 10, inline_limit: 1 << 10 }
+        Params {
+            chunk_size: 64 << 10,
+            inline_limit: 1 << 10,
+        }
     }
 }
 
@@ -153,13 +156,14 @@ impl Repository {
             inline_limit: params.inline_limit,
             incompatible: vec![],
         };
-        let mut bytes =
-            serde_json::to_vec_pretty(&header).expect("plain data has a JSON form");
+        let mut bytes = serde_json::to_vec_pretty(&header).expect("plain data has a JSON form");
         bytes.push(b'\n');
         // Root 0 comes second, so a repository without roots is one whose making was interrupted;
         // opening it makes root 0 again.
         if objects.create(HEADER_KEY, &bytes)? == Created::Exists {
-            return Err(Error::RepositoryExists { location: objects.location() });
+            return Err(Error::RepositoryExists {
+                location: objects.location(),
+            });
         }
         write_root_0(&*objects, &header.id, operation)?;
         Self::open(objects, index)
@@ -270,14 +274,25 @@ impl Repository {
 
     /// Makes a state the one that reading goes by.
     fn adopt(&self, state: Arc<State>) {
-        let mut live = self.inner.live.write().unwrap_or_else(PoisonError::into_inner);
-        live.packs = state.packs().filter(|p| p.state != 2).map(|p| (p.name, p.len)).collect();
+        let mut live = self
+            .inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        live.packs = state
+            .packs()
+            .filter(|p| p.state != 2)
+            .map(|p| (p.name, p.len))
+            .collect();
         live.indexed = false;
         live.state = Some(state);
     }
 
     pub(crate) fn lock_live_read(&self) -> std::sync::RwLockReadGuard<'_, Live> {
-        self.inner.live.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Commits a change of refs and snapshot table.
@@ -286,11 +301,18 @@ impl Repository {
     /// [`Error::RefMoved`] when a ref is not where the caller saw it, [`Error::NoSnapshot`] when a
     /// ref would name what is not there.
     pub fn commit(&self, change: Change) -> Result<Arc<State>> {
-        let Change { remove, refs, operation } = change;
+        let Change {
+            remove,
+            refs,
+            operation,
+        } = change;
         self.commit_with(operation, |state| {
             for id in &remove {
                 if !state.remove_snapshot(id) {
-                    return Err(Error::NoSnapshot { id: *id, location: self.location() });
+                    return Err(Error::NoSnapshot {
+                        id: *id,
+                        location: self.location(),
+                    });
                 }
                 state.root.operation.removed.push(*id);
             }
@@ -313,7 +335,10 @@ impl Repository {
                 Some(id) => {
                     // A remote's tip may be known without being here; all others must be whole.
                     if !change.name.starts_with("remote/") && state.snapshot(&id).is_none() {
-                        return Err(Error::NoSnapshot { id, location: self.location() });
+                        return Err(Error::NoSnapshot {
+                            id,
+                            location: self.location(),
+                        });
                     }
                     state.root.refs.insert(change.name.clone(), id);
                 }
@@ -366,7 +391,10 @@ impl Repository {
                 return Ok(state);
             }
         }
-        Err(Error::Contended { location: self.location(), tries: COMMIT_TRIES })
+        Err(Error::Contended {
+            location: self.location(),
+            tries: COMMIT_TRIES,
+        })
     }
 
     /// The bytes of a root, after moving rows to segments where they would be too many.
@@ -381,17 +409,28 @@ impl Repository {
             bytes = state.encode();
         }
         if bytes.len() > ROOT_MAX {
-            return Err(Error::RootTooLarge { bytes: bytes.len(), limit: ROOT_MAX });
+            return Err(Error::RootTooLarge {
+                bytes: bytes.len(),
+                limit: ROOT_MAX,
+            });
         }
         Ok(bytes)
     }
 
     /// Writes a table segment as a pack of its own.
     fn write_segment(&self, plain: &[u8]) -> Result<SegmentPlace> {
-        let invalid = |e: std::io::Error| Error::Invalid { what: e.to_string() };
-        let name = PackName { session: rand::random(), number: 0 };
+        let invalid = |e: std::io::Error| Error::Invalid {
+            what: e.to_string(),
+        };
+        let name = PackName {
+            session: rand::random(),
+            number: 0,
+        };
         let kind = crate::id::Kind::Table;
-        let part = Part { kind, len: plain.len() as u32 };
+        let part = Part {
+            kind,
+            len: plain.len() as u32,
+        };
         let mut compressor = zstd::bulk::Compressor::new(3).map_err(invalid)?;
         let frame = frame::encode(&[part], plain, &mut compressor);
         let mut writer = PackWriter::new(Vec::new()).map_err(invalid)?;
@@ -441,8 +480,11 @@ fn read_header(objects: &dyn Objects) -> Result<Header> {
         Err(e) if e.is_not_found() => return Err(Error::NotARepository { location }),
         Err(e) => return Err(e.into()),
     };
-    let damaged =
-        |why: String| Error::Damaged { what: HEADER_KEY.into(), location: location.clone(), why };
+    let damaged = |why: String| Error::Damaged {
+        what: HEADER_KEY.into(),
+        location: location.clone(),
+        why,
+    };
     let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
     if header.kind != HEADER_KIND {
         return Err(Error::NotARepository { location });
@@ -456,7 +498,10 @@ fn read_header(objects: &dyn Objects) -> Result<Header> {
             ),
         });
     }
-    check_params(Params { chunk_size: header.chunk_size, inline_limit: header.inline_limit })?;
+    check_params(Params {
+        chunk_size: header.chunk_size,
+        inline_limit: header.inline_limit,
+    })?;
     Ok(header)
 }
 

@@ -252,16 +252,29 @@ impl State {
         if root.version != VERSION || !root.incompatible.is_empty() {
             return Err(Error::TooNew {
                 location: objects.location(),
-                what: format!("root version {}, features {:?}", root.version, root.incompatible),
+                what: format!(
+                    "root version {}, features {:?}",
+                    root.version, root.incompatible
+                ),
             });
         }
         if root.seq != seq {
             return Err(damaged(format!("it says that it is root {}", root.seq)));
         }
-        let empty = || Inline { segments: vec![], rows: vec![], removed: vec![] };
+        let empty = || Inline {
+            segments: vec![],
+            rows: vec![],
+            removed: vec![],
+        };
         let snapshots = std::mem::replace(&mut root.snapshots, empty());
-        let packs =
-            std::mem::replace(&mut root.packs, Inline { segments: vec![], rows: vec![], removed: vec![] });
+        let packs = std::mem::replace(
+            &mut root.packs,
+            Inline {
+                segments: vec![],
+                rows: vec![],
+                removed: vec![],
+            },
+        );
         let mut state = State {
             hash: *blake3::hash(bytes).as_bytes(),
             snapshots: Table::load(snapshots, objects)?,
@@ -269,7 +282,11 @@ impl State {
             by_id: HashMap::new(),
             root,
         };
-        state.by_id = state.snapshots.rows().map(|row| (row.id, row.serial)).collect();
+        state.by_id = state
+            .snapshots
+            .rows()
+            .map(|row| (row.id, row.serial))
+            .collect();
         Ok(state)
     }
 
@@ -287,8 +304,16 @@ impl State {
                 incompatible: vec![],
                 operation,
                 refs: BTreeMap::new(),
-                snapshots: Inline { segments: vec![], rows: vec![], removed: vec![] },
-                packs: Inline { segments: vec![], rows: vec![], removed: vec![] },
+                snapshots: Inline {
+                    segments: vec![],
+                    rows: vec![],
+                    removed: vec![],
+                },
+                packs: Inline {
+                    segments: vec![],
+                    rows: vec![],
+                    removed: vec![],
+                },
                 next_pack: 0,
                 next_snapshot: 0,
                 fences: vec![],
@@ -345,7 +370,9 @@ impl State {
 
     /// The row of this snapshot.
     pub fn snapshot(&self, id: &SnapshotId) -> Option<&Row> {
-        self.by_id.get(id).and_then(|serial| self.snapshots.get(*serial))
+        self.by_id
+            .get(id)
+            .and_then(|serial| self.snapshots.get(*serial))
     }
 
     /// Every pack that snapshots use.
@@ -355,7 +382,9 @@ impl State {
 
     /// Packs that this snapshot uses, with the bytes it uses of each.
     pub fn usage(&self, id: &SnapshotId) -> BTreeMap<PackName, u64> {
-        let Some(&serial) = self.by_id.get(id) else { return BTreeMap::new() };
+        let Some(&serial) = self.by_id.get(id) else {
+            return BTreeMap::new();
+        };
         self.usage_until(serial)
             .into_iter()
             .filter_map(|(ordinal, bytes)| self.packs.get(ordinal).map(|row| (row.name, bytes)))
@@ -373,11 +402,7 @@ impl State {
 
     /// Adds a row at the end, and rows for packs that have none. `usage` names packs with their
     /// length and the bytes used.
-    pub(crate) fn add_snapshot(
-        &mut self,
-        mut row: Row,
-        usage: &BTreeMap<PackName, (u64, u64)>,
-    ) {
+    pub(crate) fn add_snapshot(&mut self, mut row: Row, usage: &BTreeMap<PackName, (u64, u64)>) {
         let full = self.ordinals(usage);
         row.serial = self.root.next_snapshot;
         self.root.next_snapshot += 1;
@@ -388,9 +413,17 @@ impl State {
 
     /// Takes a row out; the next one takes over its difference.
     pub(crate) fn remove_snapshot(&mut self, id: &SnapshotId) -> bool {
-        let Some(serial) = self.by_id.remove(id) else { return false };
-        let Some(row) = self.snapshots.remove(serial) else { return false };
-        let next = self.snapshots.rows().find(|next| next.serial > serial).cloned();
+        let Some(serial) = self.by_id.remove(id) else {
+            return false;
+        };
+        let Some(row) = self.snapshots.remove(serial) else {
+            return false;
+        };
+        let next = self
+            .snapshots
+            .rows()
+            .find(|next| next.serial > serial)
+            .cloned();
         if let Some(mut next) = next {
             let mut usage = row.usage;
             usage.extend(next.usage);
@@ -402,8 +435,12 @@ impl State {
 
     /// Takes packs out of the table.
     pub(crate) fn forget_packs(&mut self, gone: &HashSet<PackName>) {
-        let ordinals: Vec<u64> =
-            self.packs.rows().filter(|p| gone.contains(&p.name)).map(|p| p.ordinal).collect();
+        let ordinals: Vec<u64> = self
+            .packs
+            .rows()
+            .filter(|p| gone.contains(&p.name))
+            .map(|p| p.ordinal)
+            .collect();
         for ordinal in ordinals {
             self.packs.remove(ordinal);
         }
@@ -411,9 +448,14 @@ impl State {
 
     /// Sets what a row uses. Rows are to be set in their order, all after the first that changes.
     pub(crate) fn set_usage(&mut self, serial: u64, usage: &BTreeMap<PackName, (u64, u64)>) {
-        let Some(mut row) = self.snapshots.get(serial).cloned() else { return };
+        let Some(mut row) = self.snapshots.get(serial).cloned() else {
+            return;
+        };
         let full = self.ordinals(usage);
-        let before = serial.checked_sub(1).map(|s| self.usage_until(s)).unwrap_or_default();
+        let before = serial
+            .checked_sub(1)
+            .map(|s| self.usage_until(s))
+            .unwrap_or_default();
         let usage = difference(&before, &full);
         if row.usage != usage {
             row.usage = usage;
@@ -423,15 +465,24 @@ impl State {
 
     /// Usage by ordinal; packs without a row get one.
     fn ordinals(&mut self, usage: &BTreeMap<PackName, (u64, u64)>) -> BTreeMap<u64, u64> {
-        let by_name: HashMap<PackName, u64> =
-            self.packs.rows().map(|row| (row.name, row.ordinal)).collect();
+        let by_name: HashMap<PackName, u64> = self
+            .packs
+            .rows()
+            .map(|row| (row.name, row.ordinal))
+            .collect();
         let mut full = BTreeMap::new();
         for (name, (len, bytes)) in usage {
             let ordinal = by_name.get(name).copied().unwrap_or_else(|| {
                 let ordinal = self.root.next_pack;
                 self.root.next_pack += 1;
                 let since = self.root.seq;
-                self.packs.put(PackRow { ordinal, name: *name, len: *len, state: 0, since });
+                self.packs.put(PackRow {
+                    ordinal,
+                    name: *name,
+                    len: *len,
+                    state: 0,
+                    since,
+                });
                 ordinal
             });
             // 0 means "no longer used" in a difference.
@@ -452,7 +503,13 @@ fn apply(usage: &mut BTreeMap<u64, u64>, difference: &BTreeMap<u64, u64>) {
 }
 
 fn difference(before: &BTreeMap<u64, u64>, after: &BTreeMap<u64, u64>) -> BTreeMap<u64, u64> {
-    let gone = before.keys().filter(|o| !after.contains_key(o)).map(|o| (*o, 0));
-    let new = after.iter().filter(|(o, b)| before.get(o) != Some(b)).map(|(o, b)| (*o, *b));
+    let gone = before
+        .keys()
+        .filter(|o| !after.contains_key(o))
+        .map(|o| (*o, 0));
+    let new = after
+        .iter()
+        .filter(|(o, b)| before.get(o) != Some(b))
+        .map(|(o, b)| (*o, *b));
     gone.chain(new).collect()
 }

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::id::{PackName, TableId};
 use crate::object::Malformed;
 use crate::objects::Objects;
-use crate::pack::frame::{self, PLAIN_MAX};
 use crate::pack::Codec;
+use crate::pack::frame::{self, PLAIN_MAX};
 use minicbor::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,8 +53,6 @@ pub struct Segment {
 /// What a root holds of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-#[cbor(encode_bound = "R: Encode<Ctx>")]
-#[cbor(decode_bound = "R: Decode<'bytes, Ctx>")]
 pub struct Inline<R> {
     /// Oldest first.
     #[n(0)]
@@ -107,14 +105,23 @@ impl<R: Row> Table<R> {
             keys.insert(row.key());
             rows.insert(row.key(), row);
         }
-        Ok(Table { segments: inline.segments, rows, inline: keys, removed })
+        Ok(Table {
+            segments: inline.segments,
+            rows,
+            inline: keys,
+            removed,
+        })
     }
 
     /// What the root is to hold.
     pub fn inline(&self) -> Inline<R> {
         Inline {
             segments: self.segments.clone(),
-            rows: self.inline.iter().map(|key| self.rows[key].clone()).collect(),
+            rows: self
+                .inline
+                .iter()
+                .map(|key| self.rows[key].clone())
+                .collect(),
             removed: self.removed.iter().copied().collect(),
         }
     }
@@ -137,7 +144,8 @@ impl<R: Row> Table<R> {
     /// A number above all that were used, as far as the table still knows.
     pub fn next_key(&self) -> u64 {
         let last = self.rows.last_key_value().map(|(key, _)| *key);
-        last.max(self.removed.last().copied()).map_or(0, |key| key + 1)
+        last.max(self.removed.last().copied())
+            .map_or(0, |key| key + 1)
     }
 
     /// Puts a row in, in the place of the one with its number.
@@ -170,10 +178,7 @@ impl<R: Row> Table<R> {
     ///
     /// # Errors
     /// What `write` gives.
-    pub fn spill(
-        &mut self,
-        write: impl FnOnce(&[u8]) -> Result<SegmentPlace>,
-    ) -> Result<()> {
+    pub fn spill(&mut self, write: impl FnOnce(&[u8]) -> Result<SegmentPlace>) -> Result<()> {
         let merge = self.segments.len() >= SEGMENTS_MAX || !self.removed.is_empty();
         let rows: Vec<&R> = if merge {
             self.rows.values().collect()
@@ -219,7 +224,11 @@ pub struct SegmentPlace {
 
 fn read_segment<R: Row>(segment: &Segment, objects: &dyn Objects) -> Result<Vec<R>> {
     let bad = |why: String| Error::Damaged {
-        what: format!("table segment {} in pack {}", segment.id.short(), segment.pack),
+        what: format!(
+            "table segment {} in pack {}",
+            segment.id.short(),
+            segment.pack
+        ),
         location: objects.location(),
         why,
     };
@@ -234,8 +243,14 @@ fn read_segment<R: Row>(segment: &Segment, objects: &dyn Objects) -> Result<Vec<
     )?;
     let mut plain = Vec::new();
     let mut decompressor = zstd::bulk::Decompressor::new().map_err(|e| bad(e.to_string()))?;
-    frame::decode_payload(codec, &payload, segment.plain_len, &mut decompressor, &mut plain)
-        .map_err(bad)?;
+    frame::decode_payload(
+        codec,
+        &payload,
+        segment.plain_len,
+        &mut decompressor,
+        &mut plain,
+    )
+    .map_err(bad)?;
     if TableId::of(&plain) != segment.id {
         return Err(bad("it has another hash".into()));
     }

@@ -6,7 +6,6 @@
 
 use crate::error::{Error, Result};
 use crate::id::{PackName, SnapshotId};
-use crate::index::Index;
 use crate::objects::Objects;
 use crate::pack;
 use crate::repository::Repository;
@@ -91,7 +90,11 @@ pub fn transfer(
         return Err(Error::ParamsDiffer {
             from: from.location(),
             to: to.location(),
-            what: format!("chunk size or inline limit ({:?}, {:?})", from.params(), to.params()),
+            what: format!(
+                "chunk size or inline limit ({:?}, {:?})",
+                from.params(),
+                to.params()
+            ),
         });
     }
     let source = from.state()?;
@@ -101,14 +104,19 @@ pub fn transfer(
         let found = target.get_ref(&change.name);
         if found != change.from {
             let (name, expected) = (change.name.clone(), change.from);
-            return Err(Error::RefMoved { name, expected, found });
+            return Err(Error::RefMoved {
+                name,
+                expected,
+                found,
+            });
         }
     }
     let mut rows = Vec::new();
     for id in &what.snapshots {
-        let row = source
-            .snapshot(id)
-            .ok_or_else(|| Error::NoSnapshot { id: *id, location: from.location() })?;
+        let row = source.snapshot(id).ok_or_else(|| Error::NoSnapshot {
+            id: *id,
+            location: from.location(),
+        })?;
         if target.snapshot(id).is_none() {
             rows.push((row.clone(), source.usage(id)));
         }
@@ -143,7 +151,10 @@ pub fn transfer(
                 for (name, bytes) in usage {
                     // Collected there since we looked: it has to travel again.
                     if there.contains_key(name) && !live.contains_key(name) {
-                        return Err(Error::Contended { location: to.location(), tries: 1 });
+                        return Err(Error::Contended {
+                            location: to.location(),
+                            tries: 1,
+                        });
                     }
                     with_len.insert(*name, (lengths[name], *bytes));
                 }
@@ -153,7 +164,12 @@ pub fn transfer(
             to.move_refs(state, &what.refs)
         })?
     };
-    Ok(Transferred { packs: moved.0, bytes: moved.1, snapshots, state })
+    Ok(Transferred {
+        packs: moved.0,
+        bytes: moved.1,
+        snapshots,
+        state,
+    })
 }
 
 /// A session is known to the repository before the first of its packs arrives.
@@ -173,7 +189,8 @@ fn announce_sessions(
             who: &operation.who,
         };
         let bytes = minicbor::to_vec(&record).expect("encoding into memory has no errors");
-        to.objects().create(&format!("sessions/{}", crate::id::hex(&session)), &bytes)?;
+        to.objects()
+            .create(&format!("sessions/{}", crate::id::hex(&session)), &bytes)?;
     }
     Ok(())
 }
@@ -195,7 +212,10 @@ fn send(
         }
     }
     let bytes = left.iter().map(|(_, len)| len).sum();
-    on(TransferEvent::Plan { packs: left.len() as u64, bytes });
+    on(TransferEvent::Plan {
+        packs: left.len() as u64,
+        bytes,
+    });
 
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
@@ -206,7 +226,11 @@ fn send(
             scope.spawn(|| {
                 let arrived = arrived;
                 while let Some((name, len)) = left.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if failed.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                    if failed
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .is_some()
+                    {
                         return;
                     }
                     match send_pack(from, to, *name, *len) {
@@ -242,15 +266,17 @@ fn send(
 fn send_pack(from: &Repository, to: &Repository, name: PackName, len: u64) -> Result<()> {
     let key = name.key();
     if let Some(path) = from.objects().local_path(&key) {
-        let found = std::fs::metadata(&path).map_err(Error::file("open", &path))?.len();
+        let found = std::fs::metadata(&path)
+            .map_err(Error::file("open", &path))?
+            .len();
         if found != len {
             return Err(cut_short(from, name, found, len));
         }
         to.objects().put_file(&key, &path)?;
         return Ok(());
     }
-    let temporary =
-        tempfile::NamedTempFile::new().map_err(Error::file("create", std::env::temp_dir().as_path()))?;
+    let temporary = tempfile::NamedTempFile::new()
+        .map_err(Error::file("create", std::env::temp_dir().as_path()))?;
     let found = from.objects().get_to_file(&key, temporary.path())?;
     if found != len {
         return Err(cut_short(from, name, found, len));
@@ -275,9 +301,11 @@ fn cut_short(from: &Repository, name: PackName, found: u64, len: u64) -> Error {
 }
 
 fn check_pack(objects: &dyn Objects, name: PackName) -> Result<()> {
-    pack::reader::check(&objects.get(&name.key())?).map(drop).map_err(|why| Error::Damaged {
-        what: format!("pack {name}"),
-        location: objects.location(),
-        why,
-    })
+    pack::reader::check(&objects.get(&name.key())?)
+        .map(drop)
+        .map_err(|why| Error::Damaged {
+            what: format!("pack {name}"),
+            location: objects.location(),
+            why,
+        })
 }

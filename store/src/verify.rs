@@ -71,7 +71,9 @@ impl Repository {
         for row in state.snapshots() {
             report.snapshots += 1;
             if let Some(pack) = state.usage(&row.id).keys().find(|name| bad.contains(name)) {
-                report.bad_snapshots.push((row.id, format!("it needs pack {pack}")));
+                report
+                    .bad_snapshots
+                    .push((row.id, format!("it needs pack {pack}")));
                 continue;
             }
             // A walk of its own for each: damage in a shared node touches all who share it.

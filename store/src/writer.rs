@@ -6,13 +6,10 @@
 
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ExtentsId, Id, Kind, PackName, SnapshotId, TreeId};
-use crate::index::Index;
 use crate::object::{Content, File, Listing, Snapshot, extents, snapshot, tree};
 use crate::objects::{ObjectsError, TEMPORARY_PREFIX, disk};
 use crate::pack::frame::{self, Frame, Part};
-use crate::pack::{
-    self, ALONE_BYTES, Directory, PACK_BYTES, PackWriter, SHARED_BYTES, SealedPack,
-};
+use crate::pack::{self, ALONE_BYTES, Directory, PACK_BYTES, PackWriter, SHARED_BYTES, SealedPack};
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange, Row, State};
 use std::cell::RefCell;
@@ -116,10 +113,13 @@ fn encode(parts: &[Part], plain: &[u8]) -> Result<Frame> {
     COMPRESSOR.with_borrow_mut(|slot| {
         let compressor = match slot {
             Some(c) => c,
-            None => slot.insert(
-                zstd::bulk::Compressor::new(LEVEL)
-                    .map_err(|e| Error::Invalid { what: e.to_string() })?,
-            ),
+            None => {
+                slot.insert(
+                    zstd::bulk::Compressor::new(LEVEL).map_err(|e| Error::Invalid {
+                        what: e.to_string(),
+                    })?,
+                )
+            }
         };
         Ok(frame::encode(parts, plain, compressor))
     })
@@ -149,16 +149,25 @@ impl Repository {
         let syncer = std::thread::Builder::new()
             .name("sync packs".into())
             .spawn(move || {
-                unsynced.into_iter().map(|pack| repository.name_pack(pack)).collect()
+                unsynced
+                    .into_iter()
+                    .map(|pack| repository.name_pack(pack))
+                    .collect()
             })
-            .map_err(|e| Error::Invalid { what: format!("a thread cannot be started: {e}") })?;
+            .map_err(|e| Error::Invalid {
+                what: format!("a thread cannot be started: {e}"),
+            })?;
         Ok(Writer {
             repository: self.clone(),
             packs_dir,
             session: rand::random(),
             taken: (0..SHARDS).map(|_| Mutex::default()).collect(),
             small: Mutex::default(),
-            open: Mutex::new(Open { pack: None, next: 0, to_sync: Some(to_sync) }),
+            open: Mutex::new(Open {
+                pack: None,
+                next: 0,
+                to_sync: Some(to_sync),
+            }),
             syncer: Mutex::new(Some(syncer)),
             adopted,
             counts: Counts::default(),
@@ -171,11 +180,20 @@ impl Repository {
 
     /// Brings a sealed pack to disk, then gives it its name.
     fn name_pack(&self, pack: Unsynced) -> Result<NewPack> {
-        let Unsynced { name, path, file, sealed } = pack;
+        let Unsynced {
+            name,
+            path,
+            file,
+            sealed,
+        } = pack;
         disk::sync_file(&file).map_err(|e| self.pack_error(e))?;
         disk::rename(&path, &path.with_file_name(name.to_string()))
             .map_err(|e| self.pack_error(e))?;
-        Ok(NewPack { name, len: sealed.len, directory: sealed.directory })
+        Ok(NewPack {
+            name,
+            len: sealed.len,
+            directory: sealed.directory,
+        })
     }
 
     /// Packs that no root names: whole ones are kept for use, all else goes away.
@@ -190,7 +208,11 @@ impl Repository {
         disk::remove_leftovers(packs_dir).map_err(|e| self.pack_error(e))?;
         let mut adopted = HashMap::new();
         for listed in self.objects().list("packs/")? {
-            let Some(name) = listed.key.strip_prefix("packs/").and_then(|n| n.parse().ok()) else {
+            let Some(name) = listed
+                .key
+                .strip_prefix("packs/")
+                .and_then(|n| n.parse().ok())
+            else {
                 continue;
             };
             if named.contains(&name) {
@@ -208,7 +230,11 @@ impl Repository {
                 }
             }
         }
-        let mut live = self.inner.live.write().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self
+            .inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         live.pending.clone_from(&adopted);
         Ok(adopted)
     }
@@ -224,15 +250,23 @@ impl Writer {
     /// When it is empty or larger than the repository's chunk size.
     pub fn put_chunk(&self, bytes: &[u8]) -> Result<ChunkId> {
         let limit = self.repository.params().chunk_size as usize;
-        assert!((1..=limit).contains(&bytes.len()), "{} bytes are not a chunk", bytes.len());
+        assert!(
+            (1..=limit).contains(&bytes.len()),
+            "{} bytes are not a chunk",
+            bytes.len()
+        );
         if is_zero(bytes) {
             return Ok(ChunkId::ZERO);
         }
         let id = ChunkId::of(bytes);
         let new = self.put(Kind::Chunk, id.into(), bytes)?;
         self.counts.chunks_seen.fetch_add(1, Ordering::Relaxed);
-        self.counts.bytes_seen.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.counts.chunks_new.fetch_add(new.into(), Ordering::Relaxed);
+        self.counts
+            .bytes_seen
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.counts
+            .chunks_new
+            .fetch_add(new.into(), Ordering::Relaxed);
         Ok(id)
     }
 
@@ -255,12 +289,20 @@ impl Writer {
             self.put(Kind::Extents, id.into(), &bytes)?;
             Ok::<_, Error>(id.0)
         })?;
-        Ok(File { mode, size, content: Content::Extents(map) })
+        Ok(File {
+            mode,
+            size,
+            content: Content::Extents(map),
+        })
     }
 
     /// A file that lies in the tree itself.
     pub fn put_inline(&self, mode: u32, bytes: Vec<u8>) -> File {
-        File { mode, size: bytes.len() as u64, content: Content::Inline(bytes) }
+        File {
+            mode,
+            size: bytes.len() as u64,
+            content: Content::Inline(bytes),
+        }
     }
 
     /// Stores the tree of a listing.
@@ -302,14 +344,21 @@ impl Writer {
 
     /// Stores a blob whether or not it is stored.
     pub(crate) fn store(&self, kind: Kind, id: Id, bytes: &[u8]) -> Result<()> {
-        let part = Part { kind, len: bytes.len() as u32 };
+        let part = Part {
+            kind,
+            len: bytes.len() as u32,
+        };
         if bytes.len() >= ALONE_BYTES {
             return self.append(&encode(&[part], bytes)?, &[(id, part)]);
         }
         let full = {
             let mut small = lock(&self.small);
             let full = small.plain.len() + bytes.len() > SHARED_BYTES;
-            let full = if full { Some(std::mem::take(&mut *small)) } else { None };
+            let full = if full {
+                Some(std::mem::take(&mut *small))
+            } else {
+                None
+            };
             small.blobs.push((id, part));
             small.plain.extend_from_slice(bytes);
             full
@@ -338,8 +387,11 @@ impl Writer {
             open.pack = Some((path, pack));
         }
         let (_, pack) = open.pack.as_mut().expect("opened above");
-        pack.append(frame, blobs).map_err(|e| self.repository.pack_error(e))?;
-        self.counts.bytes_new.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+        pack.append(frame, blobs)
+            .map_err(|e| self.repository.pack_error(e))?;
+        self.counts
+            .bytes_new
+            .fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
         if pack.position() >= PACK_BYTES {
             self.seal(&mut open)?;
         }
@@ -348,11 +400,21 @@ impl Writer {
 
     /// Closes the open pack and has it synced in the background.
     fn seal(&self, open: &mut Open) -> Result<()> {
-        let Some((path, pack)) = open.pack.take() else { return Ok(()) };
+        let Some((path, pack)) = open.pack.take() else {
+            return Ok(());
+        };
         let (file, sealed) = pack.seal().map_err(|e| self.repository.pack_error(e))?;
-        let name = PackName { session: self.session, number: open.next };
+        let name = PackName {
+            session: self.session,
+            number: open.next,
+        };
         open.next += 1;
-        let unsynced = Unsynced { name, path, file, sealed };
+        let unsynced = Unsynced {
+            name,
+            path,
+            file,
+            sealed,
+        };
         let sent = open.to_sync.as_ref().map(|to_sync| to_sync.send(unsynced));
         // The thread ends early only with an error, which joining it gives.
         if !matches!(sent, Some(Ok(()))) {
@@ -362,8 +424,12 @@ impl Writer {
     }
 
     fn join(&self) -> Result<Vec<NewPack>> {
-        let Some(syncer) = lock(&self.syncer).take() else { return Ok(Vec::new()) };
-        syncer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let Some(syncer) = lock(&self.syncer).take() else {
+            return Ok(Vec::new());
+        };
+        syncer
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Seals what is open; gives all packs of this writer, synced, named and indexed.
@@ -377,12 +443,23 @@ impl Writer {
         }
         let packs = self.join()?;
         for pack in &packs {
-            self.repository.inner.index.add_pack(pack.name, &pack.directory)?;
+            self.repository
+                .inner
+                .index
+                .add_pack(pack.name, &pack.directory)?;
         }
-        let mut live =
-            self.repository.inner.live.write().unwrap_or_else(PoisonError::into_inner);
-        live.pending.extend(packs.iter().map(|pack| (pack.name, pack.len)));
-        Ok(packs.into_iter().map(|pack| (pack.name, pack.len)).collect())
+        let mut live = self
+            .repository
+            .inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        live.pending
+            .extend(packs.iter().map(|pack| (pack.name, pack.len)));
+        Ok(packs
+            .into_iter()
+            .map(|pack| (pack.name, pack.len))
+            .collect())
     }
 
     /// Commits a snapshot: packs, then the root. `summary` is the engine's part of the row.
@@ -396,7 +473,10 @@ impl Writer {
         refs: Vec<RefChange>,
         operation: Operation,
     ) -> Result<Committed> {
-        let snapshot = Snapshot { version: snapshot::VERSION, ..snapshot };
+        let snapshot = Snapshot {
+            version: snapshot::VERSION,
+            ..snapshot
+        };
         let bytes = snapshot.encode();
         let id = SnapshotId::of(&bytes);
         self.put(Kind::Snapshot, id.into(), &bytes)?;
@@ -408,7 +488,13 @@ impl Writer {
             .into_iter()
             .map(|(name, bytes)| {
                 let len = known.packs.get(&name).or_else(|| known.pending.get(&name));
-                (name, (*len.expect("locate gives packs that are live or pending"), bytes))
+                (
+                    name,
+                    (
+                        *len.expect("locate gives packs that are live or pending"),
+                        bytes,
+                    ),
+                )
             })
             .collect();
         drop(known);
@@ -435,12 +521,25 @@ impl Writer {
             repository.move_refs(state, &refs)
         })?;
         // What was adopted and is of no use goes away; so do packs of ours that dedup emptied.
-        let unused = ours.keys().chain(self.adopted.keys()).filter(|name| !usage.contains_key(name));
+        let unused = ours
+            .keys()
+            .chain(self.adopted.keys())
+            .filter(|name| !usage.contains_key(name));
         for name in unused {
             repository.objects().delete(&name.key())?;
         }
-        repository.inner.live.write().unwrap_or_else(PoisonError::into_inner).pending.clear();
-        Ok(Committed { id, new_bytes, state })
+        repository
+            .inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pending
+            .clear();
+        Ok(Committed {
+            id,
+            new_bytes,
+            state,
+        })
     }
 
     /// Stops without a commit. Sealed packs stay for the next writer to adopt; dropping the

@@ -21,7 +21,12 @@ struct Inner {
 
 impl Index for MemIndex {
     fn packs(&self) -> Result<HashSet<PackName>> {
-        Ok(self.inner.read().unwrap_or_else(PoisonError::into_inner).packs.clone())
+        Ok(self
+            .inner
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .packs
+            .clone())
     }
 
     fn is_writable(&self) -> bool {

@@ -131,21 +131,29 @@ mod tests {
 
     /// What every index must do.
     fn conforms(index: &dyn Index) {
-        let name = |number| PackName { session: [5; 16], number };
+        let name = |number| PackName {
+            session: [5; 16],
+            number,
+        };
         index.add_pack(name(0), &directory(&[1, 2])).unwrap();
         index.add_pack(name(1), &directory(&[2, 3])).unwrap();
         // Learning a pack twice changes nothing.
         index.add_pack(name(1), &directory(&[2, 3])).unwrap();
         assert_eq!(index.packs().unwrap(), HashSet::from([name(0), name(1)]));
         let places = |n: u8| {
-            let mut found: Vec<_> =
-                index.get(&Id([n; 32])).unwrap().iter().map(|l| (l.pack.number, l.offset)).collect();
+            let mut found: Vec<_> = index
+                .get(&Id([n; 32]))
+                .unwrap()
+                .iter()
+                .map(|l| (l.pack.number, l.offset))
+                .collect();
             found.sort_unstable();
             found
         };
-        assert_eq!((places(1), places(2), places(3)), (
-            vec![(0, 0)], vec![(0, 10), (1, 0)], vec![(1, 10)]
-        ));
+        assert_eq!(
+            (places(1), places(2), places(3)),
+            (vec![(0, 0)], vec![(0, 10), (1, 0)], vec![(1, 10)])
+        );
         assert_eq!(places(4), []);
         index.drop_pack(name(0), &directory(&[1, 2])).unwrap();
         assert_eq!((places(1), places(2)), (vec![], vec![(1, 0)]));
@@ -172,7 +180,10 @@ mod tests {
     fn a_reader_beside_a_writer_sees_what_was_there_when_it_opened() {
         let dir = tempfile::tempdir().unwrap();
         let writer = RocksIndex::open(dir.path()).unwrap();
-        let name = PackName { session: [5; 16], number: 0 };
+        let name = PackName {
+            session: [5; 16],
+            number: 0,
+        };
         writer.add_pack(name, &directory(&[1])).unwrap();
         let reader = RocksIndex::open_read_only(dir.path()).unwrap();
         assert_eq!(reader.get(&Id([1; 32])).unwrap().len(), 1);

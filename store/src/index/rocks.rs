@@ -102,7 +102,10 @@ impl RocksIndex {
             packs: RwLock::default(),
         };
         let mut packs = Packs::default();
-        for row in index.db.iterator_cf(index.family(PACKS)?, rocksdb::IteratorMode::Start) {
+        for row in index
+            .db
+            .iterator_cf(index.family(PACKS)?, rocksdb::IteratorMode::Start)
+        {
             let (key, value) = row.map_err(|e| error(path, e))?;
             let (Some(name), Ok(number)) = (decode_name(&key), <[u8; 4]>::try_from(&*value)) else {
                 return Err(index.damaged("a pack row of a wrong length"));
@@ -117,11 +120,16 @@ impl RocksIndex {
     }
 
     fn family(&self, name: &str) -> Result<&rocksdb::ColumnFamily> {
-        self.db.cf_handle(name).ok_or_else(|| self.damaged("a column family is missing"))
+        self.db
+            .cf_handle(name)
+            .ok_or_else(|| self.damaged("a column family is missing"))
     }
 
     fn damaged(&self, why: &str) -> Error {
-        Error::Index { path: self.path.display().to_string(), why: why.to_owned() }
+        Error::Index {
+            path: self.path.display().to_string(),
+            why: why.to_owned(),
+        }
     }
 
     fn write(&self, batch: WriteBatch) -> Result<()> {
@@ -129,12 +137,17 @@ impl RocksIndex {
             return Err(self.damaged("it is open for reading only"));
         }
         // Not synced: what a power cut takes away is learnt again from the packs.
-        self.db.write_opt(batch, &WriteOptions::default()).map_err(|e| error(&self.path, e))
+        self.db
+            .write_opt(batch, &WriteOptions::default())
+            .map_err(|e| error(&self.path, e))
     }
 }
 
 fn error(path: &Path, e: rocksdb::Error) -> Error {
-    Error::Index { path: path.display().to_string(), why: e.into_string() }
+    Error::Index {
+        path: path.display().to_string(),
+        why: e.into_string(),
+    }
 }
 
 fn encode_name(name: PackName) -> [u8; 20] {
@@ -203,9 +216,13 @@ impl Index for RocksIndex {
         // An id can lie in several packs, and several times in one.
         let mut rows: BTreeMap<Id, Vec<u8>> = BTreeMap::new();
         for (id, location) in locations(pack, directory) {
-            rows.entry(id).or_default().extend_from_slice(&encode_row(number, &location));
+            rows.entry(id)
+                .or_default()
+                .extend_from_slice(&encode_row(number, &location));
         }
-        let old = self.db.batched_multi_get_cf(family, rows.keys().map(|id| id.0), true);
+        let old = self
+            .db
+            .batched_multi_get_cf(family, rows.keys().map(|id| id.0), true);
         let mut batch = WriteBatch::default();
         for ((id, mut value), old) in rows.into_iter().zip(old) {
             if let Some(old) = old.map_err(|e| error(&self.path, e))? {
@@ -223,16 +240,26 @@ impl Index for RocksIndex {
 
     fn drop_pack(&self, pack: PackName, directory: &Directory) -> Result<()> {
         let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(&number) = packs.numbers.get(&pack) else { return Ok(()) };
+        let Some(&number) = packs.numbers.get(&pack) else {
+            return Ok(());
+        };
         let family = self.family(BLOBS)?;
         let mut batch = WriteBatch::default();
         let ids: HashSet<Id> = locations(pack, directory).map(|(id, _)| id).collect();
         for id in ids {
-            let Some(old) = self.db.get_cf(family, id.0).map_err(|e| error(&self.path, e))? else {
+            let Some(old) = self
+                .db
+                .get_cf(family, id.0)
+                .map_err(|e| error(&self.path, e))?
+            else {
                 continue;
             };
-            let rest: Vec<u8> =
-                old.chunks_exact(ROW).filter(|row| row_number(row) != number).flatten().copied().collect();
+            let rest: Vec<u8> = old
+                .chunks_exact(ROW)
+                .filter(|row| row_number(row) != number)
+                .flatten()
+                .copied()
+                .collect();
             if rest.is_empty() {
                 batch.delete_cf(family, id.0);
             } else {
@@ -247,8 +274,10 @@ impl Index for RocksIndex {
     }
 
     fn get(&self, id: &Id) -> Result<Vec<Location>> {
-        let Some(value) =
-            self.db.get_pinned_cf(self.family(BLOBS)?, id.0).map_err(|e| error(&self.path, e))?
+        let Some(value) = self
+            .db
+            .get_pinned_cf(self.family(BLOBS)?, id.0)
+            .map_err(|e| error(&self.path, e))?
         else {
             return Ok(Vec::new());
         };

@@ -44,7 +44,9 @@ pub fn encode(depth: u8, ids: &[[u8; ID_LEN]]) -> Vec<u8> {
 /// When the bytes are not a node that [`encode`] could have written.
 pub fn decode(bytes: &[u8]) -> Result<(u8, Vec<[u8; ID_LEN]>), Malformed> {
     let bad = |why: &str| Malformed(format!("extent map node: {why}"));
-    let (head, ids) = bytes.split_first_chunk::<4>().ok_or_else(|| bad("shorter than 4 bytes"))?;
+    let (head, ids) = bytes
+        .split_first_chunk::<4>()
+        .ok_or_else(|| bad("shorter than 4 bytes"))?;
     let number = u16::from_le_bytes([head[2], head[3]]) as usize;
     if head[0] != VERSION {
         return Err(bad(&format!("version {} is not known", head[0])));
@@ -55,7 +57,12 @@ pub fn decode(bytes: &[u8]) -> Result<(u8, Vec<[u8; ID_LEN]>), Malformed> {
     if ids.len() != number * ID_LEN {
         return Err(bad("its length is not that of its ids"));
     }
-    Ok((head[1], ids.chunks_exact(ID_LEN).map(|c| c.try_into().expect("exact chunk")).collect()))
+    Ok((
+        head[1],
+        ids.chunks_exact(ID_LEN)
+            .map(|c| c.try_into().expect("exact chunk"))
+            .collect(),
+    ))
 }
 
 /// Builds the map over `ids`, bottom up; `put` stores a node and gives its id.
@@ -79,7 +86,10 @@ pub fn build<E>(
             .map(|ids| put(encode(depth, ids)))
             .collect::<Result<_, E>>()?;
     }
-    Ok(Extents { depth, id: level[0] })
+    Ok(Extents {
+        depth,
+        id: level[0],
+    })
 }
 
 #[cfg(test)]
@@ -95,13 +105,25 @@ mod tests {
         }
         let (depth, ids) = decode(&nodes[&map.id]).unwrap();
         assert_eq!(depth, map.depth);
-        ids.iter().flat_map(|&id| flatten(Extents { depth: depth - 1, id }, nodes)).collect()
+        ids.iter()
+            .flat_map(|&id| {
+                flatten(
+                    Extents {
+                        depth: depth - 1,
+                        id,
+                    },
+                    nodes,
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn every_length_comes_back() {
         for n in [1, 2, 255, 256, 257, 65_536, 65_537] {
-            let ids: Vec<_> = (0..n as u32).map(|i| ChunkId::of(&i.to_le_bytes())).collect();
+            let ids: Vec<_> = (0..n as u32)
+                .map(|i| ChunkId::of(&i.to_le_bytes()))
+                .collect();
             let mut nodes = HashMap::new();
             let map = build::<Infallible>(&ids, |bytes| {
                 let id = ExtentsId::of(&bytes).0;

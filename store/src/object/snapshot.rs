@@ -144,7 +144,10 @@ impl Snapshot {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let snapshot: Snapshot = minicbor::decode(bytes)?;
         if snapshot.version != VERSION {
-            return Err(Malformed(format!("snapshot version {} is not known", snapshot.version)));
+            return Err(Malformed(format!(
+                "snapshot version {} is not known",
+                snapshot.version
+            )));
         }
         Ok(snapshot)
     }
@@ -156,7 +159,10 @@ pub(crate) fn sample(tree: TreeId) -> Snapshot {
         version: VERSION,
         tree,
         parents: vec![SnapshotId([3; 32])],
-        time: Time { unix_micros: 1_763_800_000_000_000, offset_secs: 3600 },
+        time: Time {
+            unix_micros: 1_763_800_000_000_000,
+            offset_secs: 3600,
+        },
         host: "db1".into(),
         message: "before migration 42".into(),
         kind: SnapshotKind::Manual,

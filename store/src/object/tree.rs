@@ -87,7 +87,8 @@ impl TreeNode {
     /// The stored bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        self.write(&mut Encoder::new(&mut out)).expect("encoding into memory has no errors");
+        self.write(&mut Encoder::new(&mut out))
+            .expect("encoding into memory has no errors");
         out
     }
 
@@ -107,10 +108,18 @@ impl TreeNode {
                 e.u8(0)?.array(entries.len() as u64)?;
                 for (name, entry) in entries {
                     match entry {
-                        Entry::File(File { mode, content: Content::Inline(bytes), .. }) => {
+                        Entry::File(File {
+                            mode,
+                            content: Content::Inline(bytes),
+                            ..
+                        }) => {
                             e.array(4)?.str(name)?.u8(0)?.u32(*mode)?.bytes(bytes)?;
                         }
-                        Entry::File(File { mode, size, content: Content::Extents(map) }) => {
+                        Entry::File(File {
+                            mode,
+                            size,
+                            content: Content::Extents(map),
+                        }) => {
                             e.array(6)?.str(name)?.u8(1)?.u32(*mode)?;
                             e.u64(*size)?.u8(map.depth)?.bytes(&map.id)?;
                         }
@@ -168,14 +177,28 @@ impl TreeNode {
                     (0, 4) => {
                         let bytes = d.bytes()?.to_vec();
                         let size = bytes.len() as u64;
-                        Entry::File(File { mode, size, content: Content::Inline(bytes) })
+                        Entry::File(File {
+                            mode,
+                            size,
+                            content: Content::Inline(bytes),
+                        })
                     }
                     (1, 6) => {
                         let size = d.u64()?;
-                        let map = Extents { depth: d.u8()?, id: id(&mut d)? };
-                        Entry::File(File { mode, size, content: Content::Extents(map) })
+                        let map = Extents {
+                            depth: d.u8()?,
+                            id: id(&mut d)?,
+                        };
+                        Entry::File(File {
+                            mode,
+                            size,
+                            content: Content::Extents(map),
+                        })
                     }
-                    (2, 4) => Entry::Directory { mode, tree: TreeId(id(&mut d)?) },
+                    (2, 4) => Entry::Directory {
+                        mode,
+                        tree: TreeId(id(&mut d)?),
+                    },
                     _ => return Err(bad(format!("entry type {tag} with {fields} fields"))),
                 };
                 entries.push((name, entry));
@@ -192,12 +215,16 @@ impl TreeNode {
 fn expect_array(d: &mut Decoder<'_>, n: u64) -> Result<(), Malformed> {
     match d.array()? {
         Some(found) if found == n => Ok(()),
-        found => Err(Malformed(format!("an array of {n} expected, found {found:?}"))),
+        found => Err(Malformed(format!(
+            "an array of {n} expected, found {found:?}"
+        ))),
     }
 }
 
 fn id(d: &mut Decoder<'_>) -> Result<[u8; ID_LEN], Malformed> {
-    d.bytes()?.try_into().map_err(|_| Malformed("an id of a wrong length".into()))
+    d.bytes()?
+        .try_into()
+        .map_err(|_| Malformed("an id of a wrong length".into()))
 }
 
 /// Stores one directory's sorted entries and gives the id of its topmost node.
@@ -208,7 +235,9 @@ fn build_directory<E>(
     let mut level = 0u8;
     let mut nodes: Vec<(String, TreeId)> = Vec::new();
     for group in cut(0, entries) {
-        let first = group.first().map_or(String::new(), |(name, _)| name.clone());
+        let first = group
+            .first()
+            .map_or(String::new(), |(name, _)| name.clone());
         nodes.push((first, put(TreeNode::Leaf(group).encode())?));
     }
     while nodes.len() > 1 {
@@ -268,9 +297,15 @@ pub fn build<E: From<Malformed>>(
             let entry = match node {
                 Node::File(file) => Entry::File(file.clone()),
                 Node::Directory { mode } => {
-                    let path =
-                        if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
-                    Entry::Directory { mode: *mode, tree: directory(&path, children, put)? }
+                    let path = if dir.is_empty() {
+                        name.to_owned()
+                    } else {
+                        format!("{dir}/{name}")
+                    };
+                    Entry::Directory {
+                        mode: *mode,
+                        tree: directory(&path, children, put)?,
+                    }
                 }
             };
             entries.push((name.to_owned(), entry));
@@ -299,7 +334,11 @@ pub fn walk<E: From<Malformed>>(
         match (TreeNode::decode(&get(tree)?)?, level_below) {
             (TreeNode::Leaf(entries), None | Some(1)) => {
                 for (name, entry) in entries {
-                    let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+                    let path = if prefix.is_empty() {
+                        name
+                    } else {
+                        format!("{prefix}/{name}")
+                    };
                     let inside = match &entry {
                         Entry::Directory { tree, .. } => Some(*tree),
                         Entry::File(_) => None,
@@ -311,9 +350,9 @@ pub fn walk<E: From<Malformed>>(
                 }
                 Ok(())
             }
-            (TreeNode::Inner(level, items), above) if above.is_none_or(|a| a == level + 1) => {
-                items.into_iter().try_for_each(|(_, id)| below(prefix, id, Some(level), get, visit))
-            }
+            (TreeNode::Inner(level, items), above) if above.is_none_or(|a| a == level + 1) => items
+                .into_iter()
+                .try_for_each(|(_, id)| below(prefix, id, Some(level), get, visit)),
             _ => Err(Malformed("tree node: a level where another belongs".into()).into()),
         }
     }
@@ -376,9 +415,8 @@ mod tests {
     fn one_new_file_among_many_changes_few_nodes() {
         let many = |n: u32| {
             with_root(
-                std::iter::once(("base".to_owned(), Node::Directory { mode: 0o700 })).chain(
-                    (0..n).map(|i| (format!("base/{}", i * 2), inline(&i.to_le_bytes()))),
-                ),
+                std::iter::once(("base".to_owned(), Node::Directory { mode: 0o700 }))
+                    .chain((0..n).map(|i| (format!("base/{}", i * 2), inline(&i.to_le_bytes())))),
             )
         };
         let mut nodes = Nodes::default();
@@ -388,14 +426,21 @@ mod tests {
         listing.insert("base/7777".into(), inline(b"new"));
         let second = nodes.build(&listing);
         assert_ne!(first, second);
-        assert!(nodes.0.len() - before <= 5, "{} new nodes", nodes.0.len() - before);
+        assert!(
+            nodes.0.len() - before <= 5,
+            "{} new nodes",
+            nodes.0.len() - before
+        );
         assert_eq!(nodes.listing(second), listing);
     }
 
     #[test]
     fn names_that_lead_out_are_refused() {
         for name in ["..", ".", "", "a/b", "a\0b"] {
-            let entry = Entry::Directory { mode: 0o700, tree: TreeId([0; 32]) };
+            let entry = Entry::Directory {
+                mode: 0o700,
+                tree: TreeId([0; 32]),
+            };
             let bytes = TreeNode::Leaf(vec![(name.to_owned(), entry)]).encode();
             assert!(TreeNode::decode(&bytes).is_err(), "{name:?}");
         }

@@ -61,8 +61,7 @@ impl Directory {
 
     /// The stored bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out =
-            Vec::with_capacity(self.frames.len() * FRAME_ROW + self.blobs() * BLOB_ROW);
+        let mut out = Vec::with_capacity(self.frames.len() * FRAME_ROW + self.blobs() * BLOB_ROW);
         for frame in &self.frames {
             out.extend_from_slice(&frame.offset.to_le_bytes());
             out.extend_from_slice(&frame.stored_len.to_le_bytes());
@@ -110,7 +109,12 @@ impl Directory {
                 }
                 let len = u32::from_le_bytes(row[36..40].try_into().expect("4 bytes"));
                 let id = Id(row[..32].try_into().expect("32 bytes"));
-                frame.blobs.push(BlobEntry { id, kind, offset, len });
+                frame.blobs.push(BlobEntry {
+                    id,
+                    kind,
+                    offset,
+                    len,
+                });
                 offset = offset.checked_add(len).ok_or("its directory overflows")?;
             }
             if offset != frame.plain_len {
@@ -127,7 +131,9 @@ impl Directory {
 }
 
 fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Result<&'a [u8; N], String> {
-    let (head, rest) = bytes.split_first_chunk::<N>().ok_or("its directory is cut short")?;
+    let (head, rest) = bytes
+        .split_first_chunk::<N>()
+        .ok_or("its directory is cut short")?;
     *bytes = rest;
     Ok(head)
 }

@@ -65,14 +65,19 @@ impl Frame {
 /// When `parts` do not add up to `plain`, or there are none or too many.
 pub fn encode(parts: &[Part], plain: &[u8], compressor: &mut zstd::bulk::Compressor<'_>) -> Frame {
     let total: usize = parts.iter().map(|p| p.len as usize).sum();
-    assert_eq!(total, plain.len(), "the blobs of a frame make up its payload");
+    assert_eq!(
+        total,
+        plain.len(),
+        "the blobs of a frame make up its payload"
+    );
     assert!(!parts.is_empty() && parts.len() <= usize::from(u16::MAX));
     let table_end = FRAME_HEADER_LEN + parts.len() * BLOB_ROW_LEN;
 
     let mut bytes = vec![0; table_end];
     bytes.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-    for (row, part) in
-        bytes[FRAME_HEADER_LEN..].chunks_exact_mut(BLOB_ROW_LEN).zip(parts)
+    for (row, part) in bytes[FRAME_HEADER_LEN..]
+        .chunks_exact_mut(BLOB_ROW_LEN)
+        .zip(parts)
     {
         row[0] = part.kind as u8;
         row[4..8].copy_from_slice(&part.len.to_le_bytes());
@@ -97,7 +102,11 @@ pub fn encode(parts: &[Part], plain: &[u8], compressor: &mut zstd::bulk::Compres
     bytes[8..12].copy_from_slice(&(plain.len() as u32).to_le_bytes());
     bytes[12..16].copy_from_slice(&stored_len.to_le_bytes());
     bytes[16..20].copy_from_slice(&check);
-    Frame { codec, plain_len: plain.len() as u32, bytes }
+    Frame {
+        codec,
+        plain_len: plain.len() as u32,
+        bytes,
+    }
 }
 
 /// What the header and blob table of a frame say.
@@ -191,7 +200,10 @@ pub fn decode_payload(
         }
     }
     if plain.len() != plain_len as usize {
-        return Err(format!("decodes to {} bytes, {plain_len} expected", plain.len()));
+        return Err(format!(
+            "decodes to {} bytes, {plain_len} expected",
+            plain.len()
+        ));
     }
     Ok(())
 }
@@ -213,7 +225,13 @@ mod tests {
         let parts = decode_parts(&header, table)?;
         let mut plain = Vec::new();
         let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
-        decode_payload(header.codec, payload, header.plain_len, &mut decompressor, &mut plain)?;
+        decode_payload(
+            header.codec,
+            payload,
+            header.plain_len,
+            &mut decompressor,
+            &mut plain,
+        )?;
         Ok((parts, plain))
     }
 
@@ -245,10 +263,21 @@ mod tests {
     #[test]
     fn what_does_not_shrink_stays_raw() {
         let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
-        let noise: Vec<u8> = (0..2000u32).flat_map(|i| blake3::hash(&i.to_le_bytes()).as_bytes()[..4].to_vec()).collect();
-        let part = [Part { kind: Kind::Chunk, len: noise.len() as u32 }];
+        let noise: Vec<u8> = (0..2000u32)
+            .flat_map(|i| blake3::hash(&i.to_le_bytes()).as_bytes()[..4].to_vec())
+            .collect();
+        let part = [Part {
+            kind: Kind::Chunk,
+            len: noise.len() as u32,
+        }];
         assert_eq!(encode(&part, &noise, &mut compressor).codec, Codec::Raw);
-        let part = [Part { kind: Kind::Chunk, len: 8000 }];
-        assert_eq!(encode(&part, &[7; 8000], &mut compressor).codec, Codec::Zstd);
+        let part = [Part {
+            kind: Kind::Chunk,
+            len: 8000,
+        }];
+        assert_eq!(
+            encode(&part, &[7; 8000], &mut compressor).codec,
+            Codec::Zstd
+        );
     }
 }

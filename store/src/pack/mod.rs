@@ -40,7 +40,9 @@ pub fn header() -> [u8; HEADER_LEN] {
 /// # Errors
 /// Says what is there instead.
 pub fn check_header(bytes: &[u8]) -> Result<(), String> {
-    let head = bytes.get(..HEADER_LEN).ok_or("it is shorter than its header")?;
+    let head = bytes
+        .get(..HEADER_LEN)
+        .ok_or("it is shorter than its header")?;
     if &head[..8] != HEADER_MAGIC {
         return Err("it does not begin like a pack".into());
     }
@@ -121,5 +123,7 @@ impl Trailer {
 
 /// Begins of BLAKE3 that guard parts of a pack.
 fn short_hash<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    blake3::hash(bytes).as_bytes()[..N].try_into().expect("N is at most 32")
+    blake3::hash(bytes).as_bytes()[..N]
+        .try_into()
+        .expect("N is at most 32")
 }

@@ -1,13 +1,17 @@
 //! Reads a pack: its directory, one blob, or all of it as a check.
 
 use super::frame::{self, BLOB_ROW_LEN, FRAME_HEADER_LEN};
-use super::{Directory, FrameEntry, TRAILER_LEN, Trailer, check_header, directory, short_hash};
+use super::{Directory, FrameEntry, TRAILER_LEN, Trailer, check_header, short_hash};
 use crate::error::{Error, Result};
 use crate::id::{Id, PackName};
 use crate::objects::Objects;
 
 fn damaged(objects: &dyn Objects, pack: PackName, why: String) -> Error {
-    Error::Damaged { what: format!("pack {pack}"), location: objects.location(), why }
+    Error::Damaged {
+        what: format!("pack {pack}"),
+        location: objects.location(),
+        why,
+    }
 }
 
 /// Reads the directory of a pack of `len` bytes.
@@ -16,10 +20,13 @@ fn damaged(objects: &dyn Objects, pack: PackName, why: String) -> Error {
 /// [`Error::Damaged`] when trailer or directory are not whole.
 pub fn directory(objects: &dyn Objects, pack: PackName, len: u64) -> Result<Directory> {
     let bad = |why: String| damaged(objects, pack, why);
-    let start = len.checked_sub(TRAILER_LEN as u64).ok_or_else(|| bad("it is empty".into()))?;
+    let start = len
+        .checked_sub(TRAILER_LEN as u64)
+        .ok_or_else(|| bad("it is empty".into()))?;
     let bytes = objects.get_range(&pack.key(), start, TRAILER_LEN)?;
-    let bytes: [u8; TRAILER_LEN] =
-        bytes.try_into().map_err(|_| bad("its trailer is cut short".into()))?;
+    let bytes: [u8; TRAILER_LEN] = bytes
+        .try_into()
+        .map_err(|_| bad("its trailer is cut short".into()))?;
     let trailer = Trailer::decode(&bytes, len).map_err(bad)?;
     let directory_len = usize::try_from(trailer.directory_len)
         .map_err(|_| bad("its directory is too large".into()))?;
@@ -31,7 +38,7 @@ fn decode_directory(trailer: &Trailer, bytes: &[u8]) -> Result<Directory, String
     if short_hash::<12>(bytes) != trailer.directory_hash {
         return Err("its directory has another hash".into());
     }
-    let directory = directory::Directory::decode(bytes, trailer.directory_offset)?;
+    let directory = Directory::decode(bytes, trailer.directory_offset)?;
     if directory.frames.len() != trailer.frames as usize
         || directory.blobs() != trailer.blobs as usize
     {
@@ -72,8 +79,7 @@ fn check_frame(content: &[u8], entry: &FrameEntry) -> Result<(), String> {
         return Err(at("has another check".into()));
     }
     let table_end = FRAME_HEADER_LEN + entry.blobs.len() * BLOB_ROW_LEN;
-    let parts =
-        frame::decode_parts(&header, &bytes[FRAME_HEADER_LEN..table_end]).map_err(at)?;
+    let parts = frame::decode_parts(&header, &bytes[FRAME_HEADER_LEN..table_end]).map_err(at)?;
     let mut plain = Vec::new();
     let mut decompressor = zstd::bulk::Decompressor::new().map_err(|e| e.to_string())?;
     frame::decode_payload(
@@ -107,7 +113,15 @@ mod tests {
             let plain: Vec<u8> = (0..n + 1).flat_map(|i| vec![i + n; 100]).collect();
             let blobs: Vec<_> = plain
                 .chunks(100)
-                .map(|b| (Id::of(Kind::Tree, b), Part { kind: Kind::Tree, len: 100 }))
+                .map(|b| {
+                    (
+                        Id::of(Kind::Tree, b),
+                        Part {
+                            kind: Kind::Tree,
+                            len: 100,
+                        },
+                    )
+                })
                 .collect();
             let parts: Vec<_> = blobs.iter().map(|b| b.1).collect();
             let frame = frame::encode(&parts, &plain, &mut compressor);

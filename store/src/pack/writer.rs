@@ -65,7 +65,12 @@ impl<W: Write> PackWriter<W> {
         let entries = blobs
             .iter()
             .map(|(id, part)| {
-                let entry = BlobEntry { id: *id, kind: part.kind, offset, len: part.len };
+                let entry = BlobEntry {
+                    id: *id,
+                    kind: part.kind,
+                    offset,
+                    len: part.len,
+                };
                 offset += part.len;
                 entry
             })
@@ -99,7 +104,16 @@ impl<W: Write> PackWriter<W> {
         self.out.write_all(&bytes)?;
         self.out.write_all(&trailer.encode())?;
         let len = self.position + bytes.len() as u64 + TRAILER_LEN as u64;
-        let out = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok((out, SealedPack { len, directory: self.directory }))
+        let out = self
+            .out
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
+        Ok((
+            out,
+            SealedPack {
+                len,
+                directory: self.directory,
+            },
+        ))
     }
 }
