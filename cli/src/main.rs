@@ -1,2 +1,68 @@
-//! The `zenith` command.
-fn main() {}
+//! The `zenith` command: people ⇄ operations.
+//!
+//! `args` says what can be typed, `commands` what happens then, `render` what is answered, `ui`
+//! how it is printed, `error` what is said when it went wrong, and `exit` with which code.
+
+#![expect(
+    unreachable_pub,
+    reason = "nothing of a program can be reached from outside"
+)]
+
+mod args;
+mod commands;
+mod config;
+mod error;
+mod exit;
+mod logging;
+mod progress;
+mod render;
+mod ui;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use error::Failure;
+use ui::Ui;
+
+fn main() -> ExitCode {
+    let panics = error::Panics::watch();
+    // A panic is a bug of ours; it gets an error message as everything else does.
+    let outcome = panic::catch_unwind(AssertUnwindSafe(run));
+    ExitCode::from(outcome.unwrap_or_else(|_| {
+        let failure = Failure::Bug(panics.last());
+        Ui::plain().fail(&failure);
+        failure.code()
+    }))
+}
+
+/// Parses, runs, and says what went wrong; the exit code.
+fn run() -> u8 {
+    let cli = match args::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are errors of clap's that belong on stdout and are a success. A
+            // reader that went away is not worth a word.
+            let _ = e.print();
+            return if e.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            };
+        }
+    };
+    let outcome = config::Environment::read().and_then(|env| {
+        let ui = Ui::new(&cli.global, env.no_color);
+        logging::to_stderr(cli.global.verbose);
+        commands::run(
+            cli.verb,
+            &commands::Context::new(ui, env, cli.global.home.as_deref()),
+        )
+    });
+    match outcome {
+        Ok(()) => exit::OK,
+        Err(failure) => {
+            Ui::new(&cli.global, true).fail(&failure);
+            failure.code()
+        }
+    }
+}

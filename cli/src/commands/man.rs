@@ -1,0 +1,48 @@
+//! `zenith man`: manual pages, generated from the same definitions as everything else.
+
+use std::path::Path;
+
+use clap::Command;
+use clap_mangen::Man;
+
+use super::Context;
+use crate::args::{self, ManArgs};
+use crate::error::Failure;
+
+pub fn run(args: &ManArgs, context: &Context) -> Result<(), Failure> {
+    let Some(dir) = &args.dir else {
+        return context.ui.raw(&page(args::command())?);
+    };
+    let dir = context.env.absolute(dir);
+    let pages = write(&args::command(), "zenith", &dir)?;
+    context
+        .ui
+        .talk(format_args!("{pages} manual pages in {}", dir.display()));
+    Ok(())
+}
+
+/// One page for the command and each of its visible subcommands, named as git names its own; how
+/// many.
+fn write(command: &Command, name: &str, dir: &Path) -> Result<u32, Failure> {
+    let path = dir.join(format!("{name}.1"));
+    std::fs::write(&path, page(command.clone().name(name.to_owned()))?).map_err(|source| {
+        zenith::Error::Io {
+            verb: "write",
+            path,
+            source,
+        }
+    })?;
+    let mut pages = 1;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        pages += write(sub, &format!("{name}-{}", sub.get_name()), dir)?;
+    }
+    Ok(pages)
+}
+
+fn page(command: Command) -> Result<Vec<u8>, Failure> {
+    let mut page = Vec::new();
+    Man::new(command)
+        .render(&mut page)
+        .map_err(Failure::Output)?;
+    Ok(page)
+}

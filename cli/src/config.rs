@@ -1,0 +1,128 @@
+//! The only place that reads the environment: where the home is, and what holds unless a flag
+//! says otherwise.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::error::Failure;
+
+/// What zenith takes from outside of its command line.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    pub home: Option<PathBuf>,
+    pub storage_dest: Option<String>,
+    pub pg_bin: Option<PathBuf>,
+    pub port: Option<String>,
+    pub snapshot_interval: Option<String>,
+    pub no_color: bool,
+    /// PATH, to find the programs of PostgreSQL.
+    pub path: Option<OsString>,
+    pub current_dir: PathBuf,
+    /// This program, to start the agent.
+    pub program: PathBuf,
+}
+
+impl Environment {
+    /// As this process finds it. An empty variable is one that is not set.
+    pub fn read() -> Result<Self, Failure> {
+        let get = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &str| match get(name).map(OsString::into_string) {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(_)) => Err(Failure::usage(format!("{name} is not UTF-8"))),
+        };
+        Ok(Self {
+            home: get("ZENITH_HOME").map(PathBuf::from),
+            storage_dest: text("ZENITH_STORAGE_DEST")?,
+            pg_bin: get("ZENITH_PG_BIN").map(PathBuf::from),
+            port: text("ZENITH_PORT")?,
+            snapshot_interval: text("ZENITH_SNAPSHOT_INTERVAL")?,
+            no_color: get("NO_COLOR").is_some(),
+            path: std::env::var_os("PATH"),
+            current_dir: std::env::current_dir().map_err(Failure::from_current_dir)?,
+            program: std::env::current_exe().map_err(Failure::from_current_dir)?,
+        })
+    }
+
+    /// Where the home is or would be: `-D`, ZENITH_HOME, the nearest `.zenith` upwards, or
+    /// `./.zenith`. Absolute, so that it holds after the user or directory changes.
+    pub fn find_home(&self, flag: Option<&Path>) -> PathBuf {
+        let given = flag.or(self.home.as_deref());
+        let dir = match given {
+            Some(dir) => dir.to_owned(),
+            None => zenith::home::Home::find(&self.current_dir)
+                .unwrap_or_else(|| PathBuf::from(".zenith")),
+        };
+        self.absolute(&dir)
+    }
+
+    /// A path as seen from where the command was typed, without `.` in it.
+    pub fn absolute(&self, path: &Path) -> PathBuf {
+        self.current_dir.join(path).components().collect()
+    }
+
+    /// A storage or snapshot location that stays true elsewhere: URLs as they are, paths made
+    /// absolute.
+    pub fn absolute_location(&self, location: &str) -> String {
+        if location == "-" || has_scheme(location) {
+            return location.to_owned();
+        }
+        self.absolute(Path::new(location))
+            .to_string_lossy()
+            .into_owned()
+    }
+}
+
+/// `s3://…`, but not `./odd:name` and not `/a://b`.
+pub fn has_scheme(location: &str) -> bool {
+    location.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_is_found_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_owned();
+        std::fs::create_dir_all(root.join("a/.zenith")).unwrap();
+        std::fs::create_dir_all(root.join("a/b/c")).unwrap();
+        let mut env = Environment {
+            current_dir: root.join("a/b/c"),
+            ..Default::default()
+        };
+        assert_eq!(env.find_home(None), root.join("a/.zenith"));
+        env.current_dir = root.clone();
+        assert_eq!(env.find_home(None), root.join(".zenith"));
+        env.home = Some("elsewhere".into());
+        assert_eq!(env.find_home(None), root.join("elsewhere"));
+        assert_eq!(env.find_home(Some(Path::new("./flag"))), root.join("flag"));
+        assert_eq!(env.find_home(Some(Path::new("/abs"))), Path::new("/abs"));
+    }
+
+    #[test]
+    fn locations_become_absolute_and_urls_stay() {
+        let env = Environment {
+            current_dir: "/work".into(),
+            ..Default::default()
+        };
+        for (given, absolute) in [
+            ("store", "/work/store"),
+            ("/srv/store", "/srv/store"),
+            ("./s/../t", "/work/s/../t"),
+            ("s3://b/p", "s3://b/p"),
+            ("file:///x", "file:///x"),
+            ("memory://", "memory://"),
+            ("odd:name", "/work/odd:name"),
+            ("-", "-"),
+        ] {
+            assert_eq!(env.absolute_location(given), absolute, "{given}");
+        }
+    }
+}

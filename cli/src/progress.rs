@@ -1,0 +1,192 @@
+//! Events → a bar on a terminal, or silence. Warnings are kept apart: they are always shown.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use zenith::event::Event;
+
+use crate::render::size::{rate, size};
+use crate::ui::Ui;
+
+/// Work that ends sooner draws nothing.
+const SHOW_AFTER: Duration = Duration::from_millis(250);
+/// Time between two drawings.
+const REDRAW_EVERY: Duration = Duration::from_millis(50);
+
+/// Watches one long operation. Events come from any thread.
+pub struct Progress<'a> {
+    ui: &'a Ui,
+    begun: Instant,
+    total: AtomicU64,
+    done: AtomicU64,
+    new: AtomicU64,
+    /// Milliseconds from `begun` to the next drawing.
+    next_draw: AtomicU64,
+    /// The phase and when it began, in milliseconds from `begun`.
+    phase: Mutex<(&'static str, u64)>,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl<'a> Progress<'a> {
+    pub fn new(ui: &'a Ui) -> Self {
+        Self {
+            ui,
+            begun: Instant::now(),
+            total: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            new: AtomicU64::new(0),
+            next_draw: AtomicU64::new(SHOW_AFTER.as_millis() as u64),
+            phase: Mutex::new(("", 0)),
+            bar: Mutex::new(None),
+        }
+    }
+
+    /// Since this operation began.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    pub fn on(&self, event: Event) {
+        match event {
+            Event::Phase(phase) => self.begin(phase),
+            Event::Total { bytes } => self.total.store(bytes, Ordering::Relaxed),
+            Event::Read { bytes } | Event::Placed { bytes } | Event::Sent { bytes } => {
+                self.done.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Event::New { bytes } => {
+                self.new.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Event::Warning(text) => self.above_bar(|ui| ui.warn(text)),
+            Event::Note(text) => self.above_bar(|ui| ui.detail(text)),
+        }
+        if self.ui.draws() {
+            self.draw();
+        }
+    }
+
+    fn begin(&self, phase: &'static str) {
+        if let Ok(mut current) = self.phase.lock() {
+            *current = (phase, self.millis());
+        }
+        self.total.store(0, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+        self.ui.detail(phase);
+    }
+
+    fn above_bar(&self, say: impl FnOnce(&Ui)) {
+        match self.bar.lock().ok().and_then(|bar| bar.clone()) {
+            Some(bar) => bar.suspend(|| say(self.ui)),
+            None => say(self.ui),
+        }
+    }
+
+    fn draw(&self) {
+        let now = self.millis();
+        let due = self.next_draw.load(Ordering::Relaxed);
+        let next = now + REDRAW_EVERY.as_millis() as u64;
+        // One of the threads draws, the others go on.
+        if now < due
+            || self
+                .next_draw
+                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        let (Ok(mut bar), Ok(phase)) = (self.bar.lock(), self.phase.lock().map(|p| *p)) else {
+            return;
+        };
+        let bar = bar.get_or_insert_with(|| {
+            ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(20))
+        });
+        let total = self.total.load(Ordering::Relaxed);
+        let done = self.done.load(Ordering::Relaxed);
+        bar.set_style(style(total > 0));
+        bar.set_length(total);
+        bar.set_position(done.min(total));
+        bar.set_message(line(
+            phase.0,
+            done,
+            total,
+            self.new.load(Ordering::Relaxed),
+            now - phase.1,
+        ));
+        bar.tick();
+    }
+
+    fn millis(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+}
+
+impl Drop for Progress<'_> {
+    /// The line goes away: the result is said in words.
+    fn drop(&mut self) {
+        if let Ok(Some(bar)) = self.bar.lock().map(|mut bar| bar.take()) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(with_bar: bool) -> ProgressStyle {
+    let template = if with_bar {
+        "{bar:28.green}  {msg}"
+    } else {
+        "{spinner:.green} {msg}"
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+/// `reading files  1.20 GB of 2.37 GB  2.10 GB/s  new 3.9 MB  1 s left`
+fn line(phase: &str, done: u64, total: u64, new: u64, millis: u64) -> String {
+    let seconds = millis as f64 / 1000.0;
+    let mut parts = vec![phase.to_owned()];
+    if total > 0 {
+        parts.push(format!("{} of {}", size(done.min(total)), size(total)));
+    } else if done > 0 {
+        parts.push(size(done));
+    }
+    if done > 0 {
+        parts.extend(rate(done, seconds));
+    }
+    if new > 0 {
+        parts.push(format!("new {}", size(new)));
+    }
+    if done > 0 && total > done && seconds > 1.0 {
+        let left = (total - done) as f64 / (done as f64 / seconds);
+        parts.push(format!(
+            "{} left",
+            crate::render::time::took(Duration::from_secs_f64(left))
+        ));
+    }
+    parts.join("  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_known() {
+        assert_eq!(line("reading files", 0, 0, 0, 10), "reading files");
+        assert_eq!(
+            line(
+                "reading files",
+                1_200_000_000,
+                2_400_000_000,
+                3_900_000,
+                2_000
+            ),
+            "reading files  1.20 GB of 2.40 GB  600 MB/s  new 3.9 MB  2.0 s left"
+        );
+        assert_eq!(
+            line("sending", 5_000_000, 0, 0, 1_000),
+            "sending  5.0 MB  5.0 MB/s"
+        );
+        assert_eq!(line("sending", 6, 5, 0, 0), "sending  5 B of 5 B");
+    }
+}

@@ -1,0 +1,194 @@
+//! The only place that prints. stdout is the answer, stderr is talk.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the module that prints"
+)]
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use clap::builder::styling::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::args::{Color, Global};
+use crate::error::Failure;
+
+const HEAD: Style = AnsiColor::Green.on_default().bold();
+const ID: Style = AnsiColor::Cyan.on_default();
+const GOOD: Style = AnsiColor::Green.on_default();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// What a piece of text is; colour never carries meaning alone.
+#[derive(Clone, Copy)]
+pub enum Tone {
+    /// The mark of HEAD.
+    Head,
+    /// An id or a name to paste back.
+    Id,
+    /// Done, up, reachable.
+    Good,
+    /// Something to look at.
+    Warning,
+    /// Titles and side remarks.
+    Faint,
+}
+
+/// How this run talks, decided once from flags, environment and terminals.
+#[derive(Debug, Clone)]
+pub struct Ui {
+    quiet: bool,
+    verbose: u8,
+    json: bool,
+    colored_out: bool,
+    colored_err: bool,
+    terminal_err: bool,
+}
+
+impl Ui {
+    /// `no_color`: NO_COLOR is set and not empty.
+    pub fn new(global: &Global, no_color: bool) -> Self {
+        let colored = |terminal: bool| match global.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && !no_color,
+        };
+        let terminal_err = io::stderr().is_terminal();
+        Self {
+            quiet: global.quiet,
+            verbose: global.verbose,
+            json: global.json,
+            colored_out: colored(io::stdout().is_terminal()) && !global.json,
+            colored_err: colored(terminal_err) && !global.json,
+            terminal_err,
+        }
+    }
+
+    /// A Ui for errors that come before the flags are understood.
+    pub fn plain() -> Self {
+        Self {
+            quiet: false,
+            verbose: 0,
+            json: false,
+            colored_out: false,
+            colored_err: false,
+            terminal_err: false,
+        }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    pub fn is_verbose(&self) -> bool {
+        self.verbose > 0
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether progress bars may be drawn.
+    pub fn draws(&self) -> bool {
+        self.terminal_err && !self.quiet && !self.json
+    }
+
+    /// One line of the answer, on stdout.
+    pub fn answer(&self, line: impl Display) -> Result<(), Failure> {
+        writeln!(io::stdout().lock(), "{line}").map_err(Failure::from_output)
+    }
+
+    /// One object of the answer, on stdout, as one line of JSON.
+    pub fn record(&self, record: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json_line(record)?;
+        writeln!(io::stdout().lock(), "{line}").map_err(Failure::from_output)
+    }
+
+    /// Text of the answer as it is (completions, man pages).
+    pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(Failure::from_output)
+    }
+
+    /// A remark on stderr; silent with `-q` and with `--json`.
+    pub fn talk(&self, line: impl Display) {
+        if !self.quiet && !self.json {
+            self.stderr(&line.to_string());
+        }
+    }
+
+    /// A remark for `-v`.
+    pub fn detail(&self, line: impl Display) {
+        if self.verbose > 0 {
+            self.talk(line);
+        }
+    }
+
+    /// Something the person should know although the command goes on; `-q` does not hide it.
+    pub fn warn(&self, message: impl Display) {
+        if self.json {
+            self.stderr(&warning_json(&message.to_string()));
+        } else {
+            self.stderr(&format!("{}: {message}", self.err("warning", WARNING)));
+        }
+    }
+
+    /// The error that ends this run.
+    pub fn fail(&self, failure: &Failure) {
+        if failure.is_silent() {
+            return;
+        }
+        let report = failure.report();
+        if self.json {
+            if let Ok(line) = serde_json_line(&report) {
+                self.stderr(&line);
+            }
+            return;
+        }
+        let error = self.err("error", ERROR);
+        let hint = self.err("hint", HINT);
+        self.stderr(report.text(&error, &hint).trim_end());
+    }
+
+    /// `text` for stdout in its tone.
+    pub fn tone(&self, text: impl Display, tone: Tone) -> String {
+        let style = match tone {
+            Tone::Head => HEAD,
+            Tone::Id => ID,
+            Tone::Good => GOOD,
+            Tone::Warning => WARNING,
+            Tone::Faint => FAINT,
+        };
+        paint(self.colored_out, &text.to_string(), style)
+    }
+
+    fn err(&self, text: &str, style: Style) -> String {
+        paint(self.colored_err, text, style)
+    }
+
+    /// stderr that went away is nobody's business.
+    fn stderr(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+fn paint(colored: bool, text: &str, style: Style) -> String {
+    if colored {
+        format!("{style}{text}{style:#}")
+    } else {
+        text.to_owned()
+    }
+}
+
+fn serde_json_line(record: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(record).map_err(|e| Failure::Bug(format!("JSON of an answer: {e}")))
+}
+
+fn warning_json(message: &str) -> String {
+    serde_json::json!({ "type": "warning", "v": 1, "message": message }).to_string()
+}

@@ -1,0 +1,172 @@
+//! stdout is the answer, stderr is talk, errors have a shape, a broken pipe is no error.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use insta::assert_snapshot;
+
+use crate::zenith::Zenith;
+
+#[test]
+fn without_a_home() {
+    let zenith = Zenith::new();
+    assert_snapshot!(zenith.transcript("config"), @r#"
+    $ zenith config
+    --- stderr
+    error: there is no zenith home at DIR/.zenith
+
+    hint: `zenith init` makes one here; -D DIR or ZENITH_HOME names another place.
+    --- exit 1
+    "#);
+    assert_snapshot!(zenith.transcript("config --json"), @r#"
+    $ zenith config --json
+    --- stderr
+    {"type":"error","v":1,"kind":"not_found","exit":1,"message":"there is no zenith home at DIR/.zenith","details":[],"hints":["`zenith init` makes one here; -D DIR or ZENITH_HOME names another place."]}
+    --- exit 1
+    "#);
+    assert_snapshot!(zenith.transcript("-D elsewhere config"), @r#"
+    $ zenith -D elsewhere config
+    --- stderr
+    error: there is no zenith home at DIR/elsewhere
+
+    hint: `zenith init` makes one here; -D DIR or ZENITH_HOME names another place.
+    --- exit 1
+    "#);
+}
+
+#[test]
+fn a_command_that_is_none() {
+    let zenith = Zenith::new();
+    assert_snapshot!(zenith.transcript("inot"), @r#"
+    $ zenith inot
+    --- stderr
+    error: unrecognized subcommand 'inot'
+
+    Usage: zenith [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    --- exit 2
+    "#);
+    assert_snapshot!(zenith.transcript("config --colour red"), @r#"
+    $ zenith config --colour red
+    --- stderr
+    error: unexpected argument '--colour' found
+
+      tip: a similar argument exists: '--color'
+
+    Usage: zenith config --color <WHEN>
+
+    For more information, try '--help'.
+    --- exit 2
+    "#);
+}
+
+#[test]
+fn settings_and_where_they_come_from() {
+    let zenith = Zenith::new();
+    let home = zenith.dir().join(".zenith");
+    std::fs::create_dir_all(home.join("below")).unwrap();
+    let config = "home_id = \"0a\"\nstorage_dest = \"s3://b/p\"\n\n[server]\nport = 5433\n";
+    std::fs::write(home.join("config.toml"), config).unwrap();
+    assert_snapshot!(zenith.transcript("config"), @r#"
+    $ zenith config
+    SETTING            VALUE                                                                     FROM
+    branch             main                                                                      config.toml
+    storage_dest       s3://b/p                                                                  config.toml
+    primary            false                                                                     config.toml
+    pg_bin             -                                                                         default
+    pg_user            -                                                                         default
+    port               5433                                                                      config.toml
+    listen             -                                                                         default
+    snapshot_interval  5m                                                                        config.toml
+    push               true                                                                      config.toml
+    keep               all for 2 h, hourly for 2 days, daily for 30 days, monthly for 12 months  config.toml
+    spool_max          68.7 GB                                                                   config.toml
+    min_free           10 %                                                                      config.toml
+    home_id            0a                                                                        config.toml
+    --- stderr
+    DIR/.zenith/config.toml
+    --- exit 0
+    "#);
+    let below = zenith
+        .command("config -q")
+        .current_dir(home.join("below"))
+        .output()
+        .unwrap();
+    assert_eq!(below.stderr, b"");
+    let mut from_env = zenith.command("config --json");
+    from_env
+        .env("ZENITH_PORT", "6000")
+        .env("ZENITH_STORAGE_DEST", "");
+    assert_snapshot!(zenith.shown(&from_env.output().unwrap()), @r#"
+    {"type":"setting","v":1,"name":"branch","value":"main","from":"config.toml"}
+    {"type":"setting","v":1,"name":"storage_dest","value":"s3://b/p","from":"config.toml"}
+    {"type":"setting","v":1,"name":"primary","value":"false","from":"config.toml"}
+    {"type":"setting","v":1,"name":"pg_bin","value":null,"from":"default"}
+    {"type":"setting","v":1,"name":"pg_user","value":null,"from":"default"}
+    {"type":"setting","v":1,"name":"port","value":"6000","from":"environment"}
+    {"type":"setting","v":1,"name":"listen","value":null,"from":"default"}
+    {"type":"setting","v":1,"name":"snapshot_interval","value":"5m","from":"config.toml"}
+    {"type":"setting","v":1,"name":"push","value":"true","from":"config.toml"}
+    {"type":"setting","v":1,"name":"keep","value":"all for 2 h, hourly for 2 days, daily for 30 days, monthly for 12 months","from":"config.toml"}
+    {"type":"setting","v":1,"name":"spool_max","value":"68.7 GB","from":"config.toml"}
+    {"type":"setting","v":1,"name":"min_free","value":"10 %","from":"config.toml"}
+    {"type":"setting","v":1,"name":"home_id","value":"0a","from":"config.toml"}
+    --- exit 0
+    "#);
+
+    std::fs::write(
+        home.join("config.toml"),
+        "home_id = \"0a\"\n[server]\nprot = 1\n",
+    )
+    .unwrap();
+    assert_snapshot!(zenith.transcript("config"), @r#"
+    $ zenith config
+    --- stderr
+    error: DIR/.zenith/config.toml: TOML parse error at line 3, column 1
+        |
+      3 | prot = 1
+        | ^^^^
+      unknown field `prot`, expected one of `port`, `listen`, `pg_bin`, `pg_user`, `parameters`
+
+    hint: Mend the file; `zenith config` shows what it says.
+    --- exit 1
+    "#);
+}
+
+/// `zenith … | head -1` is not worth a word.
+#[test]
+fn a_reader_that_goes_away() {
+    let zenith = Zenith::new();
+    for line in ["completions bash", "man", "--help"] {
+        let mut child = zenith
+            .command(line)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
+        assert_eq!(
+            (child.wait().unwrap().code(), stderr.as_str()),
+            (Some(0), ""),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn no_colour_without_a_terminal_and_colour_on_request() {
+    let zenith = Zenith::new();
+    let stderr =
+        |line: &str| String::from_utf8(zenith.command(line).output().unwrap().stderr).unwrap();
+    assert!(!stderr("config").contains('\x1b'));
+    assert!(stderr("config --color always").contains("\x1b["));
+    assert!(!stderr("config --color always --json").contains('\x1b'));
+}
