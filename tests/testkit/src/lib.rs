@@ -9,6 +9,8 @@ pub mod place;
 pub mod port;
 pub mod process;
 pub mod programs;
+#[cfg(test)]
+mod selftest;
 pub mod server;
 pub mod tmpfs;
 pub mod turn;

@@ -163,9 +163,16 @@ impl Server {
         );
     }
 
-    /// SIGKILL to the postmaster, and waits until its children are gone too.
+    /// SIGKILL to the postmaster, and waits until its children are gone too, and until its parent
+    /// has taken note: PostgreSQL holds a zombie for alive.
     pub fn kill9(&self) {
+        let pid = self.pid().expect("the server runs");
         kill9_server(&self.pgdata);
+        process::wait_for(
+            "the killed server to be reaped",
+            Duration::from_secs(60),
+            || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()),
+        );
     }
 }
 

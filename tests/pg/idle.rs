@@ -1,0 +1,47 @@
+//! Nothing changed, nothing stored.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::Home;
+use zenith_testkit::process::wait_for;
+
+/// Ten intervals of two seconds with an idle server yield no snapshot; a change yields one.
+#[test]
+fn an_idle_server_yields_no_snapshot() {
+    let home = Home::alone();
+    home.init(&[]);
+    home.start(&["--snapshot-interval", "2s"]);
+    home.sql("create table t (n int)");
+    // The changes of the start and of the table go into snapshots first.
+    let settled = wait_for(
+        "the automatic snapshot of the change",
+        Duration::from_secs(30),
+        || {
+            let list = home.list();
+            (list.len() > 1).then_some(list.len())
+        },
+    );
+    sleep(Duration::from_secs(5));
+    let before = home.list().len();
+    assert!(before <= settled + 1, "{before} snapshots of one change");
+
+    // A checkpoint, a WAL switch and reading change no data.
+    home.sql("checkpoint;\nselect pg_switch_wal();\nselect count(*) from pg_class");
+    sleep(Duration::from_secs(20));
+    let after = home.list().len();
+    assert_eq!(
+        after,
+        before,
+        "snapshots of an idle server: {:#?}",
+        home.list()
+    );
+
+    home.sql("insert into t values (1)");
+    wait_for(
+        "the automatic snapshot of the row",
+        Duration::from_secs(30),
+        || (home.list().len() > after).then_some(()),
+    );
+    home.wait_pushed();
+}

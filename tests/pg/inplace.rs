@@ -1,0 +1,169 @@
+//! Moving a cluster from one snapshot to another, in place.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use zenith_testkit::{load, seed};
+
+use crate::support::{Home, contents};
+
+fn two_snapshots(home: &Home, scale: u32) -> (String, String) {
+    home.init(&[]);
+    home.start(&[]);
+    load::init(&home.place, &home.programs, &home.connection(), scale);
+    let old = home.snapshot("old");
+    home.sql(
+        "update pgbench_accounts set abalance = abalance + 1 where aid % 20 = 0;\n\
+         update pgbench_accounts set abalance = 0;\n\
+         create table added as select generate_series(1, 1000) n",
+    );
+    let new = home.snapshot("new");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    (old, new)
+}
+
+#[test]
+fn the_managed_cluster_moves_back_and_forth() {
+    let home = Home::new();
+    let (old, new) = two_snapshots(&home, 1);
+    home.zenith.ok(&["checkout", &old, "--force"]);
+    home.start(&[]);
+    assert_eq!(home.value("select to_regclass('added') is null"), "t");
+    // The server runs: its cluster does not move under it.
+    home.zenith.run(&["checkout", &new]).failed(4).hints();
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    home.zenith.ok(&["checkout", &new, "--force"]);
+    home.start(&[]);
+    assert_eq!(home.value("select count(*) from added"), "1000");
+    home.zenith.ok(&["stop"]);
+}
+
+/// Changes that no snapshot holds are kept in one before the cluster moves.
+#[test]
+fn unsaved_changes_are_snapshotted_first() {
+    let home = Home::new();
+    let (old, _) = two_snapshots(&home, 1);
+    home.start(&[]);
+    home.sql("create table precious as select 1 n");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    home.zenith.ok(&["checkout", &old]);
+    let safety = home
+        .list()
+        .into_iter()
+        .find(|row| row["kind"] == "safety")
+        .expect("a snapshot of what was there");
+    let dir = home.place.arg("saved");
+    home.zenith
+        .ok(&["checkout", safety["id"].as_str().unwrap(), &dir]);
+    assert_eq!(home.serve(&dir).value("select n from precious"), "1");
+}
+
+/// Only what differs is rewritten, and what should not be there goes.
+#[test]
+fn an_older_checkout_is_moved_in_place() {
+    let home = Home::new();
+    let (old, new) = two_snapshots(&home, 1);
+    let (dir, fresh) = (home.place.arg("copy"), home.place.arg("fresh"));
+    home.zenith.ok(&["checkout", &old, &dir]);
+    let untouched = Path::new(&dir).join("base/1/PG_VERSION");
+    let inode = fs::metadata(&untouched).unwrap().ino();
+    let changed = fs::metadata(&untouched).unwrap().mtime_nsec();
+    let stray = Path::new(&dir).join("base/1/999999");
+    fs::write(&stray, b"stray").unwrap();
+
+    home.zenith.ok(&["checkout", &new, &dir]);
+    let meta = fs::metadata(&untouched).unwrap();
+    assert_eq!(
+        (meta.ino(), meta.mtime_nsec()),
+        (inode, changed),
+        "it was rewritten"
+    );
+    assert!(!stray.exists(), "a stray file stayed");
+
+    // Byte for byte what a checkout into a new directory gives.
+    home.zenith.ok(&["checkout", &new, &fresh]);
+    let relative = |dir: &str| -> Vec<_> {
+        contents(Path::new(dir))
+            .into_iter()
+            .map(|(path, bytes)| (path.strip_prefix(dir).unwrap().to_owned(), bytes))
+            .filter(|(path, _)| !path.ends_with("zenith.json"))
+            .collect()
+    };
+    let (moved, new_made) = (relative(&dir), relative(&fresh));
+    let names = |files: &[(std::path::PathBuf, Vec<u8>)]| -> Vec<_> {
+        files.iter().map(|(path, _)| path.clone()).collect()
+    };
+    assert_eq!(names(&moved), names(&new_made));
+    let differing: Vec<_> = moved
+        .iter()
+        .zip(&new_made)
+        .filter(|(a, b)| a != b)
+        .map(|(a, _)| a.0.clone())
+        .collect();
+    assert!(differing.is_empty(), "{differing:?}");
+    let copy = home.serve(&dir);
+    assert_eq!(copy.value("select count(*) from added"), "1000");
+    load::amcheck(&home.programs, home.place.path(), &copy.connection());
+}
+
+/// kill -9 in the middle: start and snapshot refuse, the same command resumes.
+#[test]
+fn an_interrupted_move_is_resumed() {
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    let home = Home::alone();
+    let (old, new) = two_snapshots(&home, 3);
+    let pgdata = home.pgdata();
+    let mut half_done = 0;
+    let mut target = &old;
+    let mut other = &new;
+    // Measured once, so that the kills fall into the work.
+    let whole = home.zenith.ok(&["checkout", target, "--force"]).elapsed;
+    std::mem::swap(&mut target, &mut other);
+    for round in 0..40 {
+        if half_done >= 5 {
+            break;
+        }
+        let running = home.zenith.spawn(&["checkout", target, "--force"]);
+        std::thread::sleep(whole.mul_f64(random.random_range(0.05..1.0)));
+        let killed = running.kill9();
+        let control = pgdata.join("global/pg_control");
+        if killed.code.is_some() || control.exists() {
+            // It was done, or had not begun: the command simply works.
+            home.zenith.ok(&["checkout", target, "--force"]);
+        } else {
+            half_done += 1;
+            let said = format!("round {round}, ZENITH_SEED={seed}");
+            // Nobody may mistake it for a cluster.
+            let refused = home.zenith.run(&["start"]).failed(4).hints();
+            assert!(refused.stderr.contains("checkout"), "{said}\n{refused}");
+            home.zenith.run(&["snapshot", "create"]).failed(4).hints();
+            let direct =
+                zenith_testkit::Server::try_start(&home.place, &home.programs, &pgdata, "");
+            assert!(
+                direct.is_err(),
+                "the server started on half a cluster: {said}"
+            );
+            home.zenith.ok(&["checkout", target, "--force"]);
+        }
+        home.start(&[]);
+        let expect = if target == &new { "f" } else { "t" };
+        assert_eq!(home.value("select to_regclass('added') is null"), expect);
+        assert_eq!(
+            home.value("select count(*) from pgbench_accounts"),
+            "300000"
+        );
+        home.zenith.ok(&["stop", "--no-snapshot"]);
+        std::mem::swap(&mut target, &mut other);
+    }
+    assert!(
+        half_done > 0,
+        "no kill fell into the middle, ZENITH_SEED={seed}"
+    );
+    home.start(&[]);
+    load::amcheck(&home.programs, home.place.path(), &home.connection());
+    home.zenith.ok(&["stop"]);
+}

@@ -1,0 +1,20 @@
+//! The real program against real servers: everything a user relies on, end to end.
+//!
+//! One module for each topic. What is random prints its seed; `ZENITH_SEED` replays it and
+//! `ZENITH_SOAK=1` makes load, size and number of rounds larger.
+
+mod support;
+
+mod errors;
+mod harmless;
+mod idle;
+mod inplace;
+mod kill;
+mod load;
+mod loss;
+mod scenarios;
+mod storage;
+mod tablespaces;
+mod unreachable;
+mod verify;
+mod versions;

@@ -1,0 +1,75 @@
+//! Nothing is built for one major only.
+
+use zenith_testkit::{Load, Programs, load};
+
+use crate::support::Home;
+
+fn whole_life(programs: Programs) {
+    let mut home = Home::new();
+    home.programs = programs;
+    let bin = home.programs.bin.to_str().unwrap().to_owned();
+    home.init(&["--pg-bin", &bin]);
+    home.start(&[]);
+    assert!(
+        home.value("show server_version")
+            .starts_with(&home.programs.major.to_string()),
+        "--pg-bin is saved"
+    );
+    load::init(&home.place, &home.programs, &home.connection(), 1);
+    let mut pgbench = Load::start(
+        &home.place,
+        &home.programs,
+        &home.connection(),
+        2,
+        Some(100),
+    );
+    home.snapshot("under load");
+    pgbench.stop();
+    home.zenith.ok(&["stop"]);
+
+    for rev in ["HEAD", "HEAD~1"] {
+        let dir = home.place.arg(&format!("copy-{}", rev.len()));
+        home.zenith.ok(&["checkout", rev, &dir]);
+        let copy = home.serve(&dir);
+        load::check_balances(&copy.dsn());
+        assert_eq!(
+            copy.value("select count(*) from pgbench_accounts"),
+            "100000"
+        );
+        copy.stop();
+        load::checksums(&home.programs, home.place.path(), &copy.pgdata);
+
+        let out = home.place.arg(&format!("out-{}", rev.len()));
+        home.zenith.ok(&[
+            "export",
+            rev,
+            "--snapshot-path",
+            &out,
+            "--snapshot-format",
+            "pgdata",
+        ]);
+        home.programs
+            .run("pg_verifybackup", home.place.path(), [&out]);
+    }
+
+    // The right programs are found again, and the cluster comes back from the storage.
+    std::fs::remove_dir_all(home.pgdata()).unwrap();
+    home.start(&[]);
+    load::check_balances(&home.dsn());
+    home.zenith.ok(&["stop"]);
+}
+
+#[test]
+fn postgresql_16() {
+    whole_life(Programs::wheel(16));
+}
+
+#[test]
+fn postgresql_18() {
+    whole_life(Programs::wheel(18));
+}
+
+#[test]
+fn postgresql_of_the_distribution() {
+    whole_life(Programs::debian());
+}
