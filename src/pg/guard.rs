@@ -111,6 +111,8 @@ pub fn is_present(auto_conf: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pg::testing::{Cluster, bin_dirs};
+    use std::fs;
 
     #[test]
     fn the_block_comes_last_and_goes_away_again() {
@@ -155,5 +157,49 @@ mod tests {
     fn a_begin_without_an_end_loses_nothing() {
         let torn = format!("{BEGIN}\nport = '1'\n");
         assert_eq!(remove(torn.as_bytes()), torn.as_bytes());
+    }
+
+    #[test]
+    fn a_server_accepts_the_block_and_obeys_it() {
+        for bin in bin_dirs() {
+            let cluster = Cluster::init(&bin, &[]);
+            let auto = cluster.pgdata().join("postgresql.auto.conf");
+            fs::write(
+                cluster.pgdata().join("postgresql.conf"),
+                "wal_level = logical\narchive_mode = on\narchive_command = 'touch /tmp/never'\n\
+                 synchronous_standby_names = '*'\nrecovery_target_xid = '1'\n\
+                 listen_addresses = '*'\nhot_standby_feedback = on\nlog_directory = '/tmp/never'\n\
+                 external_pid_file = '/tmp/never'\nshared_preload_libraries = 'no_such_library'\n",
+            )
+            .unwrap();
+            fs::write(&auto, add(b"archive_mode = 'always'\n")).unwrap();
+            cluster.start(&[]);
+            // Subscriptions stay as they are, and nothing runs for them.
+            cluster.sql("create subscription s connection 'host=/nowhere' publication p with (connect = false)");
+            cluster.sql("alter subscription s set (slot_name = 'slot')");
+            cluster.sql("alter subscription s enable");
+            cluster.stop("fast");
+            cluster.start(&[]);
+            assert_eq!(
+                cluster.sql("select count(*) from pg_stat_activity where backend_type ~ 'logical'"),
+                "0"
+            );
+            // The helper sets one, and the server shows the other as (disabled).
+            let elsewhere = ["listen_addresses", "archive_command"];
+            for (name, value) in SETTINGS {
+                if elsewhere.contains(name) {
+                    continue;
+                }
+                assert_eq!(cluster.sql(&format!("show {name}")), *value, "{name}");
+            }
+            // A commit that waited for a standby would hang here.
+            cluster.sql("create table t ()");
+            cluster.sql("alter system set work_mem = '5MB'");
+            let rewritten = fs::read(&auto).unwrap();
+            assert!(!String::from_utf8_lossy(&rewritten).contains(BEGIN));
+            let removed = String::from_utf8(remove(&rewritten)).unwrap();
+            let settings: Vec<&str> = removed.lines().filter(|l| !l.starts_with('#')).collect();
+            assert_eq!(settings, ["archive_mode = 'always'", "work_mem = '5MB'"]);
+        }
     }
 }

@@ -153,11 +153,15 @@ pub fn check_pages(
     let needed = (until.0.saturating_sub(lsn.0)).min(bytes.len() as u64) as usize;
     let mut latest = 0;
     for (page, at) in pages(bytes, lsn, facts).take_while(|(_, at)| *at < until) {
-        let found = check_page(page, name, timeline, lsn, at, facts)?;
+        let offset = (at.0 - lsn.0) as usize;
+        let found = match check_page(page, name, timeline, lsn, at, facts) {
+            Err(_) if was_switched(bytes, offset, facts) => break,
+            other => other?,
+        };
         if found < latest {
             return Err(Error::WalDamaged {
                 segment: name.to_owned(),
-                offset: at.0 - lsn.0,
+                offset: offset as u64,
                 reason: format!("timeline {found} after timeline {latest}"),
             });
         }
@@ -182,11 +186,45 @@ pub fn read_last_segment(
     let end = match pages(&bytes, lsn, facts)
         .find(|(page, at)| check_page(page, name, timeline, lsn, *at, facts).is_err())
     {
-        Some((_, at)) => at,
-        None => Lsn(lsn.0 + bytes.len() as u64),
+        Some((_, at)) if !was_switched(&bytes, (at.0 - lsn.0) as usize, facts) => at,
+        _ => Lsn(lsn.0 + bytes.len() as u64),
     };
     bytes[(end.0 - lsn.0) as usize..].fill(0);
     Ok((bytes, end))
+}
+
+/// Whether the WAL of a segment ends before the page at `offset` because the server went on
+/// to the next one: the rest is zeros, headers included, and the record before it is a valid
+/// XLOG_SWITCH (CopyXLogRecordToWAL). Zeros alone could just as well be WAL that is missing.
+fn was_switched(bytes: &[u8], offset: usize, facts: &WalFacts) -> bool {
+    const RECORD: usize = 24;
+    const XLOG_SWITCH: u8 = 0x40;
+    let block = facts.wal_block_size as usize;
+    let last = bytes[..offset].iter().rposition(|b| *b != 0);
+    let Some(last) = last.filter(|_| bytes[offset..].iter().all(|b| *b == 0)) else {
+        return false;
+    };
+    // The record ends aligned, with its kind and checksum in its last 8 bytes; it may begin
+    // on the page before.
+    let end = (last + 1).next_multiple_of(8);
+    let page = last / block * block;
+    let header = if page == 0 { LONG_HEADER } else { SHORT_HEADER };
+    if end < page + header {
+        return false;
+    }
+    let here = (end - page - header).min(RECORD);
+    let mut record = bytes[end - here..end].to_vec();
+    if here < RECORD {
+        let Some(from) = page.checked_sub(RECORD - here) else {
+            return false;
+        };
+        record.splice(0..0, bytes[from..page].iter().copied());
+    }
+    // xl_tot_len, xl_info, xl_rmid (0 is the WAL's own), xl_crc over what comes before it.
+    u32_at(&record, 0) as usize == RECORD
+        && record[16] & 0xF0 == XLOG_SWITCH
+        && record[17] == 0
+        && u32_at(&record, 20) == crc32c::crc32c(&record[..20])
 }
 
 fn pages<'a>(
@@ -537,6 +575,63 @@ mod tests {
             read(&facts, lsn, end),
             Err(Error::WalDamaged { .. })
         ));
+    }
+
+    #[test]
+    fn a_segment_that_was_switched_may_end_in_zeros() {
+        for bin in bin_dirs() {
+            let (cluster, control, facts) = fresh(&bin);
+            cluster.start(&["wal_keep_size=1GB"]);
+            let mut found = Vec::new();
+            // The switch record at different places of its page, split ones among them.
+            for i in 0..30 {
+                let text = "x".repeat(8 * i);
+                let message = format!(
+                    "select pg_logical_emit_message(false, '', repeat('y', 7900) || '{text}')"
+                );
+                cluster.sql(&message);
+                let end: Lsn = cluster.sql("select pg_switch_wal()").parse().unwrap();
+                found.push(end);
+            }
+            cluster.stop("fast");
+            let size = facts.wal_segment_size;
+            let split = |end: &Lsn| (SHORT_HEADER as u64 + 1..48).contains(&(end.0 % 8192));
+            assert!(found.iter().any(split), "{found:?}");
+            for end in found {
+                let (start, name) = (end.segment_start(size), segment_name(1, end, size));
+                let next = Lsn(start.0 + u64::from(size));
+                let read = || read_segment(cluster.pgdata(), &name, 1, start, next, &facts);
+                let good = read().unwrap();
+                let (last, to) =
+                    read_last_segment(cluster.pgdata(), &name, 1, start, &facts).unwrap();
+                assert_eq!((&last, to), (&good, next));
+                // Without the switch the same zeros are missing WAL.
+                let at = (end.0 - start.0) as usize;
+                // At the end of a page the server names the first byte after the next header.
+                let at = if at % 8192 == SHORT_HEADER {
+                    at - SHORT_HEADER
+                } else {
+                    at
+                };
+                for damage in [at - 1, at - 8, at + 8192] {
+                    let mut bad = good.clone();
+                    bad[damage] ^= 1;
+                    assert!(
+                        check_pages(&mut bad, &name, 1, start, next, &facts).is_err(),
+                        "{end} {damage}"
+                    );
+                }
+                let mut short = good.clone();
+                short[at - 24..].fill(0);
+                assert!(
+                    check_pages(&mut short, &name, 1, start, next, &facts).is_err(),
+                    "{end}"
+                );
+            }
+            assert!(
+                control.checkpoint_lsn < Control::read(cluster.pgdata()).unwrap().checkpoint_lsn
+            );
+        }
     }
 
     #[test]
