@@ -68,7 +68,7 @@ pub enum Error {
     WrongBinaries {
         dir: PathBuf,
         found: String,
-        want: u32,
+        want: String,
     },
     #[error("there is no user `{name}`")]
     NoSuchUser { name: String },

@@ -2,21 +2,29 @@
 
 mod error;
 
+pub mod binaries;
 pub mod control;
 pub mod guard;
+pub mod initdb;
 pub mod label;
 pub mod lsn;
 pub mod page;
 pub mod path;
+pub mod server;
+pub mod session;
 pub mod tablespace;
+pub mod user;
 pub mod version;
 pub mod wal;
 
 #[cfg(test)]
 mod testing;
 
+pub use binaries::Binaries;
 pub use control::{ClusterState, Control};
 pub use error::{Error, Result};
 pub use label::Label;
 pub use lsn::Lsn;
+pub use server::{Postmaster, Server};
+pub use session::Session;
 pub use tablespace::Tablespace;
