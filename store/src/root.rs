@@ -430,6 +430,31 @@ impl State {
             next.usage = usage;
             self.snapshots.put(next);
         }
+        // Its children go on from its parents, so that a history which is thinned stays one line.
+        // The snapshots themselves keep saying what they were made from.
+        let children: Vec<Row> = self
+            .snapshots
+            .rows()
+            .filter(|child| child.parents.contains(id))
+            .cloned()
+            .collect();
+        for mut child in children {
+            let mut parents = Vec::new();
+            for parent in std::mem::take(&mut child.parents) {
+                let gone = parent == *id;
+                for parent in if gone {
+                    row.parents.clone()
+                } else {
+                    vec![parent]
+                } {
+                    if !parents.contains(&parent) {
+                        parents.push(parent);
+                    }
+                }
+            }
+            child.parents = parents;
+            self.snapshots.put(child);
+        }
         true
     }
 
@@ -512,4 +537,53 @@ fn difference(before: &BTreeMap<u64, u64>, after: &BTreeMap<u64, u64>) -> BTreeM
         .filter(|(o, b)| before.get(o) != Some(b))
         .map(|(o, b)| (*o, *b));
     gone.chain(new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> SnapshotId {
+        SnapshotId([n; 32])
+    }
+
+    fn row(n: u8, parents: &[u8]) -> Row {
+        Row {
+            serial: 0,
+            id: id(n),
+            tree: TreeId([n; 32]),
+            parents: parents.iter().map(|&p| id(p)).collect(),
+            time: Time::default(),
+            kind: SnapshotKind::Manual,
+            message: String::new(),
+            size: 0,
+            new_bytes: 0,
+            summary: Vec::new(),
+            usage: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn children_of_a_removed_snapshot_go_on_from_its_parents() {
+        let mut state = State::empty("r".into(), [0; 16], Operation::default());
+        // 1 ◂ 2 ◂ 3 and 1 ◂ 4; 5 was made from 2 and 4.
+        for (n, parents) in [(1, &[][..]), (2, &[1]), (3, &[2]), (4, &[1]), (5, &[2, 4])] {
+            state.add_snapshot(row(n, parents), &BTreeMap::new());
+        }
+        let parents = |state: &State, n| {
+            let row = state.snapshot(&id(n)).unwrap();
+            row.parents.iter().map(|p| p.0[0]).collect::<Vec<_>>()
+        };
+        assert!(state.remove_snapshot(&id(2)));
+        assert_eq!(
+            (parents(&state, 3), parents(&state, 5)),
+            (vec![1], vec![1, 4])
+        );
+        // What both lines share is named once.
+        assert!(state.remove_snapshot(&id(4)));
+        assert_eq!(parents(&state, 5), [1]);
+        assert!(state.remove_snapshot(&id(1)));
+        assert_eq!((parents(&state, 3), parents(&state, 5)), (vec![], vec![]));
+        assert!(!state.remove_snapshot(&id(1)));
+    }
 }

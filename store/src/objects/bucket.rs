@@ -973,7 +973,7 @@ mod tests {
             rest = &rest[len..];
         }
         let payload = part.into_payload();
-        assert_eq!(payload.iter().len(), 3);
+        assert_eq!(payload.iter().count(), 3);
         assert_eq!(
             payload.iter().flatten().copied().collect::<Vec<u8>>(),
             bytes
