@@ -256,6 +256,24 @@ pub enum Error {
         old: PathBuf,
     },
 
+    // ---- export, import, storage -------------------------------------------------------------
+    /// A text names no snapshot.
+    #[error(transparent)]
+    Revision(#[from] crate::revision::RevisionError),
+    /// One stream holds one tar, and tablespaces need one each.
+    #[error(
+        "a cluster with tablespaces does not fit into one tar stream: {number} of them, the \
+         first is {oid} at {}", location.display()
+    )]
+    TablespacesInStream {
+        /// The first tablespace.
+        oid: u32,
+        /// Where it lay.
+        location: PathBuf,
+        /// How many there are.
+        number: usize,
+    },
+
     // ---- machine -----------------------------------------------------------------------------
     /// A file operation.
     #[error("{verb} {}: {source}", path.display())]
@@ -306,6 +324,8 @@ impl Error {
             | Error::UnknownPageFlags { .. }
             | Error::FactsDamaged { .. }
             | Error::NotACluster { .. } => ErrorKind::Damaged,
+            Error::Revision(error) => error.kind(),
+            Error::TablespacesInStream { .. } => ErrorKind::Invalid,
             Error::Io { .. } => ErrorKind::Io,
             Error::Internal { .. } => ErrorKind::Internal,
         }

@@ -13,8 +13,12 @@ pub mod error;
 pub mod event;
 pub mod facts;
 pub mod head;
+pub mod history;
 pub mod home;
+pub mod manifest;
 pub mod pg;
+pub mod retain;
+pub mod revision;
 pub mod settings;
 
 pub use error::{Error, ErrorKind, Result};
