@@ -922,7 +922,7 @@ mod tests {
 
     #[test]
     fn a_copy_made_under_load_starts_and_has_all_that_was_committed() {
-        // The programs of the wheel come without pgbench.
+        // Not every installation comes with pgbench and pg_checksums.
         for bin in bin_dirs() {
             let original = Cluster::init(&bin, &["--data-checksums", "--wal-segsize=4"]);
             original.start(&[]);
@@ -974,7 +974,6 @@ mod tests {
                 "{location}"
             );
             copy.stop("fast");
-            // The wheel has it not either.
             if copy
                 .bin("pg_checksums")
                 .arg("--version")

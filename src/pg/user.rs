@@ -199,6 +199,43 @@ mod tests {
         assert_eq!(current().uid, geteuid().as_raw());
     }
 
+    /// It cannot be undone, so that it happens in a process of its own.
+    #[test]
+    fn becoming_a_user_is_for_good() {
+        const CHILD: &str = "ZENITH_TEST_BECOME_USER";
+        let postgres = lookup("postgres").unwrap();
+        if std::env::var_os(CHILD).is_some() || !is_root() {
+            let got = become_user(&postgres);
+            if std::env::var_os(CHILD).is_none() && current() != postgres {
+                assert!(matches!(got, Err(Error::BecomeUser { .. })));
+                return;
+            }
+            got.unwrap();
+            let mut now = current();
+            assert!(
+                now.groups
+                    .iter()
+                    .all(|group| postgres.groups.contains(group))
+            );
+            now.groups = postgres.groups.clone();
+            assert_eq!(now, postgres);
+            assert!(become_user(&lookup("root").unwrap()).is_err());
+            become_user(&postgres).unwrap();
+            return;
+        }
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "pg::user::tests::becoming_a_user_is_for_good"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(
+            child.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
+        assert!(is_root());
+    }
+
     #[test]
     fn the_first_closed_directory_is_named() {
         let dir = tempfile::tempdir().unwrap();
