@@ -1,0 +1,268 @@
+//! What goes wrong between us and a bucket has a name, and what passes is waited for.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use zenith_store::objects::{Created, Objects, ObjectsError, ObjectsErrorKind};
+use zenith_testkit::s3::{Fault, S3Server};
+
+use super::{bytes, open};
+
+const PROBE: Duration = Duration::from_secs(1);
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// The environment of a bucket with one variable changed.
+fn env_with(server: &S3Server, name: &str, value: &str) -> Vec<(String, String)> {
+    let mut variables = server.env("bucket");
+    variables.retain(|(variable, _)| variable != name);
+    variables.push((name.to_owned(), value.to_owned()));
+    variables
+}
+
+/// The errors of all ways to reach an object.
+fn all_errors(objects: &dyn Objects) -> Vec<(&'static str, ObjectsError)> {
+    let scratch = tempfile::tempdir().unwrap();
+    let (file, large) = (scratch.path().join("file"), scratch.path().join("large"));
+    fs::write(&file, b"bytes").unwrap();
+    fs::write(&large, vec![0; 2 << 20]).unwrap();
+    let written = || {
+        let mut writer = objects.writer("key")?;
+        writer.write_all(b"bytes").unwrap();
+        writer.finish()
+    };
+    vec![
+        ("get", objects.get("key").map(drop).unwrap_err()),
+        (
+            "get_range",
+            objects.get_range("key", 0, 1).map(drop).unwrap_err(),
+        ),
+        ("size", objects.size("key").map(drop).unwrap_err()),
+        (
+            "create",
+            objects.create("key", b"bytes").map(drop).unwrap_err(),
+        ),
+        ("put_file", objects.put_file("key", &file).unwrap_err()),
+        (
+            "put_file, large",
+            objects.put_file("key", &large).unwrap_err(),
+        ),
+        (
+            "get_to_file",
+            objects.get_to_file("key", &file).map(drop).unwrap_err(),
+        ),
+        ("reader", objects.reader("key").map(drop).unwrap_err()),
+        ("writer", written().unwrap_err()),
+        ("list", objects.list("").map(drop).unwrap_err()),
+        (
+            "list_after",
+            objects.list_after("", "a").map(drop).unwrap_err(),
+        ),
+        ("delete", objects.delete("key").unwrap_err()),
+    ]
+}
+
+#[test]
+fn a_missing_bucket_is_named() {
+    let server = S3Server::start();
+    let objects = open("s3://absent/prefix", server.env("bucket"), PROBE).unwrap();
+    for (call, error) in all_errors(&*objects) {
+        assert_eq!(
+            error.to_string(),
+            "the bucket `absent` of s3://absent/prefix does not exist",
+            "{call}: {error:?}"
+        );
+        assert_eq!(error.kind(), ObjectsErrorKind::NotFound);
+        assert!(
+            !error.is_not_found(),
+            "a missing bucket must not pass for a missing object"
+        );
+    }
+}
+
+#[test]
+fn bad_credentials_are_named() {
+    let server = S3Server::start();
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "somebody"),
+        ("AWS_SECRET_ACCESS_KEY", "a-wrong-secret"),
+    ] {
+        let objects = open("s3://bucket", env_with(&server, name, value), PROBE).unwrap();
+        for (call, error) in all_errors(&*objects) {
+            assert!(
+                matches!(error, ObjectsError::BadCredentials { .. }),
+                "{call}: {error:?}"
+            );
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("s3://bucket does not accept the credentials: ")
+            );
+            assert!(!error.to_string().contains(value), "{error}");
+        }
+    }
+}
+
+#[test]
+fn no_credentials_are_named_at_once() {
+    let began = Instant::now();
+    let error = open("s3://bucket", Vec::new(), PATIENT)
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "s3://bucket does not accept the credentials: \
+         there are none: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
+    );
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn an_unreachable_host_is_named_within_the_retry_timeout() {
+    let server = S3Server::start();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for endpoint in [
+        format!("http://{free}"),
+        "http://no-such-host.invalid:9".to_owned(),
+    ] {
+        let objects = open(
+            "s3://bucket",
+            env_with(&server, "AWS_ENDPOINT_URL", &endpoint),
+            PROBE,
+        )
+        .unwrap();
+        for (call, error) in [
+            ("size", objects.size("key").map(drop)),
+            ("create", objects.create("key", b"").map(drop)),
+            ("list", objects.list("").map(drop)),
+        ] {
+            let began = Instant::now();
+            let error = error.unwrap_err();
+            assert!(
+                matches!(
+                    &error,
+                    ObjectsError::Unreachable { host, .. } if endpoint.ends_with(host.as_str())
+                ),
+                "{call}: {error:?}"
+            );
+            assert_eq!(error.kind(), ObjectsErrorKind::Unavailable);
+            assert!(began.elapsed() < Duration::from_secs(10));
+        }
+    }
+}
+
+#[test]
+fn a_silent_host_is_given_up() {
+    let server = S3Server::start();
+    // Connections are made, by the kernel, and never answered.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let objects = open(
+        "s3://bucket",
+        env_with(&server, "AWS_ENDPOINT_URL", &endpoint),
+        PROBE,
+    )
+    .unwrap();
+    let began = Instant::now();
+    let error = objects.size("key").map(drop).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with(" is unreachable: no answer in time"),
+        "{error}"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_pause_of_the_server_is_waited_for() {
+    let server = S3Server::start();
+    let objects = open("s3://bucket", server.env("bucket"), PATIENT).unwrap();
+    objects.create("before", b"1").unwrap();
+    server.pause();
+    std::thread::scope(|scope| {
+        let created = scope.spawn(|| objects.create("during", b"2").unwrap());
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!created.is_finished());
+        server.resume();
+        assert_eq!(created.join().unwrap(), Created::New);
+    });
+    assert_eq!(objects.get("before").unwrap(), b"1");
+    assert_eq!(objects.get("during").unwrap(), b"2");
+}
+
+#[test]
+fn a_busy_server_is_asked_again_and_then_unreachable() {
+    let server = S3Server::start();
+    let objects = open("s3://bucket", server.env("bucket"), PROBE).unwrap();
+    server.set_fault(Fault::Unavailable);
+    let error = objects.create("key", b"bytes").unwrap_err();
+    assert!(
+        matches!(error, ObjectsError::Unreachable { .. }),
+        "{error:?}"
+    );
+    assert!(
+        error
+            .to_string()
+            .ends_with("Reduce your request rate. (SlowDown)"),
+        "{error}"
+    );
+    assert!(server.n_requests("PUT") > 1);
+    server.set_fault(Fault::None);
+    assert_eq!(objects.create("key", b"bytes").unwrap(), Created::New);
+}
+
+#[test]
+fn a_lost_answer_is_settled_by_reading_back() {
+    let server = S3Server::start();
+    let objects = open("s3://bucket", server.env("bucket"), PROBE).unwrap();
+    server.set_fault(Fault::LostAnswers);
+    match objects.create("root", b"with a nonce") {
+        Ok(Created::Exists) | Err(ObjectsError::Unreachable { .. }) => {}
+        answer => panic!("{answer:?} claims more than is known"),
+    }
+    assert_eq!(objects.get("root").unwrap(), b"with a nonce");
+    server.set_fault(Fault::None);
+    assert_eq!(
+        objects.create("root", b"another nonce").unwrap(),
+        Created::Exists
+    );
+    assert_eq!(objects.get("root").unwrap(), b"with a nonce");
+}
+
+#[test]
+fn a_writer_whose_server_goes_away_leaves_nothing() {
+    let server = S3Server::start();
+    let objects = open("s3://bucket", server.env("bucket"), PROBE).unwrap();
+    let mut writer = objects.writer("stream").unwrap();
+    writer.write_all(&bytes(1, 33 << 20)).unwrap();
+    server.pause();
+    assert!(matches!(
+        writer.finish(),
+        Err(ObjectsError::Unreachable { .. })
+    ));
+    server.resume();
+    assert_eq!(objects.size("stream").unwrap(), None);
+}
+
+#[test]
+fn packs_take_one_request_each() {
+    let server = S3Server::start();
+    let objects = open("s3://bucket", server.env("bucket"), PATIENT).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let pack = scratch.path().join("pack");
+    fs::write(&pack, bytes(1, 9 << 20)).unwrap();
+    objects.put_file("packs/one", &pack).unwrap();
+    assert_eq!(
+        (server.n_requests("PUT"), server.n_requests("POST")),
+        (1, 0)
+    );
+}
