@@ -462,10 +462,35 @@ impl Inner {
             if let Some(code) = find::<io::Error>(error).and_then(io::Error::raw_os_error) {
                 return ObjectsError::from_io(&location, &key, io::Error::from_raw_os_error(code));
             }
-        } else if let Some(answer) = answer {
-            return self.answered(location, key, answer);
-        } else if let Some(transport) = find::<HttpError>(error) {
-            return self.not_answered(location, key, error, transport);
+        } else {
+            let other = self.other_host(error);
+            match (answer, other) {
+                // Whoever gives out credentials gives none. Nothing is known of the object, so
+                // a 404 of theirs must not pass for its absence.
+                (Some(answer), Some(host)) if answer.status < 500 => {
+                    let why = format!("{host} was asked for some and says: {answer}");
+                    return ObjectsError::NoCredentials { location, why };
+                }
+                (Some(answer), other) => {
+                    let host = other.unwrap_or_else(|| self.place.host.clone());
+                    return self.answered(location, key, host, answer);
+                }
+                (None, other) => {
+                    if let Some(transport) = find::<HttpError>(error) {
+                        let host = other.unwrap_or_else(|| self.place.host.clone());
+                        let why = match transport.kind() {
+                            HttpErrorKind::Timeout => "no answer in time".to_owned(),
+                            _ => innermost(transport),
+                        };
+                        return ObjectsError::Unreachable {
+                            location,
+                            key,
+                            host,
+                            why,
+                        };
+                    }
+                }
+            }
         }
         let why = innermost(error);
         match error {
@@ -497,7 +522,13 @@ impl Inner {
     }
 
     /// The service answered, and the answer is no.
-    fn answered(&self, location: String, key: String, answer: Answer) -> ObjectsError {
+    fn answered(
+        &self,
+        location: String,
+        key: String,
+        host: String,
+        answer: Answer,
+    ) -> ObjectsError {
         let why = answer.to_string();
         match (answer.status, answer.code.as_str()) {
             (_, "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted") => {
@@ -542,36 +573,35 @@ impl Inner {
             (408 | 429 | 500..=599, _) => ObjectsError::Unreachable {
                 location,
                 key,
-                host: self.place.host.clone(),
+                host,
                 why,
             },
             _ => ObjectsError::Service { location, key, why },
         }
     }
 
-    /// The service did not answer, or not to the end.
-    fn not_answered(
-        &self,
-        location: String,
-        key: String,
-        error: &object_store::Error,
-        transport: &HttpError,
-    ) -> ObjectsError {
-        let why = match transport.kind() {
-            HttpErrorKind::Timeout => "no answer in time".to_owned(),
-            _ => innermost(transport),
-        };
+    /// The host behind an error where that is not the bucket's own: one that was asked for
+    /// credentials. Read from the text that object_store gives to a failed request.
+    fn other_host(&self, error: &object_store::Error) -> Option<String> {
         let text = error.to_string();
-        if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
-            let why = format!("none are set, and the metadata service of the cloud says: {why}");
-            return ObjectsError::BadCredentials { location, why };
+        let (_, rest) = text.split_once("Error performing ")?;
+        let (_method, rest) = rest.split_once(' ')?;
+        let asked = rest.split(' ').next()?;
+        if asked == "REDACTED" {
+            // S3 keeps only the requests to its token service secret, which hold the token.
+            let token_service = self.place.location.starts_with("s3://");
+            return token_service.then(|| "the token service".to_owned());
         }
-        ObjectsError::Unreachable {
-            location,
-            key,
-            host: self.place.host.clone(),
-            why,
-        }
+        let url = ::url::Url::parse(asked).ok()?;
+        let host = url.host_str()?;
+        let with_port = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        // The bucket may be a part of its host's name.
+        let own = with_port.ends_with(&self.place.host)
+            || with_port.starts_with(&format!("{}.", self.place.bucket));
+        (!own).then_some(with_port)
     }
 }
 
@@ -818,11 +848,11 @@ impl ObjectWriter for PartWriter {
                 self.send()?;
             }
             self.arrived()?;
-            if let Some(mut upload) = self.upload.take() {
-                if let Err(error) = inner.run(&self.key, upload.complete()) {
-                    self.upload = Some(upload);
-                    return Err(error);
-                }
+            if let Some(mut upload) = self.upload.take()
+                && let Err(error) = inner.run(&self.key, upload.complete())
+            {
+                self.upload = Some(upload);
+                return Err(error);
             }
         }
         inner.make_private(&self.key)

@@ -60,6 +60,10 @@ impl Directory {
         let error = self.error(folder);
         let entries = match fs::read_dir(self.path.join(folder)) {
             Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // An object, or below one, where a folder was asked for.
+            Err(object) if object.kind() == io::ErrorKind::NotADirectory && !folder.is_empty() => {
+                return Ok(());
+            }
             entries => entries.map_err(&error)?,
         };
         for entry in entries {

@@ -28,6 +28,9 @@ pub enum ObjectsError {
     #[error("the bucket `{bucket}` of {location} does not exist")]
     BucketMissing { location: String, bucket: String },
 
+    #[error("there are no credentials for {location}: {why}")]
+    NoCredentials { location: String, why: String },
+
     #[error("{location} does not accept the credentials: {why}")]
     BadCredentials { location: String, why: String },
 
@@ -106,7 +109,8 @@ impl ObjectsError {
             Self::NotFound { .. } | Self::BucketMissing { .. } => ObjectsErrorKind::NotFound,
             Self::Unreachable { .. } => ObjectsErrorKind::Unavailable,
             Self::Unsupported { .. } => ObjectsErrorKind::Unsupported,
-            Self::BadCredentials { .. }
+            Self::NoCredentials { .. }
+            | Self::BadCredentials { .. }
             | Self::HttpNotAllowed { .. }
             | Self::Configuration { .. }
             | Self::InvalidKey { .. }
@@ -153,4 +157,52 @@ fn object(location: &str, key: &str) -> String {
         return location.to_owned();
     }
     format!("{}/{key}", location.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_of_the_file_system_are_told_apart() {
+        let check = |code: i32, message: &str, kind: ObjectsErrorKind| {
+            let source = io::Error::from_raw_os_error(code);
+            let error = ObjectsError::from_io("/backup", "packs/1", source);
+            assert_eq!(error.to_string(), message);
+            assert_eq!(error.kind(), kind, "{message}");
+        };
+        check(
+            nix::libc::ENOENT,
+            "/backup/packs/1 does not exist",
+            ObjectsErrorKind::NotFound,
+        );
+        for code in [nix::libc::ENOSPC, nix::libc::EDQUOT] {
+            check(
+                code,
+                "no space left for /backup/packs/1",
+                ObjectsErrorKind::Io,
+            );
+        }
+        check(
+            nix::libc::EROFS,
+            "/backup/packs/1 is on a read-only file system",
+            ObjectsErrorKind::Io,
+        );
+        check(
+            nix::libc::EACCES,
+            "no permission for /backup/packs/1: Permission denied (os error 13)",
+            ObjectsErrorKind::Io,
+        );
+        check(
+            nix::libc::EIO,
+            "/backup/packs/1: Input/output error (os error 5)",
+            ObjectsErrorKind::Io,
+        );
+    }
+
+    #[test]
+    fn a_place_without_a_key_is_named_as_it_is() {
+        let error = ObjectsError::from_io("/backup", "", io::ErrorKind::NotFound.into());
+        assert_eq!(error.to_string(), "/backup does not exist");
+    }
 }

@@ -438,6 +438,8 @@ const AZURE_NOT_READ: &[Warning] = &[Warning {
 
 /// Where a machine of a cloud asks for its own credentials; the same address in all three.
 const METADATA_SERVICE: ([u8; 4], u16) = ([169, 254, 169, 254], 80);
+/// It is on the machine or next to it, or nowhere.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Service {
     fn scheme(self) -> &'static str {
@@ -531,7 +533,6 @@ impl Service {
                     "AWS_WEB_IDENTITY_TOKEN_FILE",
                     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
                     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-                    "AWS_METADATA_ENDPOINT",
                 ]) || environment.is_true("AWS_SKIP_SIGNATURE"),
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             ),
@@ -543,21 +544,38 @@ impl Service {
                             .join(".config/gcloud/application_default_credentials.json")
                             .exists()
                     }),
-                "GOOGLE_APPLICATION_CREDENTIALS",
+                "GOOGLE_APPLICATION_CREDENTIALS and GOOGLE_SERVICE_ACCOUNT",
             ),
             Self::Azure => (
                 set(&AZURE_CREDENTIALS[1..]) || environment.is_true("AZURE_STORAGE_USE_EMULATOR"),
                 "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
             ),
         };
-        let metadata = SocketAddr::from(METADATA_SERVICE);
-        if given || TcpStream::connect_timeout(&metadata, Duration::from_secs(1)).is_ok() {
+        if given || self.metadata_service_answers(environment) {
             return Ok(());
         }
-        Err(ObjectsError::BadCredentials {
+        Err(ObjectsError::NoCredentials {
             location: location.to_owned(),
-            why: format!("there are none: {names} are not set"),
+            why: format!("{names} are not set"),
         })
+    }
+
+    /// Whether someone listens where a machine of the cloud asks for its own credentials.
+    fn metadata_service_answers(self, environment: &Environment) -> bool {
+        let own = match self {
+            Self::S3 => environment.get("AWS_METADATA_ENDPOINT"),
+            Self::Gcs | Self::Azure => None,
+        };
+        let addresses = match own {
+            None => vec![SocketAddr::from(METADATA_SERVICE)],
+            Some(endpoint) => ::url::Url::parse(endpoint)
+                .ok()
+                .and_then(|url| url.socket_addrs(|| None).ok())
+                .unwrap_or_default(),
+        };
+        addresses
+            .iter()
+            .any(|address| TcpStream::connect_timeout(address, METADATA_TIMEOUT).is_ok())
     }
 
     fn build(

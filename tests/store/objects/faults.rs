@@ -104,18 +104,53 @@ fn bad_credentials_are_named() {
     }
 }
 
+/// The environment of a bucket without keys, on a machine whose metadata service is `endpoint`.
+fn env_without_keys(server: &S3Server, endpoint: &str) -> Vec<(String, String)> {
+    let mut variables = env_with(server, "AWS_METADATA_ENDPOINT", endpoint);
+    variables.retain(|(name, _)| {
+        !matches!(name.as_str(), "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY")
+    });
+    variables
+}
+
 #[test]
 fn no_credentials_are_named_at_once() {
+    let server = S3Server::start();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let began = Instant::now();
-    let error = open("s3://bucket", Vec::new(), PATIENT)
+    let variables = env_without_keys(&server, &format!("http://{free}"));
+    let error = open("s3://bucket", variables, PATIENT)
         .map(drop)
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "s3://bucket does not accept the credentials: \
-         there are none: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
+        "there are no credentials for s3://bucket: \
+         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
     );
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_metadata_service_without_credentials_is_no_missing_object() {
+    let server = S3Server::start();
+    // It answers 404 to everything, as that of a machine without a role does.
+    let metadata = S3Server::start();
+    let variables = env_without_keys(&server, &metadata.endpoint());
+    let objects = open("s3://bucket", variables, PROBE).unwrap();
+    for (call, error) in all_errors(&*objects) {
+        assert!(
+            matches!(error, ObjectsError::NoCredentials { .. }),
+            "{call}: {error:?}"
+        );
+        let asked = metadata.endpoint().replace("http://", "");
+        assert!(error.to_string().contains(&asked), "{error}");
+    }
+    metadata.pause();
+    let error = objects.size("key").map(drop).unwrap_err();
+    assert_eq!(error.kind(), ObjectsErrorKind::Unavailable, "{error:?}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zenith_store::objects::{Directory, Objects, ObjectsError};
+use zenith_testkit::Place;
+use zenith_testkit::tmpfs::Tmpfs;
 
 use super::open;
 
@@ -100,52 +102,21 @@ fn unfinished_files_are_not_listed() {
     }
 }
 
-/// A file system of its own in memory; unmounted when dropped.
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    /// `None` where this process may not mount.
-    fn mount(size: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(directory.path())
-            .output()
-            .is_ok_and(|output| output.status.success());
-        mounted.then_some(Self(directory))
-    }
-
-    fn make_read_only(&self) {
-        let status = Command::new("mount")
-            .args(["-o", "remount,ro"])
-            .arg(self.0.path())
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_and_a_read_only_disk_are_named() {
-    let Some(disk) = Tmpfs::mount("256k") else {
-        eprintln!("not tested: this process may not mount a tmpfs");
+    let place = Place::new();
+    let Some(disk) = Tmpfs::mount(&place, "disk", 1) else {
         return;
     };
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("large");
-    fs::write(&file, vec![1; 1 << 20]).unwrap();
-    let root = disk.0.path().join("root");
+    fs::write(&file, vec![1; 2 << 20]).unwrap();
+    let root = disk.path().join("root");
     for objects in both(&root) {
         objects.create("small", b"small").unwrap();
         let streamed = || {
             let mut writer = objects.writer("stream")?;
-            if let Err(error) = writer.write_all(&vec![1; 1 << 20]) {
+            if let Err(error) = writer.write_all(&vec![1; 2 << 20]) {
                 return Err(ObjectsError::from_io(&objects.location(), "stream", error));
             }
             writer.finish()
@@ -153,7 +124,7 @@ fn a_full_and_a_read_only_disk_are_named() {
         for (call, error) in [
             (
                 "create",
-                objects.create("large", &vec![1; 1 << 20]).map(drop),
+                objects.create("large", &vec![1; 2 << 20]).map(drop),
             ),
             ("put_file", objects.put_file("large", &file)),
             ("writer", streamed()),
@@ -168,7 +139,12 @@ fn a_full_and_a_read_only_disk_are_named() {
         assert_eq!(files_below(&root), [root.join("small")]);
         objects.delete("small").unwrap();
     }
-    disk.make_read_only();
+    let read_only = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(disk.path())
+        .status()
+        .unwrap();
+    assert!(read_only.success());
     for objects in both(&root) {
         let error = objects.create("small", b"small").unwrap_err();
         assert!(matches!(error, ObjectsError::ReadOnly { .. }), "{error:?}");

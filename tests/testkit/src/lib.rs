@@ -9,6 +9,7 @@ pub mod place;
 pub mod port;
 pub mod process;
 pub mod programs;
+pub mod s3;
 #[cfg(test)]
 mod selftest;
 pub mod server;
@@ -20,6 +21,7 @@ pub use command::{Output, Running, Zenith};
 pub use load::Load;
 pub use place::Place;
 pub use programs::Programs;
+pub use s3::S3Server;
 pub use server::Server;
 
 /// Whether the long variants of the tests are asked for (`ZENITH_SOAK=1`).

@@ -10,7 +10,8 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -171,7 +172,7 @@ impl S3Server {
             .expect("taken only when the server is dropped")
     }
 
-    fn accepting(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+    fn accepting(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.accepting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -182,7 +183,7 @@ impl Drop for S3Server {
     fn drop(&mut self) {
         self.pause();
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
 }
@@ -191,10 +192,10 @@ impl Drop for S3Server {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            // Out of descriptors, say: the client tries again.
-            Err(_) => continue,
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, say: some connection will end.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
         };
         // Packets of small answers must not wait for each other.
         let _ = stream.set_nodelay(true);
@@ -250,11 +251,11 @@ impl Shared {
         answer.map_err(|error| io::Error::other(format!("{error:?}")))
     }
 
-    fn fault(&self) -> std::sync::MutexGuard<'_, Fault> {
+    fn fault(&self) -> MutexGuard<'_, Fault> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn n_requests(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
+    fn n_requests(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
         self.n_requests
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -35,7 +35,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> io::Result<(PathBuf, u1
             "--port" => {
                 port = value
                     .parse()
-                    .map_err(|_| wrong(format!("no port: {value}")))?
+                    .map_err(|_| wrong(format!("no port: {value}")))?;
             }
             "--bucket" => bucket = Some(value),
             _ => return Err(wrong(format!("unknown argument: {name}"))),
