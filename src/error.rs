@@ -7,31 +7,21 @@ use std::path::{Path, PathBuf};
 /// The result of every operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What the caller should do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Change the request.
-    Invalid,
-    /// Name something that exists.
-    NotFound,
-    /// Refresh and try again.
-    Conflict,
-    /// Try again later.
-    Unavailable,
-    /// Use a newer zenith.
-    Unsupported,
-    /// Stop, check, repair.
-    Damaged,
-    /// Mend the machine: disk, permissions.
-    Io,
-    /// A bug.
-    Internal,
-}
+pub use zenith_store::ErrorKind;
+
+use crate::pg;
 
 /// An error of this crate, or of one that it stands on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The repository.
+    #[error(transparent)]
+    Store(#[from] zenith_store::Error),
+    /// PostgreSQL, its files or its programs.
+    #[error(transparent)]
+    Pg(#[from] pg::Error),
+
     // ---- homes -------------------------------------------------------------------------------
     /// There is no home in this directory.
     #[error("there is no zenith home at {}", dir.display())]
@@ -121,7 +111,7 @@ pub enum Error {
         /// The cluster.
         pgdata: PathBuf,
         /// The postmaster.
-        pid: u32,
+        pid: i32,
     },
     /// A server started, or the cluster changed, while a stopped cluster was being read.
     #[error("the cluster in {} changed while it was read: {what}", pgdata.display())]
@@ -147,6 +137,26 @@ pub enum Error {
         /// The segment.
         missing: String,
     },
+    /// A path that could lead out of the cluster, or two things at one path.
+    #[error("`{path}` cannot be the path of a file in a cluster")]
+    PathInvalid {
+        /// As it was given.
+        path: String,
+    },
+    /// An incremental backup is no cluster on its own.
+    #[error("{} is an incremental backup", pgdata.display())]
+    BackupIncremental {
+        /// The backup.
+        pgdata: PathBuf,
+    },
+    /// A file that a base backup brought does not say what it must.
+    #[error("{} is damaged: {why}", path.display())]
+    BackupDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
     /// No rule says what to do with an entry.
     #[error("`{path}` in the cluster {} is a {what}, which no rule covers", pgdata.display())]
     UnknownEntry {
@@ -165,6 +175,14 @@ pub enum Error {
         /// The name as Rust shows it.
         name: std::ffi::OsString,
     },
+    /// The directory of a tablespace is not there.
+    #[error("tablespace {oid} has no files of this cluster at {}", location.display())]
+    TablespaceMissing {
+        /// Its oid.
+        oid: u32,
+        /// Where its link leads.
+        location: PathBuf,
+    },
     /// A file that cannot vanish did.
     #[error("`{path}` vanished from the cluster {} while it was read", pgdata.display())]
     FileVanished {
@@ -180,18 +198,6 @@ pub enum Error {
         pgdata: PathBuf,
         /// The file, relative to it.
         path: String,
-    },
-    /// Pages that this server never wrote.
-    #[error(
-        "page {block} of `{path}` has the flag bits {flags:#06x}, which PostgreSQL does not know"
-    )]
-    UnknownPageFlags {
-        /// The file, relative to the cluster.
-        path: String,
-        /// The page's number in the file.
-        block: u64,
-        /// The whole flag field.
-        flags: u16,
     },
     /// The directory given is not that of the server that answers.
     #[error("the server does not run on {}: {why}", pgdata.display())]
@@ -297,6 +303,8 @@ impl Error {
     /// What the caller should do.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Error::Store(e) => e.kind(),
+            Error::Pg(e) => pg_kind(e),
             Error::NoHome { .. } | Error::NoSuchPath { .. } | Error::NoSuchTablespace { .. } => {
                 ErrorKind::NotFound
             }
@@ -313,6 +321,8 @@ impl Error {
             | Error::NotShutDown { .. }
             | Error::BackupWithoutWal { .. }
             | Error::UnknownEntry { .. }
+            | Error::PathInvalid { .. }
+            | Error::BackupIncremental { .. }
             | Error::NameNotUtf8 { .. }
             | Error::OtherServer { .. }
             | Error::TargetNotEmpty { .. }
@@ -320,8 +330,9 @@ impl Error {
             | Error::TargetInvalid { .. } => ErrorKind::Invalid,
             Error::HomeDamaged { .. }
             | Error::WalMissing { .. }
+            | Error::BackupDamaged { .. }
+            | Error::TablespaceMissing { .. }
             | Error::FileVanished { .. }
-            | Error::UnknownPageFlags { .. }
             | Error::FactsDamaged { .. }
             | Error::NotACluster { .. } => ErrorKind::Damaged,
             Error::Revision(error) => error.kind(),
@@ -338,5 +349,47 @@ impl Error {
     ) -> impl FnOnce(std::io::Error) -> Error + use<> {
         let path = path.to_owned();
         move |source| Error::Io { verb, path, source }
+    }
+}
+
+/// PostgreSQL's conditions in the words of this crate's callers.
+fn pg_kind(error: &pg::Error) -> ErrorKind {
+    use pg::Error as E;
+    match error {
+        E::NotACluster { .. }
+        | E::BadLsn { .. }
+        | E::BadSegmentName { .. }
+        | E::BadSegmentSize { .. }
+        | E::BadDsn { .. }
+        | E::CannotSearch { .. }
+        | E::PathUnquotable { .. }
+        | E::Privilege { .. }
+        | E::WalLevelMinimal
+        | E::WrongBinaries { .. } => ErrorKind::Invalid,
+        E::NoBinaries { .. } | E::NoSuchUser { .. } => ErrorKind::NotFound,
+        E::PortInUse { .. }
+        | E::AlreadyRunning { .. }
+        | E::LockFileExists { .. }
+        | E::ServerChanged { .. } => ErrorKind::Conflict,
+        E::UnsupportedMajor { .. } | E::UnsupportedServer { .. } => ErrorKind::Unsupported,
+        E::ControlDamaged { .. }
+        | E::ControlBytes { .. }
+        | E::BadLabel { .. }
+        | E::BadTablespaceMap { .. }
+        | E::BadHistory { .. }
+        | E::BadPidFile { .. }
+        | E::WalMissing { .. }
+        | E::WalDamaged { .. }
+        | E::WalForeign { .. } => ErrorKind::Damaged,
+        E::Connect { .. }
+        | E::Query { .. }
+        | E::SlotRefused { .. }
+        | E::SlotLost { .. }
+        | E::WalRecycled { .. }
+        | E::NotReady { .. }
+        | E::StopTimeout { .. } => ErrorKind::Unavailable,
+        E::BecomeUser { .. } | E::Program { .. } | E::StartFailed { .. } | E::Io { .. } => {
+            ErrorKind::Io
+        }
     }
 }

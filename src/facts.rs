@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Random, new at every writable checkout.
 ///
 /// A cluster and its writable copy share system identifier and timeline, so an LSN means something
-/// only within one lineage. Where a cluster's lineage is kept: see `lineage.rs`.
+/// only within one lineage. Where a cluster's lineage is kept: see [`crate::lineage`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Lineage(pub [u8; 16]);
 
@@ -173,6 +173,9 @@ pub struct Facts {
     /// `15.18`, when a server could be asked.
     #[n(29)]
     pub server_version: Option<String>,
+    /// ICU of the server, where it has one.
+    #[n(30)]
+    pub icu: Option<String>,
 }
 
 /// Text order of a database.
@@ -266,9 +269,6 @@ pub struct Database {
     #[n(2)]
     #[cbor(default)]
     pub relations: Vec<Relation>,
-    /// Changes when any of its `pg_class` rows does; then the relations are asked for again.
-    #[n(3)]
-    pub class_mark: Option<String>,
 }
 
 /// A relation that has files.
@@ -277,7 +277,7 @@ pub struct Relation {
     /// The number its files are named by.
     #[n(0)]
     pub filenode: u32,
-    /// Its tablespace; 0 is the database's own.
+    /// The oid of its tablespace: 1663 is `base`, 1664 `global`.
     #[n(1)]
     pub tablespace: u32,
     /// Its schema.
@@ -430,13 +430,12 @@ mod tests {
                 name: "postgres".into(),
                 relations: vec![Relation {
                     filenode: 16384,
-                    tablespace: 0,
+                    tablespace: 1663,
                     schema: "public".into(),
                     name: "accounts".into(),
                     kind: 'r',
                     oid: 16384,
                 }],
-                class_mark: None,
             }],
             left_out: vec![LeftOut {
                 path: "pg_wal/*".into(),

@@ -21,11 +21,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use zenith_store::objects::Directory;
+use zenith_store::{IndexChoice, Operation, Params, Repository};
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -292,9 +295,39 @@ impl Home {
         }
     }
 
+    /// Makes the local repository, or opens the one that an interrupted init made.
+    pub fn create_repository(&self, params: Params, operation: Operation) -> Result<Repository> {
+        let objects = Arc::new(Directory::new(&self.dir));
+        let index = IndexChoice::writer(self.index_dir());
+        if Repository::exists(&*objects)? {
+            return Ok(Repository::open(objects, index)?);
+        }
+        Ok(Repository::create(objects, params, index, operation)?)
+    }
+
+    /// The local repository for reading; nothing is collected while the guard lives.
+    pub fn reader(&self) -> Result<(Repository, GcGuard)> {
+        let guard = self.read_guard()?;
+        let index = IndexChoice::reader(self.index_dir());
+        Ok((
+            Repository::open(Arc::new(Directory::new(&self.dir)), index)?,
+            guard,
+        ))
+    }
+
+    /// The local repository for writing.
+    pub fn writer(&self, lock: &HomeLock) -> Result<Repository> {
+        debug_assert_eq!(lock.dir(), self.dir());
+        let index = IndexChoice::writer(self.index_dir());
+        Ok(Repository::open(
+            Arc::new(Directory::new(&self.dir)),
+            index,
+        )?)
+    }
+
     /// What init may find in a directory that it began to fill earlier.
     fn refuse_foreign_content(&self) -> Result<()> {
-        const OURS: [&str; 15] = [
+        const OURS: [&str; 17] = [
             "HEAD",
             "HEAD.tmp",
             "lock",
@@ -310,6 +343,8 @@ impl Home {
             "run",
             "log",
             "pgpass",
+            "clusters.toml",
+            "tmp",
         ];
         for entry in fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))? {
             let name = entry.map_err(Error::io("read", &self.dir))?.file_name();

@@ -8,6 +8,7 @@
 //! This crate knows what PGDATA is. How chunks are packed and sent belongs to `zenith_store`; what
 //! people are told, and how, belongs to the command line.
 
+pub mod checkout;
 mod disk;
 pub mod error;
 pub mod event;
@@ -15,10 +16,16 @@ pub mod facts;
 pub mod head;
 pub mod history;
 pub mod home;
+pub mod lineage;
 pub mod manifest;
+pub mod marker;
 pub mod pg;
+pub mod plan;
 pub mod retain;
 pub mod revision;
+pub mod scan;
 pub mod settings;
+pub mod snapshot;
+pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

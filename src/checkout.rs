@@ -1,0 +1,588 @@
+//! The read path: snapshot → cluster in a directory.
+//!
+//! [`to_new`] fills an empty directory, [`in_place`] turns an older checkout or the managed
+//! cluster into another snapshot and writes only what differs. Both go through [`fill`], whose
+//! order is the promise: as long as not everything is in place and on disk there is no
+//! `global/pg_control`, and without it no server starts. A directory with a marker and without
+//! pg_control is therefore known as half made, and running the command again completes it.
+
+pub mod journal;
+mod place;
+mod settings;
+mod tablespaces;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use zenith_store::{Content, File, Listing, Node, Repository, SnapshotId};
+
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::facts::{Facts, Lineage};
+use crate::home::Home;
+use crate::marker::{self, Marker};
+use crate::pg;
+use crate::pg::user::RunAs;
+use crate::plan::{self, FileCache, Known};
+use crate::scan::Stamp;
+use crate::snapshot::threads;
+use journal::{Journal, Step};
+use place::{Place, Source, Wanted};
+use tablespaces::Tablespaces;
+
+pub use journal::pending;
+
+/// PGDATA is nobody else's business.
+const ROOT_MODE: u32 = 0o700;
+/// Directories without which no server starts, whether or not a tree has them.
+const DIRECTORIES: [&str; 19] = [
+    "base",
+    "global",
+    "pg_commit_ts",
+    "pg_dynshmem",
+    "pg_logical",
+    "pg_logical/mappings",
+    "pg_logical/snapshots",
+    "pg_multixact",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat",
+    "pg_stat_tmp",
+    "pg_subtrans",
+    "pg_tblspc",
+    "pg_twophase",
+    "pg_wal",
+    "pg_wal/archive_status",
+];
+const CONTROL: &str = "global/pg_control";
+
+/// How a checkout is made.
+#[derive(Debug, Clone)]
+pub struct CheckoutOptions {
+    /// Leave out the settings that keep the copy from disturbing its original.
+    pub unguarded: bool,
+    /// Where tablespaces lay → where they are to lie.
+    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Bring everything to disk before it counts.
+    pub sync: bool,
+    /// Threads that write files; 0 chooses.
+    pub threads: usize,
+    /// Whom the files are given to, when that is another user.
+    pub owner: Option<RunAs>,
+    /// Keeps the file cache, so that the next snapshot or checkout need not read everything.
+    pub home: Option<Home>,
+}
+
+impl Default for CheckoutOptions {
+    fn default() -> Self {
+        CheckoutOptions {
+            unguarded: false,
+            tablespace_mapping: Vec::new(),
+            sync: true,
+            threads: 0,
+            owner: None,
+            home: None,
+        }
+    }
+}
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckoutReport {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Plain bytes of all files.
+    pub size: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Plain bytes that were written; the rest was in place.
+    pub written_bytes: u64,
+    /// Files and directories that were removed.
+    pub removed: u64,
+    /// Oid → where the tablespace lies now.
+    pub tablespaces: Vec<(u32, PathBuf)>,
+    /// The lineage that begins here.
+    pub lineage: Lineage,
+}
+
+/// Makes a cluster in `dir`, which is empty or not there, or was half made by the same command.
+///
+/// Errors: `TargetNotEmpty`, `TargetInvalid`, `NoSuchTablespace`, `ServerRunning`, `Io`, those of
+/// the store and `Pg(CannotSearch)`.
+pub fn to_new(
+    repo: &Repository,
+    id: SnapshotId,
+    dir: &Path,
+    opts: &CheckoutOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<CheckoutReport> {
+    let dir = &std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
+    let work = Work::load(repo, id, dir, opts, on)?;
+    work.refuse_unusable_target()?;
+    let mut ours = Vec::new();
+    match half_made(dir)? {
+        Some(marker) if marker.snapshot == id.to_string() => ours = marker.tablespaces,
+        _ => {
+            if let Some(found) = tablespaces::first_name(dir)? {
+                return Err(Error::TargetNotEmpty {
+                    dir: dir.clone(),
+                    found,
+                });
+            }
+        }
+    }
+    work.tablespaces.refuse_occupied(&ours)?;
+    let above = disk::parent(dir);
+    fs::create_dir_all(above).map_err(Error::io("create", above))?;
+    place::directory(dir, ROOT_MODE, opts.owner.as_ref())?;
+    work.fill(Known::nothing())
+}
+
+/// Turns the cluster in `dir`, an older checkout or the managed cluster of `home`, into snapshot
+/// `id`. What is there and not in a snapshot is lost. The caller holds the home's lock.
+///
+/// Errors: `TargetForeign`, `ServerRunning`, `CheckoutPending` for another directory, those of
+/// [`to_new`].
+pub fn in_place(
+    repo: &Repository,
+    id: SnapshotId,
+    dir: &Path,
+    home: &Home,
+    opts: &CheckoutOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<CheckoutReport> {
+    let dir = &std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
+    let before = pending(home)?;
+    if let Some(other) = before.as_ref().filter(|j| !journal::same_dir(&j.dir, dir)) {
+        let (dir, snapshot) = (other.dir.clone(), other.snapshot.clone());
+        return Err(Error::CheckoutPending { dir, snapshot });
+    }
+    let work = Work::load(repo, id, dir, opts, on)?;
+    work.refuse_unusable_target()?;
+    let marker = Marker::read(dir)?;
+    let is_managed = journal::same_dir(dir, &home.pgdata());
+    if !is_managed && marker.is_none() && before.is_none() {
+        return Err(Error::TargetForeign { dir: dir.clone() });
+    }
+    // If we stopped after pg_control was in place, all is done but the journal; and a server may
+    // have written here since.
+    let control = dir.join(CONTROL);
+    if let (Some(before), Some(marker)) = (&before, &marker)
+        && before.step == Step::Placing
+        && before.snapshot == id.to_string()
+        && control.exists()
+    {
+        journal::remove(home)?;
+        return work.report(marker, place::Placed::default(), 0);
+    }
+    let ours = marker.map(|m| m.tablespaces).unwrap_or_default();
+    work.tablespaces.refuse_occupied(&ours)?;
+
+    let mut journal = Journal {
+        dir: dir.clone(),
+        snapshot: id.to_string(),
+        step: Step::Begun,
+    };
+    journal.write(home)?;
+    disk::remove(&control)?;
+    journal.step = Step::Placing;
+    journal.write(home)?;
+    let known = work.known(home)?;
+    let report = work.fill(known)?;
+    journal::remove(home)?;
+    Ok(report)
+}
+
+/// The marker of a directory that a checkout did not complete.
+fn half_made(dir: &Path) -> Result<Option<Marker>> {
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    Ok(Marker::read(dir)?.filter(|_| !dir.join(CONTROL).exists()))
+}
+
+/// A snapshot on its way into a directory.
+struct Work<'a> {
+    repo: &'a Repository,
+    id: SnapshotId,
+    dir: &'a Path,
+    opts: &'a CheckoutOptions,
+    on: &'a (dyn Fn(Event) + Sync),
+    size: u64,
+    files: u64,
+    facts: Facts,
+    listing: Listing,
+    control: File,
+    tablespaces: Tablespaces,
+}
+
+impl<'a> Work<'a> {
+    fn load(
+        repo: &'a Repository,
+        id: SnapshotId,
+        dir: &'a Path,
+        opts: &'a CheckoutOptions,
+        on: &'a (dyn Fn(Event) + Sync),
+    ) -> Result<Work<'a>> {
+        let snapshot = repo.snapshot(id)?;
+        let facts = Facts::decode(&snapshot.body, &id)?;
+        let mut listing = repo.listing(snapshot.tree)?;
+        let Some(Node::File(control)) = listing.remove(CONTROL) else {
+            let why = format!("it has no {CONTROL}");
+            return Err(Error::NotACluster {
+                id: id.to_string(),
+                why,
+            });
+        };
+        let tablespaces = Tablespaces::plan(&facts, dir, &opts.tablespace_mapping)?;
+        let (size, files) = (snapshot.size, snapshot.files);
+        Ok(Work {
+            repo,
+            id,
+            dir,
+            opts,
+            on,
+            size,
+            files,
+            facts,
+            listing,
+            control,
+            tablespaces,
+        })
+    }
+
+    fn refuse_unusable_target(&self) -> Result<()> {
+        let dir = self.dir;
+        if dir.is_dir() {
+            if let Some(postmaster) = pg::server::postmaster(dir)? {
+                let (pgdata, pid) = (dir.to_owned(), postmaster.pid);
+                return Err(Error::ServerRunning { pgdata, pid });
+            }
+        } else if fs::symlink_metadata(dir).is_ok() {
+            let why = "it is no directory".to_owned();
+            return Err(Error::TargetInvalid {
+                dir: dir.to_owned(),
+                why,
+            });
+        }
+        let user = self.opts.owner.clone().unwrap_or_else(pg::user::current);
+        pg::user::can_search(disk::parent(dir), &user)?;
+        for tablespace in self.tablespaces.0.values() {
+            pg::user::can_search(disk::parent(tablespace), &user)?;
+        }
+        Ok(())
+    }
+
+    /// What the home knows about the files in the directory.
+    fn known(&self, home: &Home) -> Result<Known> {
+        let cache = FileCache::load(&FileCache::path(&home.file_cache_dir(), self.dir));
+        let Some(cache) = cache else {
+            return Ok(Known::nothing());
+        };
+        let Ok(id) = cache.snapshot.parse::<SnapshotId>() else {
+            return Ok(Known::nothing());
+        };
+        let state = self.repo.state()?;
+        let Some(row) = state.snapshot(&id) else {
+            return Ok(Known::nothing());
+        };
+        let mut known = Known::new(cache, self.repo.listing(row.tree)?);
+        let dirs = self
+            .tablespaces
+            .0
+            .values()
+            .map(PathBuf::as_path)
+            .chain([self.dir]);
+        known.trust_local_dirs(dirs);
+        Ok(known)
+    }
+
+    /// Everything, pg_control last. The directory exists and holds no pg_control.
+    fn fill(&self, known: Known) -> Result<CheckoutReport> {
+        let owner = self.opts.owner.as_ref();
+        // First the marker: from here on the directory is known as half made.
+        let old = Marker::read(self.dir)?
+            .map(|m| m.tablespaces)
+            .unwrap_or_default();
+        let lineage = Lineage::random();
+        let mut marker = Marker::new(self.dir, self.id.to_string(), lineage.to_string())?;
+        let mut places: BTreeSet<PathBuf> = self.tablespaces.0.values().cloned().collect();
+        places.extend(old.iter().cloned());
+        marker.tablespaces = places.into_iter().collect();
+        marker.write(self.dir)?;
+        self.give(&self.dir.join(marker::NAME))?;
+
+        (self.on)(Event::Phase("writing files"));
+        (self.on)(Event::Total {
+            bytes: self.size.saturating_sub(self.control.size),
+        });
+        let (directories, wanted) = self.wanted()?;
+        let mut removed = self.remove_surplus(&directories, &wanted)?;
+        let mut dirty_dirs = BTreeSet::new();
+        for place in self.tablespaces.0.values() {
+            let above = disk::parent(place);
+            if !above.exists() {
+                fs::create_dir_all(above).map_err(Error::io("create", above))?;
+                place::directory(above, ROOT_MODE, owner)?;
+            }
+            dirty_dirs.insert(above.to_owned());
+        }
+        for (path, mode) in &directories {
+            let target = self.tablespaces.resolve(self.dir, path);
+            place::directory(&target, *mode, owner)?;
+            dirty_dirs.insert(target);
+        }
+        for (oid, place) in &self.tablespaces.0 {
+            self.link(*oid, place)?;
+        }
+        let place = Place {
+            repo: self.repo,
+            known,
+            boot_id: plan::boot_id(),
+            owner,
+            threads: threads(self.opts.threads),
+            on: self.on,
+        };
+        let placed = place.run(&wanted)?;
+        for place in old
+            .iter()
+            .filter(|old| !self.tablespaces.0.values().any(|p| p == *old))
+        {
+            removed += remove_all(place)?;
+        }
+        marker.tablespaces = self.tablespaces.0.values().cloned().collect();
+        marker.write(self.dir)?;
+        self.give(&self.dir.join(marker::NAME))?;
+        if self.opts.sync {
+            (self.on)(Event::Phase("syncing"));
+            dirty_dirs.insert(self.dir.to_owned());
+            dirty_dirs.insert(disk::parent(self.dir).to_owned());
+            let roots: Vec<PathBuf> = self
+                .tablespaces
+                .0
+                .values()
+                .cloned()
+                .chain([self.dir.to_owned()])
+                .collect();
+            place::sync(&placed.dirty, &dirty_dirs, &roots)?;
+        }
+        let cache = self.cache(&wanted);
+        self.write_control()?;
+        if let (Some(home), Some(cache)) = (&self.opts.home, cache)
+            && let Err(e) = cache.save(&FileCache::path(&home.file_cache_dir(), self.dir))
+        {
+            tracing::warn!("the file cache is not saved: {e}");
+        }
+        self.report(&marker, placed, removed)
+    }
+
+    /// Directories with their modes, and files, as they are to be. pg_control is not among them.
+    fn wanted(&self) -> Result<(BTreeMap<String, u32>, Vec<Wanted>)> {
+        let mut directories: BTreeMap<String, u32> = DIRECTORIES
+            .iter()
+            .map(|path| ((*path).to_owned(), ROOT_MODE))
+            .collect();
+        if self.facts.major >= 17 {
+            directories.insert("pg_wal/summaries".to_owned(), ROOT_MODE);
+        }
+        let mut files: BTreeMap<String, (u32, Source)> = BTreeMap::new();
+        for (path, node) in &self.listing {
+            match node {
+                Node::Directory { .. } if path.is_empty() => {}
+                Node::Directory { mode } => {
+                    directories.insert(path.clone(), *mode);
+                }
+                Node::File(file) => {
+                    files.insert(path.clone(), (file.mode, Source::Stored(file.clone())));
+                }
+            }
+        }
+        for (name, bytes) in settings::missing(&self.facts, |name| files.contains_key(name)) {
+            files.insert(name, (0o600, Source::Bytes(bytes)));
+        }
+        if !self.opts.unguarded {
+            const AUTO_CONF: &str = "postgresql.auto.conf";
+            let (mode, now) = match files.get(AUTO_CONF) {
+                Some((mode, Source::Stored(file))) => (*mode, self.repo.file_bytes(file)?),
+                _ => (0o600, Vec::new()),
+            };
+            let guarded = pg::guard::add(&now);
+            files.insert(AUTO_CONF.to_owned(), (mode, Source::Bytes(guarded)));
+        }
+        let wanted = files.into_iter().map(|(path, (mode, source))| Wanted {
+            target: self.tablespaces.resolve(self.dir, &path),
+            path,
+            mode,
+            source,
+        });
+        Ok((directories, wanted.collect()))
+    }
+
+    /// Removes what is there and should not be; gives how much.
+    fn remove_surplus(
+        &self,
+        directories: &BTreeMap<String, u32>,
+        wanted: &[Wanted],
+    ) -> Result<u64> {
+        let files: BTreeSet<&str> = wanted.iter().map(|w| w.path.as_str()).collect();
+        let mut removed = 0;
+        let mut left = vec![(String::new(), self.dir.to_owned())];
+        for (oid, place) in &self.tablespaces.0 {
+            left.push((format!("pg_tblspc/{oid}"), place.clone()));
+        }
+        while let Some((prefix, dir)) = left.pop() {
+            let entries = match fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::io("read", &dir)(e)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(Error::io("read", &dir))?;
+                let kind = entry
+                    .file_type()
+                    .map_err(Error::io("stat", &entry.path()))?;
+                // A name that is not UTF-8 is in no tree.
+                let name = entry.file_name().into_string().ok();
+                let path = name.map(|name| {
+                    if prefix.is_empty() {
+                        name
+                    } else {
+                        format!("{prefix}/{name}")
+                    }
+                });
+                let keep = path.as_deref().is_some_and(|path| {
+                    if kind.is_dir() {
+                        directories.contains_key(path) && !self.is_link(path)
+                    } else if kind.is_symlink() {
+                        // A right link stays; `link` looks at where it leads.
+                        self.is_link(path)
+                    } else {
+                        kind.is_file() && (files.contains(path) || marker::is_marker(path))
+                    }
+                });
+                match path {
+                    Some(path) if keep && kind.is_dir() => left.push((path, entry.path())),
+                    _ if keep => {}
+                    _ => removed += remove_all(&entry.path())?,
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether `pg_tblspc/<oid>` is the link of a tablespace.
+    fn is_link(&self, path: &str) -> bool {
+        let oid = path
+            .strip_prefix("pg_tblspc/")
+            .and_then(|oid| oid.parse().ok());
+        oid.is_some_and(|oid| self.tablespaces.0.contains_key(&oid))
+    }
+
+    fn link(&self, oid: u32, place: &Path) -> Result<()> {
+        let link = self.dir.join("pg_tblspc").join(oid.to_string());
+        if fs::read_link(&link).is_ok_and(|target| target == place) {
+            return Ok(());
+        }
+        if fs::symlink_metadata(&link).is_ok() {
+            fs::remove_file(&link).map_err(Error::io("remove", &link))?;
+        }
+        symlink(place, &link).map_err(Error::io("link", &link))?;
+        if let Some(owner) = &self.opts.owner {
+            std::os::unix::fs::lchown(&link, Some(owner.uid), Some(owner.gid))
+                .map_err(Error::io("chown", &link))?;
+        }
+        Ok(())
+    }
+
+    /// The last step. A leftover of the temporary file is of no use to a server.
+    fn write_control(&self) -> Result<()> {
+        let path = self.dir.join(CONTROL);
+        let bytes = self.repo.file_bytes(&self.control)?;
+        pg::Control::parse(&bytes)?;
+        let temp = disk::temp_name(&path);
+        fs::write(&temp, &bytes).map_err(Error::io("write", &temp))?;
+        fs::set_permissions(&temp, fs::Permissions::from_mode(self.control.mode))
+            .map_err(Error::io("chmod", &temp))?;
+        self.give(&temp)?;
+        if self.opts.sync {
+            let file = fs::File::open(&temp).map_err(Error::io("open", &temp))?;
+            file.sync_all().map_err(Error::io("fsync", &temp))?;
+        }
+        fs::rename(&temp, &path).map_err(Error::io("rename", &temp))?;
+        if self.opts.sync {
+            disk::sync_dir(disk::parent(&path))?;
+        }
+        Ok(())
+    }
+
+    fn give(&self, path: &Path) -> Result<()> {
+        let Some(owner) = &self.opts.owner else {
+            return Ok(());
+        };
+        std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid))
+            .map_err(Error::io("chown", path))
+    }
+
+    /// What the files look like now that they are written.
+    fn cache(&self, wanted: &[Wanted]) -> Option<FileCache> {
+        self.opts.home.as_ref()?;
+        let mut cache = FileCache::begin();
+        cache.snapshot = self.id.to_string();
+        for wanted in wanted {
+            if let (
+                Source::Stored(File {
+                    content: Content::Extents(_),
+                    ..
+                }),
+                Ok(meta),
+            ) = (&wanted.source, fs::symlink_metadata(&wanted.target))
+            {
+                cache.stamps.insert(wanted.path.clone(), Stamp::of(&meta));
+            }
+        }
+        Some(cache)
+    }
+
+    fn report(
+        &self,
+        marker: &Marker,
+        placed: place::Placed,
+        removed: u64,
+    ) -> Result<CheckoutReport> {
+        let lineage = marker.lineage.parse().map_err(|why| Error::HomeDamaged {
+            path: self.dir.join(marker::NAME),
+            why,
+        })?;
+        Ok(CheckoutReport {
+            id: self.id,
+            size: self.size,
+            files: self.files,
+            written_bytes: placed.written_bytes,
+            removed,
+            tablespaces: self.tablespaces.0.clone().into_iter().collect(),
+            lineage,
+        })
+    }
+}
+
+/// Removes a file, a link (not what it leads to) or a directory with all that is in it.
+fn remove_all(path: &Path) -> Result<u64> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(Error::io("stat", path)(e)),
+    };
+    let done = if meta.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    done.map_err(Error::io("remove", path))?;
+    Ok(1)
+}

@@ -1,0 +1,780 @@
+//! The write path: cluster → snapshot.
+//!
+//! [`offline`] takes a stopped cluster or a base backup that lies in a directory, [`online`] a
+//! running one. Both read top to bottom: is there anything to do; list; read; prove that what was
+//! read belongs together; commit. A snapshot carries the WAL that a start on it needs. It is
+//! complete or does not exist: if anything goes wrong before the commit, nothing is left but packs
+//! that the next writer takes over.
+
+mod config;
+mod copy;
+mod names;
+mod wal;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use zenith_store::{
+    Committed, Operation, RefChange, Repository, Snapshot, SnapshotId, SnapshotKind,
+    SnapshotSource, Writer,
+};
+
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::facts::{Collation, Facts, LeftOut, Mark, OutsideFile, TablespaceFact, TimelineEnd};
+use crate::home::Home;
+use crate::lineage;
+use crate::pg::wal::TimelineHistory;
+use crate::pg::{self, ClusterState, Control, Label};
+use crate::plan::{FileCache, Known, Plan};
+use crate::scan::{self, Entry, Motion, Scan, Unlogged};
+use crate::tree::{Tree, TreeWriter};
+use config::Places;
+use copy::Copy;
+use wal::Span;
+
+/// Threads where nobody says how many: one per processor, at most so many.
+const THREADS_MAX: usize = 4;
+/// Mode of files that come from the server's answers.
+const FILE_MODE: u32 = 0o600;
+
+/// How a snapshot is taken.
+#[derive(Debug, Clone)]
+pub struct SnapshotOptions {
+    /// The branch it goes to.
+    pub branch: String,
+    /// Where that branch begins if it does not exist yet.
+    pub parent: Option<SnapshotId>,
+    /// For people.
+    pub message: String,
+    /// Why it is taken.
+    pub kind: SnapshotKind,
+    /// Commit nothing when nothing changed since the branch's tip.
+    pub skip_if_unchanged: bool,
+    /// Online: an immediate checkpoint instead of a spread one.
+    pub fast: bool,
+    /// Threads that read files; 0 chooses.
+    pub threads: usize,
+    /// Trust no file times: read everything.
+    pub read_all: bool,
+    /// Who does it and when; its time is the snapshot's.
+    pub operation: Operation,
+    /// Name of this machine.
+    pub host: String,
+    /// Keeps the file cache and the cluster's lineage.
+    pub home: Option<Home>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotReport {
+    /// The snapshot; the branch's tip when nothing changed.
+    pub id: SnapshotId,
+    /// Whether nothing had changed, so that nothing was stored.
+    pub unchanged: bool,
+    /// Plain bytes of all files.
+    pub size: u64,
+    /// Stored bytes that came with it.
+    pub new_bytes: u64,
+    /// Plain bytes that had to be read.
+    pub read_bytes: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Where the cluster is consistent.
+    pub lsn: pg::Lsn,
+    /// What is not in it, and by which rule.
+    pub left_out: Vec<LeftOut>,
+    /// For people.
+    pub warnings: Vec<String>,
+}
+
+/// Takes a snapshot of the stopped cluster, or of the base backup, in `pgdata`. The caller holds
+/// the home's lock.
+///
+/// Errors: `ServerRunning`, `NotShutDown`, `BackupWithoutWal`, `BackupIncremental`,
+/// `ClusterChanged`, those of `scan`, `pg` and the store.
+pub fn offline(
+    repo: &Repository,
+    pgdata: &Path,
+    opts: &SnapshotOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<SnapshotReport> {
+    refuse_unfinished(pgdata)?;
+    refuse_running(pgdata)?;
+    pg::version::major_of_dir(pgdata)?;
+    let (control, control_bytes) = Control::read_with_bytes(pgdata)?;
+    let label = read_label(pgdata)?;
+    let span = match &label {
+        Some((label, _)) => Span::of_backup(pgdata, &control, label)?,
+        None if control.state.is_shut_down() => Span::at_rest(pgdata, &control)?,
+        None => {
+            let state = control.state.to_string();
+            return Err(Error::NotShutDown {
+                pgdata: pgdata.to_owned(),
+                state,
+            });
+        }
+    };
+    let parent = Parent::of(repo, opts)?;
+    let outside = Places::of_stopped(pgdata)?.outside(pgdata)?;
+    let mut facts = Facts {
+        lineage: lineage::of(opts.home.as_ref(), pgdata, control.system_identifier)?,
+        mark: mark_at_rest(pgdata, &control, label.is_some())?,
+        config_digest: Some(config::digest(pgdata, &outside)?),
+        ..facts_of(&control, &span, &control.state.to_string(), outside)
+    };
+
+    on(Event::Phase("reading files"));
+    let version_dir = facts.tablespace_version_dir();
+    let mut cache = FileCache::begin();
+    // Recovery is what empties unlogged relations, and a start after a clean stop has none.
+    let clean = label.is_none() && control.state == ClusterState::ShutDown;
+    let unlogged = if clean {
+        Unlogged::Take
+    } else {
+        Unlogged::LeaveOut
+    };
+    let mut scan = scan::scan(pgdata, &version_dir, Motion::Still, unlogged)?;
+    let writer = repo.writer()?;
+    let copy = Copy::new(repo, &writer, pgdata, &control, Motion::Still, opts, on);
+    let mut tree = TreeWriter::new(repo, &writer);
+    let read = store_files(&copy, repo, &scan, &mut cache, opts, &mut tree)?;
+    for (path, file) in span.store(&copy)? {
+        tree.add_stored(&path, file)?;
+    }
+    if let Some((_, bytes)) = &label {
+        facts.tablespace_map = read_tablespace_map(pgdata, &scan)?;
+        tree.add_bytes("backup_label", FILE_MODE, bytes)?;
+        scan.left_out.retain(|l| l.path != "backup_label");
+    }
+    tree.add_bytes("global/pg_control", control_mode(&scan), &control_bytes)?;
+    let tree = tree.finish()?;
+
+    // A server that started meanwhile would have written pg_control first.
+    refuse_running(pgdata)?;
+    if Control::read_with_bytes(pgdata)?.1 != control_bytes {
+        let what = "pg_control is another".to_owned();
+        return Err(Error::ClusterChanged {
+            pgdata: pgdata.to_owned(),
+            what,
+        });
+    }
+    facts.tablespaces = tablespace_facts(&scan);
+    facts.left_out = std::mem::take(&mut scan.left_out);
+    facts.wal_bytes = tree.wal_bytes;
+    if let Some(parent) = &parent
+        && opts.skip_if_unchanged
+        && parent.snapshot.tree == tree.id
+    {
+        writer.abort();
+        cache.snapshot = parent.id.to_string();
+        save_cache(opts, pgdata, &cache);
+        return Ok(parent.unchanged());
+    }
+    if label.is_none()
+        && let Some(parent) = &parent
+    {
+        // Nobody can be asked for names; those of the parent still hold for most files.
+        facts.databases.clone_from(&parent.facts.databases);
+        facts.collations.clone_from(&parent.facts.collations);
+    }
+    commit(repo, writer, &tree, &facts, SnapshotSource::Offline, opts).map(|committed| {
+        cache.snapshot = committed.id.to_string();
+        save_cache(opts, pgdata, &cache);
+        report(&committed, &tree, facts, read.bytes, read.warnings)
+    })
+}
+
+/// Takes a snapshot of the cluster whose server answers at `dsn`; `pgdata` is its directory on
+/// this machine. The caller holds the home's lock.
+///
+/// Errors: `OtherServer`, `ClusterChanged`, `FileVanished`, `FileUnstable`, those of `scan`, `pg`
+/// and the store.
+pub fn online(
+    repo: &Repository,
+    pgdata: &Path,
+    dsn: &str,
+    opts: &SnapshotOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<SnapshotReport> {
+    refuse_unfinished(pgdata)?;
+    // What tells whether anything changed is read before the backup begins: its calls write WAL,
+    // and whatever is committed from now on counts as a change for the next snapshot.
+    let server = pg::session::facts(dsn)?;
+    check_same_server(pgdata, &server)?;
+    let parent = Parent::of(repo, opts)?;
+    let lineage = lineage::of(opts.home.as_ref(), pgdata, server.system_identifier)?;
+    let mark = Mark {
+        xids: server.current_snapshot.clone(),
+        prepared: server.prepared_xacts,
+        replay_lsn: server.replay_lsn.map(|lsn| lsn.0),
+    };
+    let outside = Places {
+        config: Some(server.config_file.clone()),
+        hba: Some(server.hba_file.clone()),
+        ident: Some(server.ident_file.clone()),
+    }
+    .outside(pgdata)?;
+    let config_digest = Some(config::digest(pgdata, &outside)?);
+    if let Some(parent) = &parent
+        && opts.skip_if_unchanged
+        && parent.facts.system_identifier == server.system_identifier
+        && parent.facts.lineage == lineage
+        && parent
+            .facts
+            .mark
+            .as_ref()
+            .is_some_and(|before| same(before, &mark))
+        && parent.facts.config_digest == config_digest
+    {
+        return Ok(parent.unchanged());
+    }
+
+    on(Event::Phase("waiting for a checkpoint"));
+    let label = format!("zenith {}", opts.branch);
+    let begin = pg::session::BeginOptions {
+        fast: opts.fast,
+        label,
+    };
+    let tablespaces = pg::tablespace::list(pgdata)?;
+    let mut session = pg::session::Session::begin(dsn, &begin)?;
+
+    on(Event::Phase("reading files"));
+    let control = Control::read(pgdata)?;
+    let version_dir = pg::tablespace::version_dir(control.major, control.catalog_version);
+    let mut cache = FileCache::begin();
+    let mut scan = scan::scan(pgdata, &version_dir, Motion::Running, Unlogged::LeaveOut)?;
+    let writer = repo.writer()?;
+    let copy = Copy::new(repo, &writer, pgdata, &control, Motion::Running, opts, on);
+    let mut tree = TreeWriter::new(repo, &writer);
+    let mut read = store_files(&copy, repo, &scan, &mut cache, opts, &mut tree)?;
+    for path in scan::newly_unlogged(pgdata, &scan)? {
+        if tree.contains(&path) {
+            tree.remove(&path);
+            scan.left_out.push(LeftOut {
+                path,
+                reason: scan::UNLOGGED.to_owned(),
+            });
+        }
+    }
+    let names = names::ask(&mut session, repo, parent.as_ref(), tree.listing())?;
+    read.warnings.extend(names.warnings);
+
+    // pg_control comes last: on a standby its minimum recovery point covers all that was read.
+    let (control, control_bytes) = Control::read_with_bytes(pgdata)?;
+    tree.add_bytes("global/pg_control", control_mode(&scan), &control_bytes)?;
+    on(Event::Phase("ending the backup"));
+    let mut finished = session.finish()?;
+    if tablespaces != scan.tablespaces || tablespaces != pg::tablespace::list(pgdata)? {
+        // Replay would make the new one where the original has it.
+        let what = "a tablespace was created or dropped".to_owned();
+        return Err(Error::ClusterChanged {
+            pgdata: pgdata.to_owned(),
+            what,
+        });
+    }
+    let span = Span {
+        facts: (&control).into(),
+        history: TimelineHistory::read(pgdata, finished.timeline)?,
+        start: finished.start_lsn,
+        stop: finished.stop_lsn,
+        verbatim: false,
+    };
+    on(Event::Phase("reading WAL"));
+    for (path, file) in span.store(&copy)? {
+        tree.add_stored(&path, file)?;
+    }
+    finished.hold.check()?;
+    tree.add_bytes("backup_label", FILE_MODE, &finished.backup_label)?;
+    let tree = tree.finish()?;
+
+    let facts = Facts {
+        lineage,
+        mark: Some(mark),
+        config_digest,
+        libc: server.libc_version.clone().or_else(libc_version),
+        icu: server.icu_version.clone(),
+        collations: server.databases.iter().map(collation).collect(),
+        preload_libraries: split_list(&server.shared_preload_libraries),
+        server_version: Some(server.version.clone()),
+        tablespaces: tablespace_facts(&scan),
+        tablespace_map: std::mem::take(&mut finished.tablespace_map),
+        databases: names.databases,
+        left_out: std::mem::take(&mut scan.left_out),
+        wal_bytes: tree.wal_bytes,
+        ..facts_of(&control, &span, &control.state.to_string(), outside)
+    };
+    let source = if finished.from_standby {
+        SnapshotSource::Standby
+    } else {
+        SnapshotSource::Online
+    };
+    drop(finished);
+    on(Event::Phase("committing"));
+    let committed = commit(repo, writer, &tree, &facts, source, opts)?;
+    cache.snapshot = committed.id.to_string();
+    save_cache(opts, pgdata, &cache);
+    Ok(report(&committed, &tree, facts, read.bytes, read.warnings))
+}
+
+/// Commits a stored tree as the next snapshot of `opts.branch`. What came as a stream ends here
+/// too.
+///
+/// Errors: `Store(RefMoved)` when the branch moved meanwhile.
+pub fn commit(
+    repo: &Repository,
+    writer: Writer,
+    tree: &Tree,
+    facts: &Facts,
+    source: SnapshotSource,
+    opts: &SnapshotOptions,
+) -> Result<Committed> {
+    let state = repo.state()?;
+    let name = branch_ref(&opts.branch);
+    let tip = state.get_ref(&name);
+    let snapshot = Snapshot {
+        version: zenith_store::object::snapshot::VERSION,
+        tree: tree.id,
+        parents: tip.or(opts.parent).into_iter().collect(),
+        time: opts.operation.time,
+        host: opts.host.clone(),
+        message: opts.message.clone(),
+        kind: opts.kind,
+        source,
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        files: tree.files,
+        size: tree.size,
+        body: facts.encode(),
+    };
+    let id = SnapshotId::of(&snapshot.encode());
+    let refs = vec![RefChange {
+        name,
+        from: tip,
+        to: Some(id),
+    }];
+    Ok(writer.commit(
+        snapshot,
+        facts.summary().encode(),
+        refs,
+        opts.operation.clone(),
+    )?)
+}
+
+/// The full name of a branch.
+pub fn branch_ref(branch: &str) -> String {
+    format!("branch/{branch}")
+}
+
+/// The tip of the branch, or where the branch begins.
+struct Parent {
+    id: SnapshotId,
+    snapshot: Snapshot,
+    facts: Facts,
+}
+
+impl Parent {
+    fn of(repo: &Repository, opts: &SnapshotOptions) -> Result<Option<Parent>> {
+        let tip = repo
+            .state()?
+            .get_ref(&branch_ref(&opts.branch))
+            .or(opts.parent);
+        let Some(id) = tip else { return Ok(None) };
+        let snapshot = repo.snapshot(id)?;
+        let facts = Facts::decode(&snapshot.body, &id)?;
+        Ok(Some(Parent {
+            id,
+            snapshot,
+            facts,
+        }))
+    }
+
+    /// What is reported when there is nothing new.
+    fn unchanged(&self) -> SnapshotReport {
+        SnapshotReport {
+            id: self.id,
+            unchanged: true,
+            size: self.snapshot.size,
+            new_bytes: 0,
+            read_bytes: 0,
+            files: self.snapshot.files,
+            lsn: pg::Lsn(self.facts.stop_lsn),
+            left_out: self.facts.left_out.clone(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// A standby has no transactions of its own: how far it replayed says all.
+fn same(before: &Mark, now: &Mark) -> bool {
+    match (before.replay_lsn, now.replay_lsn) {
+        (None, None) => before == now,
+        (Some(before), Some(now)) => before == now,
+        _ => false,
+    }
+}
+
+impl<'a> Copy<'a> {
+    fn new(
+        repo: &Repository,
+        writer: &'a Writer,
+        pgdata: &'a Path,
+        control: &Control,
+        motion: Motion,
+        opts: &SnapshotOptions,
+        on: &'a (dyn Fn(Event) + Sync),
+    ) -> Copy<'a> {
+        Copy {
+            writer,
+            params: repo.params(),
+            pgdata,
+            motion,
+            block_size: control.block_size,
+            threads: threads(opts.threads),
+            on,
+        }
+    }
+}
+
+/// What reading the files came to.
+struct Read {
+    /// Plain bytes that were read.
+    bytes: u64,
+    /// For people.
+    warnings: Vec<String>,
+}
+
+/// Puts all scanned directories and files but pg_control into the tree, reading what changed, and
+/// notes in `cache` what each file looked like.
+fn store_files(
+    copy: &Copy<'_>,
+    repo: &Repository,
+    scan: &Scan,
+    cache: &mut FileCache,
+    opts: &SnapshotOptions,
+    tree: &mut TreeWriter<'_>,
+) -> Result<Read> {
+    let known = known_files(repo, copy.pgdata, scan, opts)?;
+    let mut to_read: Vec<&Entry> = Vec::new();
+    let total = scan
+        .entries
+        .iter()
+        .filter(|e| !e.is_dir)
+        .map(Entry::size)
+        .sum();
+    (copy.on)(Event::Total { bytes: total });
+    for entry in &scan.entries {
+        if entry.is_dir {
+            tree.add_dir(&entry.path, entry.mode)?;
+            continue;
+        }
+        if entry.path == "global/pg_control" {
+            continue;
+        }
+        match known.decide(entry, &cache.boot_id) {
+            Plan::Reuse(file) => {
+                (copy.on)(Event::Read {
+                    bytes: entry.size(),
+                });
+                tree.add_stored(&entry.path, file)?;
+            }
+            Plan::Read => to_read.push(entry),
+        }
+    }
+    let mut copied = copy.run(&to_read)?;
+    let mut bytes = 0;
+    for entry in to_read {
+        if let Some(file) = copied.files.remove(&entry.path) {
+            bytes += file.size;
+            tree.add_stored(&entry.path, file)?;
+        }
+    }
+    cache.stamps = scan
+        .entries
+        .iter()
+        .filter(|e| !e.is_dir && tree.contains(&e.path))
+        .map(|e| (e.path.clone(), e.stamp))
+        .collect();
+    for warning in &copied.warnings {
+        (copy.on)(Event::Warning(warning.clone()));
+    }
+    Ok(Read {
+        bytes,
+        warnings: copied.warnings,
+    })
+}
+
+/// What the home knows about the files, when the snapshot that it was noted for is still there.
+fn known_files(
+    repo: &Repository,
+    pgdata: &Path,
+    scan: &Scan,
+    opts: &SnapshotOptions,
+) -> Result<Known> {
+    let Some(home) = opts.home.as_ref().filter(|_| !opts.read_all) else {
+        return Ok(Known::nothing());
+    };
+    let cache = FileCache::load(&FileCache::path(&home.file_cache_dir(), pgdata));
+    let Some(cache) = cache else {
+        return Ok(Known::nothing());
+    };
+    let Ok(id) = cache.snapshot.parse::<SnapshotId>() else {
+        return Ok(Known::nothing());
+    };
+    let state = repo.state()?;
+    let Some(row) = state.snapshot(&id) else {
+        return Ok(Known::nothing());
+    };
+    let mut known = Known::new(cache, repo.listing(row.tree)?);
+    known.trust_local(&scan.entries);
+    Ok(known)
+}
+
+/// The cache only saves time: that it cannot be written is no reason to fail.
+fn save_cache(opts: &SnapshotOptions, pgdata: &Path, cache: &FileCache) {
+    let Some(home) = &opts.home else { return };
+    if let Err(e) = cache.save(&FileCache::path(&home.file_cache_dir(), pgdata)) {
+        tracing::warn!("the file cache is not saved: {e}");
+    }
+}
+
+fn report(
+    committed: &Committed,
+    tree: &Tree,
+    facts: Facts,
+    read_bytes: u64,
+    warnings: Vec<String>,
+) -> SnapshotReport {
+    SnapshotReport {
+        id: committed.id,
+        unchanged: false,
+        size: tree.size,
+        new_bytes: committed.new_bytes,
+        read_bytes,
+        files: tree.files,
+        lsn: pg::Lsn(facts.stop_lsn),
+        left_out: facts.left_out,
+        warnings,
+    }
+}
+
+/// The facts that pg_control and the WAL tell.
+fn facts_of(control: &Control, span: &Span, state: &str, outside: Vec<OutsideFile>) -> Facts {
+    Facts {
+        system_identifier: control.system_identifier,
+        major: control.major,
+        control_version: control.control_version,
+        catalog_version: control.catalog_version,
+        architecture: std::env::consts::ARCH.to_owned(),
+        libc: libc_version(),
+        block_size: control.block_size,
+        segment_blocks: control.segment_blocks,
+        wal_block_size: control.wal_block_size,
+        wal_segment_size: control.wal_segment_size,
+        checksum_version: control.page_checksum_version,
+        timeline: span.history.timeline,
+        history: span
+            .history
+            .ancestors
+            .iter()
+            .map(|(timeline, end)| TimelineEnd {
+                timeline: *timeline,
+                end_lsn: end.0,
+            })
+            .collect(),
+        start_lsn: span.start.0,
+        stop_lsn: span.stop.0,
+        min_recovery_point: control.min_recovery_point.0,
+        checkpoint_lsn: control.checkpoint_lsn.0,
+        cluster_state: state.to_owned(),
+        outside_files: outside,
+        ..Facts::default()
+    }
+}
+
+/// What `pg_current_snapshot()` will say when a server is started on a cluster at rest. With
+/// prepared transactions, and on a standby, only the server knows.
+fn mark_at_rest(pgdata: &Path, control: &Control, backup: bool) -> Result<Option<Mark>> {
+    let dir = pgdata.join("pg_twophase");
+    let prepared = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries.count(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(e) => return Err(Error::io("read", &dir)(e)),
+    };
+    let known = !backup && prepared == 0 && control.state == ClusterState::ShutDown;
+    let xid = control.next_xid;
+    Ok(known.then(|| Mark {
+        xids: format!("{xid}:{xid}:"),
+        prepared: 0,
+        replay_lsn: None,
+    }))
+}
+
+fn tablespace_facts(scan: &Scan) -> Vec<TablespaceFact> {
+    let fact = |t: &pg::Tablespace| TablespaceFact {
+        oid: t.oid,
+        location: t.location.to_string_lossy().into_owned(),
+    };
+    scan.tablespaces.iter().map(fact).collect()
+}
+
+fn collation(database: &pg::session::Database) -> Collation {
+    let provider = match database.provider {
+        'c' => "libc",
+        'i' => "icu",
+        'b' => "builtin",
+        _ => "unknown",
+    };
+    Collation {
+        database: database.name.clone(),
+        provider: provider.to_owned(),
+        locale: database
+            .locale
+            .clone()
+            .or_else(|| Some(database.collate.clone())),
+        version: database.collation_version.clone(),
+    }
+}
+
+/// `a, "b c"` as a list.
+fn split_list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(|word| word.trim().trim_matches('"').to_owned())
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+/// `backup_label` of a base backup, parsed and as it is.
+fn read_label(pgdata: &Path) -> Result<Option<(Label, Vec<u8>)>> {
+    let Some(bytes) = disk::read_if_there(&pgdata.join("backup_label"))? else {
+        return Ok(None);
+    };
+    let label = Label::parse(&bytes)?;
+    if label.incremental_from.is_some() {
+        return Err(Error::BackupIncremental {
+            pgdata: pgdata.to_owned(),
+        });
+    }
+    Ok(Some((label, bytes)))
+}
+
+/// `tablespace_map` of a base backup. What it names must be there: the files of a tablespace that
+/// was not unpacked would be missing.
+fn read_tablespace_map(pgdata: &Path, scan: &Scan) -> Result<Vec<u8>> {
+    let bytes = disk::read_if_there(&pgdata.join("tablespace_map"))?.unwrap_or_default();
+    for tablespace in pg::tablespace::parse_map(&bytes)? {
+        if !scan
+            .tablespaces
+            .iter()
+            .any(|found| found.oid == tablespace.oid)
+        {
+            let pg::Tablespace { oid, location } = tablespace;
+            return Err(Error::TablespaceMissing { oid, location });
+        }
+    }
+    Ok(bytes)
+}
+
+/// A directory that a checkout did not complete is no cluster.
+fn refuse_unfinished(pgdata: &Path) -> Result<()> {
+    if !pgdata.is_dir() {
+        return Err(Error::NoSuchPath {
+            path: pgdata.to_owned(),
+        });
+    }
+    match crate::marker::Marker::read(pgdata)? {
+        Some(marker) if !pg::control::control_path(pgdata).exists() => {
+            Err(Error::CheckoutPending {
+                dir: pgdata.to_owned(),
+                snapshot: marker.snapshot,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_running(pgdata: &Path) -> Result<()> {
+    match pg::server::postmaster(pgdata)? {
+        Some(postmaster) => Err(Error::ServerRunning {
+            pgdata: pgdata.to_owned(),
+            pid: postmaster.pid,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// That the server which answers is the one of this directory: the same system identifier, and
+/// started when the directory's postmaster was. (Its own path may differ, in a container.)
+fn check_same_server(pgdata: &Path, server: &pg::session::ServerFacts) -> Result<()> {
+    let other = |why: String| Error::OtherServer {
+        pgdata: pgdata.to_owned(),
+        why,
+    };
+    let control = Control::read(pgdata)?;
+    if control.system_identifier != server.system_identifier {
+        return Err(other(format!(
+            "its system identifier is {}, that of the directory is {}",
+            server.system_identifier, control.system_identifier
+        )));
+    }
+    let same_dir = |a: &Path, b: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        id(a).is_some() && id(a) == id(b)
+    };
+    if same_dir(pgdata, &server.data_directory) {
+        return Ok(());
+    }
+    let started = started(pgdata)?;
+    let theirs = server.postmaster_start_time / 1_000_000;
+    match started {
+        Some(ours) if (ours - theirs).abs() <= START_SECS_MAX => Ok(()),
+        Some(_) => Err(other("it was started at another time".to_owned())),
+        None => Err(other("the directory has no running server".to_owned())),
+    }
+}
+
+/// postmaster.pid and the server note their start one after the other.
+const START_SECS_MAX: i64 = 5;
+
+/// The third line of postmaster.pid. Its process cannot be asked for: it may live in a container.
+fn started(pgdata: &Path) -> Result<Option<i64>> {
+    let bytes = disk::read_if_there(&pgdata.join("postmaster.pid"))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text
+        .lines()
+        .nth(2)
+        .and_then(|line| line.trim().parse().ok()))
+}
+
+fn control_mode(scan: &Scan) -> u32 {
+    let at = scan
+        .entries
+        .binary_search_by(|e| e.path.as_str().cmp("global/pg_control"));
+    at.map_or(FILE_MODE, |at| scan.entries[at].mode)
+}
+
+/// As many as wanted; 0 means one per processor, at most four.
+pub(crate) fn threads(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(THREADS_MAX),
+        n => n,
+    }
+}
+
+/// `glibc 2.36`, asked once.
+fn libc_version() -> Option<String> {
+    static VERSION: OnceLock<Option<String>> = OnceLock::new();
+    VERSION
+        .get_or_init(|| {
+            let out = std::process::Command::new("getconf")
+                .arg("GNU_LIBC_VERSION")
+                .output()
+                .ok()?;
+            let text = String::from_utf8(out.stdout).ok()?.trim().to_owned();
+            (out.status.success() && !text.is_empty()).then_some(text)
+        })
+        .clone()
+}

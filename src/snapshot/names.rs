@@ -1,0 +1,111 @@
+//! What the files are called by people: relfilenode → database.schema.relation.
+//!
+//! A database is asked again only when the files of its `pg_class` changed since the parent: each
+//! question takes a connection.
+
+use std::collections::{BTreeMap, HashSet};
+
+use zenith_store::{Listing, Node, Repository};
+
+use super::Parent;
+use crate::error::Result;
+use crate::facts::{Database, Relation};
+use crate::pg::session::Session;
+
+/// The names, and the databases that could not be asked.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) databases: Vec<Database>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Asks the server for the names of what is in `listing`.
+pub(super) fn ask(
+    session: &mut Session,
+    repo: &Repository,
+    parent: Option<&Parent>,
+    listing: &Listing,
+) -> Result<Names> {
+    let mut databases: BTreeMap<u32, Database> = BTreeMap::new();
+    let mut same = HashSet::new();
+    if let Some(parent) = parent {
+        let before = repo.listing(parent.snapshot.tree)?;
+        for database in &parent.facts.databases {
+            let there = session
+                .facts()
+                .databases
+                .iter()
+                .any(|d| d.oid == database.oid && d.name == database.name);
+            // Shared relations come with any database that is asked, and stay as they are if none
+            // is.
+            if database.oid == 0 || (there && class_is_same(database, &before, listing)) {
+                same.insert(database.oid);
+                databases.insert(database.oid, database.clone());
+            }
+        }
+    }
+    for database in &session.facts().databases {
+        databases.entry(database.oid).or_insert_with(|| Database {
+            oid: database.oid,
+            name: database.name.clone(),
+            relations: Vec::new(),
+        });
+    }
+    let found = session.relations_where(|oid| !same.contains(&oid))?;
+    let mut cleared = HashSet::new();
+    for relation in found.relations {
+        let database = databases.entry(relation.database_oid).or_default();
+        database.oid = relation.database_oid;
+        if cleared.insert(relation.database_oid) {
+            database.relations.clear();
+        }
+        database.relations.push(Relation {
+            filenode: relation.relfilenode,
+            tablespace: relation.tablespace_oid,
+            schema: relation.schema,
+            name: relation.name,
+            kind: relation.kind,
+            oid: relation.oid,
+        });
+    }
+    let mut databases: Vec<Database> = databases.into_values().collect();
+    for database in &mut databases {
+        database
+            .relations
+            .sort_by_key(|r| (r.filenode, r.tablespace));
+    }
+    let warnings = found.unreachable.into_iter().map(|u| {
+        format!(
+            "the names of the relations of database {} are not known: {}",
+            u.database, u.reason
+        )
+    });
+    Ok(Names {
+        databases,
+        warnings: warnings.collect(),
+    })
+}
+
+/// Whether no file of the database's `pg_class` changed.
+fn class_is_same(database: &Database, before: &Listing, now: &Listing) -> bool {
+    let class = database
+        .relations
+        .iter()
+        .find(|r| r.name == "pg_class" && r.schema == "pg_catalog");
+    let Some(class) = class else { return false };
+    let dir = format!("base/{}", database.oid);
+    let file = format!("{dir}/{}", class.filenode);
+    // In a tablespace other than the default one it is asked for each time.
+    let of = |listing: &Listing| -> Vec<(String, Node)> {
+        let map = format!("{dir}/pg_filenode.map");
+        let parts = listing.range(file.clone()..format!("{file}/"));
+        let parts =
+            parts.filter(|(path, _)| **path == file || path.starts_with(&format!("{file}.")));
+        parts
+            .chain(listing.get_key_value(&map))
+            .map(|(path, node)| (path.clone(), node.clone()))
+            .collect()
+    };
+    let (before, now) = (of(before), of(now));
+    now.len() >= 2 && before == now
+}
