@@ -1,0 +1,156 @@
+//! Moving an older checkout, or the managed cluster, to another snapshot.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use zenith::checkout::{self, journal};
+use zenith::{Error, marker::Marker};
+use zenith_store::SnapshotId;
+use zenith_testkit::Server;
+
+use crate::fixture::{Fixture, assert_same_contents, is, torn};
+
+struct Two {
+    f: Fixture,
+    ids: [SnapshotId; 2],
+    fresh: [PathBuf; 2],
+}
+
+/// Two snapshots that differ in files, in chunks of files and in lengths of files.
+fn two() -> Two {
+    let f = Fixture::new();
+    let server = Server::create(&f.place, "a", &f.programs, "autovacuum = off");
+    server.sql("create table t as select i, repeat('x', 100) x from generate_series(1, 50000) i");
+    server.sql("create table gone as select generate_series(1, 5000) i");
+    server.stop();
+    let one = f.offline(&server.pgdata).unwrap().id;
+    server.restart("");
+    server.sql("update t set x = 'y' where i % 1000 = 0");
+    server.sql("insert into t select i, 'z' from generate_series(1, 20000) i");
+    server.sql("drop table gone");
+    server.sql("create table come as select generate_series(1, 5000) i");
+    server.sql("create database more");
+    server.stop();
+    let ids = [one, f.offline(&server.pgdata).unwrap().id];
+    let fresh = [f.checkout(ids[0], "fresh0"), f.checkout(ids[1], "fresh1")];
+    Two { f, ids, fresh }
+}
+
+#[test]
+fn only_what_differs_is_written_and_the_rest_is_as_if_new() {
+    let Two { f, ids, fresh } = two();
+    let dir = f.checkout(ids[0], "b");
+    let size = f.repo.snapshot(ids[1]).unwrap().size;
+    let forth = f.in_place(ids[1], &dir).unwrap();
+    assert_same_contents(&dir, &fresh[1]);
+    assert!(
+        forth.written_bytes < size * 2 / 3,
+        "{} of {size}",
+        forth.written_bytes
+    );
+    // Litter of all kinds goes away.
+    fs::write(dir.join("litter"), "x").unwrap();
+    fs::create_dir_all(dir.join("base/9/9")).unwrap();
+    fs::write(dir.join("base/9/9/9"), "x").unwrap();
+    symlink("/etc", dir.join("pg_tblspc/99")).unwrap();
+    fs::remove_dir_all(dir.join("pg_xact")).unwrap();
+    fs::write(dir.join("pg_xact"), "a file where a directory belongs").unwrap();
+    fs::remove_file(dir.join("PG_VERSION")).unwrap();
+    symlink("/etc/hostname", dir.join("PG_VERSION")).unwrap();
+    fs::set_permissions(dir.join("postgresql.conf"), Permissions::from_mode(0o644)).unwrap();
+    let back = f.in_place(ids[0], &dir).unwrap();
+    assert_same_contents(&dir, &fresh[0]);
+    assert!(back.removed >= 4);
+    assert!(fs::metadata("/etc/hostname").is_ok());
+    let copy = Server::start(&f.place, &f.programs, &dir, "");
+    assert_eq!(copy.value("select count(*) from gone"), "5000");
+    is(f.in_place(ids[1], &dir), |e| {
+        matches!(e, Error::ServerRunning { .. })
+    });
+    copy.stop();
+    // What the server wrote meanwhile is undone as well.
+    f.in_place(ids[1], &dir).unwrap();
+    assert_same_contents(&dir, &fresh[1]);
+    let copy = Server::start(&f.place, &f.programs, &dir, "");
+    assert_eq!(copy.value("select count(*) from t"), "70000");
+}
+
+#[test]
+fn torn_at_any_moment_it_resumes_and_nothing_starts_before() {
+    let Two { f, ids, fresh } = two();
+    let dir = f.checkout(ids[0], "b");
+    for (turn, stop_after) in [0, 1, 5, 50, 200, 400, 800].into_iter().enumerate() {
+        let side = 1 - turn % 2;
+        let to = ids[side];
+        assert!(torn(stop_after, |on| {
+            checkout::in_place(&f.repo, to, &dir, &f.home, &f.checkout_options(), on)
+        }));
+        assert!(!dir.join("global/pg_control").exists());
+        let journal = checkout::pending(&f.home).unwrap().unwrap();
+        assert_eq!(
+            (journal.dir.as_path(), journal.snapshot),
+            (dir.as_path(), to.to_string())
+        );
+        is(journal::refuse_pending(&f.home, &dir), |e| {
+            matches!(e, Error::CheckoutPending { .. })
+        });
+        journal::refuse_pending(&f.home, &fresh[0]).unwrap();
+        is(f.offline(&dir), |e| {
+            matches!(e, Error::CheckoutPending { .. })
+        });
+        is(f.in_place(to, &fresh[0]), |e| {
+            matches!(e, Error::CheckoutPending { .. })
+        });
+        assert!(Server::try_start(&f.place, &f.programs, &dir, "").is_err());
+        f.in_place(to, &dir).unwrap();
+        assert_same_contents(&dir, &fresh[side]);
+        assert_eq!(checkout::pending(&f.home).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_journal_left_after_the_last_step_is_only_removed() {
+    let Two { f, ids, .. } = two();
+    let dir = f.checkout(ids[0], "b");
+    f.in_place(ids[1], &dir).unwrap();
+    let (path, id) = (dir.display(), ids[1]);
+    let text = format!("dir = \"{path}\"\nsnapshot = \"{id}\"\nstep = \"placing\"\n");
+    fs::write(f.home.dir().join("journal"), text).unwrap();
+    // A server that somebody started by hand wrote since; that must not be lost.
+    fs::write(dir.join("written-since"), "x").unwrap();
+    let lineage = Marker::read(&dir).unwrap().unwrap().lineage;
+    let report = f.in_place(ids[1], &dir).unwrap();
+    assert_eq!(
+        (report.written_bytes, report.lineage.to_string()),
+        (0, lineage)
+    );
+    assert!(dir.join("written-since").exists());
+    assert_eq!(checkout::pending(&f.home).unwrap(), None);
+}
+
+#[test]
+fn strangers_are_left_alone() {
+    let Two { f, ids, .. } = two();
+    for stranger in [f.place.join("a"), f.place.dir("empty")] {
+        is(f.in_place(ids[0], &stranger), |e| {
+            matches!(e, Error::TargetForeign { .. })
+        });
+    }
+    assert!(f.place.join("a/global/pg_control").exists());
+    assert_eq!(checkout::pending(&f.home).unwrap(), None);
+}
+
+#[test]
+fn every_checkout_begins_a_lineage() {
+    let Two { f, ids, .. } = two();
+    let dir = f.checkout(ids[0], "b");
+    let first = Marker::read(&dir).unwrap().unwrap();
+    let report = f.in_place(ids[1], &dir).unwrap();
+    let second = Marker::read(&dir).unwrap().unwrap();
+    assert_eq!(second.lineage, report.lineage.to_string());
+    assert!(first.lineage != second.lineage && second.snapshot == ids[1].to_string());
+    assert_ne!(f.facts(ids[0]).lineage, report.lineage);
+    // Snapshots of one cluster share one.
+    assert_eq!(f.facts(ids[0]).lineage, f.facts(ids[1]).lineage);
+}
