@@ -21,6 +21,8 @@ mod read;
 pub mod repository;
 pub mod root;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod transfer;
 pub mod verify;
 pub mod writer;

@@ -222,7 +222,7 @@ impl Index for RocksIndex {
         }
         let old = self
             .db
-            .batched_multi_get_cf(family, rows.keys().map(|id| id.0), true);
+            .batched_multi_get_cf(family, rows.keys().map(|id| &id.0), true);
         let mut batch = WriteBatch::default();
         for ((id, mut value), old) in rows.into_iter().zip(old) {
             if let Some(old) = old.map_err(|e| error(&self.path, e))? {

@@ -222,6 +222,9 @@ mod tests {
         let (table, payload) = rest
             .split_at_checked(usize::from(header.blobs) * BLOB_ROW_LEN)
             .ok_or("short")?;
+        if payload.len() != header.stored_len as usize {
+            return Err("stored_len".into());
+        }
         let parts = decode_parts(&header, table)?;
         let mut plain = Vec::new();
         let mut decompressor = zstd::bulk::Decompressor::new().unwrap();

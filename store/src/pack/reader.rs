@@ -75,6 +75,13 @@ fn check_frame(content: &[u8], entry: &FrameEntry) -> Result<(), String> {
     let start = entry.offset as usize;
     let bytes = &content[start..start + entry.total_len() as usize];
     let header = frame::decode_header(bytes).map_err(at)?;
+    let agrees = header.codec == entry.codec
+        && header.plain_len == entry.plain_len
+        && header.stored_len == entry.stored_len
+        && usize::from(header.blobs) == entry.blobs.len();
+    if !agrees {
+        return Err(at("has a header that differs from the directory".into()));
+    }
     if short_hash::<4>(&bytes[FRAME_HEADER_LEN..]) != header.check {
         return Err(at("has another check".into()));
     }
