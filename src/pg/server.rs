@@ -138,6 +138,44 @@ fn is_server_of(pid: i32, pgdata: &Path) -> bool {
     }
 }
 
+/// Makes the lock files of a server that is proven dead name nobody.
+///
+/// PostgreSQL refuses to start while any process has the number in its lock files: also a zombie
+/// that nobody reaps, as in a container without an init, and a stranger who got the number after
+/// a reboot. Only the number is replaced, by one that no process can have; the rest stays, so
+/// that the server still looks for shared memory in use. Called when [`postmaster`] found none.
+fn disown_dead_locks(pgdata: &Path) -> Result<()> {
+    const NOBODY: i32 = i32::MAX - 1;
+    let path = pgdata.join("postmaster.pid");
+    let Ok(text) = fs::read_to_string(&path) else {
+        return Ok(());
+    };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let Some(pid) = lines.first().and_then(|line| line.parse::<i32>().ok()) else {
+        return Ok(());
+    };
+    if kill(Pid::from_raw(pid.wrapping_abs()), None) == Err(Errno::ESRCH) {
+        return Ok(());
+    }
+    let mut locks = vec![path];
+    if let (Some(port), Some(sockets)) = (lines.get(3), lines.get(4).filter(|dir| !dir.is_empty()))
+    {
+        locks.push(Path::new(sockets).join(format!(".s.PGSQL.{port}.lock")));
+    }
+    for lock in locks {
+        // A socket's lock may be another server's by now.
+        let Ok(text) = fs::read_to_string(&lock) else {
+            continue;
+        };
+        if let Some((first, rest)) = text.split_once('\n')
+            && first.trim().parse() == Ok(pid)
+        {
+            fs::write(&lock, format!("{NOBODY}\n{rest}")).map_err(Error::io("writing", &lock))?;
+        }
+    }
+    Ok(())
+}
+
 fn is_server_name(comm: &str) -> bool {
     let name = comm.trim().rsplit('/').next().unwrap_or("");
     name == "postmaster" || name.starts_with("postgres")
@@ -168,6 +206,7 @@ impl Server {
                 pid: running.pid,
             });
         }
+        disown_dead_locks(&self.pgdata)?;
         // pg_ctl puts these into a shell command between double quotes.
         for path in [&self.pgdata, &options.log, &self.bin.dir] {
             let unsafe_byte = |b: &u8| matches!(b, b'"' | b'$' | b'`' | b'\\' | b'\n');
@@ -225,6 +264,9 @@ impl Server {
     /// stderr. Setting stdout and stderr, and spawning, are left to the caller;
     /// [`Server::wait_ready`] tells when it accepts connections.
     pub fn command_foreground(&self, options: &StartOptions) -> Result<Command> {
+        if self.postmaster()?.is_none() {
+            disown_dead_locks(&self.pgdata)?;
+        }
         let mut command = self.command(&self.bin.program("postgres"))?;
         command.arg("-D").arg(&self.pgdata);
         for (name, value) in &options.options {
@@ -537,6 +579,41 @@ mod tests {
         assert!(postmaster(other.pgdata()).unwrap().is_some());
         assert_eq!(postmaster(cluster.pgdata()).unwrap(), None);
         fs::remove_file(&file).unwrap();
+    }
+
+    /// A server killed in a container without an init stays a zombie for ever.
+    #[test]
+    fn a_server_starts_after_one_that_nobody_reaped() {
+        let bin = &bin_dirs()[0];
+        let cluster = Cluster::init(bin, &[]);
+        let server = server(&cluster, bin);
+        // Of the same user: PostgreSQL ignores those of others.
+        let mut command = Command::new("true");
+        run_as_owner(&mut command, cluster.pgdata()).unwrap();
+        let mut zombie = command.spawn().unwrap();
+        let stat = format!("/proc/{}/stat", zombie.id());
+        while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            thread::sleep(POLL);
+        }
+        let options = options(&cluster, &[("port", "5435")]);
+        let socket_dir = server.start(&options).unwrap().socket_dir.unwrap();
+        let file = cluster.pgdata().join("postmaster.pid");
+        let left = fs::read_to_string(&file).unwrap();
+        let (pid, rest) = left.split_once('\n').unwrap();
+        let lock = socket_dir.join(".s.PGSQL.5435.lock");
+        let left_lock = fs::read_to_string(&lock).unwrap();
+        server
+            .stop(StopMode::Immediate, Duration::from_secs(30))
+            .unwrap();
+        fs::write(&file, format!("{}\n{rest}", zombie.id())).unwrap();
+        let of_zombie = left_lock.replacen(pid, &zombie.id().to_string(), 1);
+        fs::write(&lock, of_zombie).unwrap();
+        let again = server.start(&options).unwrap();
+        assert_ne!(again.pid as u32, zombie.id());
+        server
+            .stop(StopMode::Immediate, Duration::from_secs(30))
+            .unwrap();
+        zombie.wait().unwrap();
     }
 
     #[test]
