@@ -103,6 +103,8 @@ pub struct CheckoutReport {
     pub files: u64,
     /// Plain bytes that were written; the rest was in place.
     pub written_bytes: u64,
+    /// Plain bytes that were read to see whether they were in place.
+    pub compared_bytes: u64,
     /// Files and directories that were removed.
     pub removed: u64,
     /// Oid → where the tablespace lies now.
@@ -564,6 +566,7 @@ impl<'a> Work<'a> {
             size: self.size,
             files: self.files,
             written_bytes: placed.written_bytes,
+            compared_bytes: placed.compared_bytes,
             removed,
             tablespaces: self.tablespaces.0.clone().into_iter().collect(),
             lineage,

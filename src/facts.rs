@@ -8,6 +8,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::error::{Error, Result};
+use crate::pg::Control;
 
 /// Random, new at every writable checkout.
 ///
@@ -306,6 +307,31 @@ pub struct LeftOut {
 }
 
 impl Facts {
+    /// What `global/pg_control` alone tells. For a base backup that came from elsewhere this, and
+    /// what its label and WAL add, is all there is.
+    pub fn of_control(control: &Control) -> Facts {
+        Facts {
+            system_identifier: control.system_identifier,
+            major: control.major,
+            control_version: control.control_version,
+            catalog_version: control.catalog_version,
+            // The only one whose pg_control can be read is the one that is laid out as here.
+            architecture: std::env::consts::ARCH.to_owned(),
+            block_size: control.block_size,
+            segment_blocks: control.segment_blocks,
+            wal_block_size: control.wal_block_size,
+            wal_segment_size: control.wal_segment_size,
+            checksum_version: control.page_checksum_version,
+            timeline: control.timeline,
+            start_lsn: control.redo_lsn.0,
+            stop_lsn: control.checkpoint_lsn.0.max(control.min_recovery_point.0),
+            min_recovery_point: control.min_recovery_point.0,
+            checkpoint_lsn: control.checkpoint_lsn.0,
+            cluster_state: control.state.to_string(),
+            ..Facts::default()
+        }
+    }
+
     /// As bytes, for the body of a snapshot.
     pub fn encode(&self) -> Vec<u8> {
         minicbor::to_vec(self).expect("writing to memory succeeds")

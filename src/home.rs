@@ -6,7 +6,7 @@
 //! lock          held exclusively (flock) by whoever writes; names its holder
 //! gc.lock       held shared by readers of packs, exclusively by collection
 //! zenith.json, roots/, packs/, …   the local repository, laid out as every repository
-//! rocks/        the index of the repository; disposable
+//! index.db/     the index of the repository; disposable
 //! filecache/    what files looked like when they were read; disposable
 //! clusters.toml lineages of clusters that zenith did not make
 //! journal       an in-place checkout that is not complete
@@ -162,7 +162,7 @@ impl Home {
 
     /// The index of the local repository.
     pub fn index_dir(&self) -> PathBuf {
-        self.dir.join("rocks")
+        self.dir.join("index.db")
     }
 
     /// `config.toml`.
@@ -338,7 +338,7 @@ impl Home {
             "packs",
             "index",
             "sessions",
-            "rocks",
+            "index.db",
             "filecache",
             "run",
             "log",

@@ -11,6 +11,7 @@ mod copy;
 mod names;
 mod wal;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -122,7 +123,7 @@ pub fn offline(
         lineage: lineage::of(opts.home.as_ref(), pgdata, control.system_identifier)?,
         mark: mark_at_rest(pgdata, &control, label.is_some())?,
         config_digest: Some(config::digest(pgdata, &outside)?),
-        ..facts_of(&control, &span, &control.state.to_string(), outside)
+        ..facts_of(&control, &span, outside)
     };
 
     on(Event::Phase("reading files"));
@@ -145,8 +146,11 @@ pub fn offline(
     }
     if let Some((_, bytes)) = &label {
         facts.tablespace_map = read_tablespace_map(pgdata, &scan)?;
-        tree.add_bytes("backup_label", FILE_MODE, bytes)?;
-        scan.left_out.retain(|l| l.path != "backup_label");
+        let path = pgdata.join("backup_label");
+        let meta = std::fs::metadata(&path).map_err(Error::io("stat", &path))?;
+        tree.add_bytes("backup_label", meta.mode(), bytes)?;
+        scan.left_out
+            .retain(|l| l.path != "backup_label" && l.path != "pg_wal/*");
     }
     tree.add_bytes("global/pg_control", control_mode(&scan), &control_bytes)?;
     let tree = tree.finish()?;
@@ -172,8 +176,8 @@ pub fn offline(
         save_cache(opts, pgdata, &cache);
         return Ok(parent.unchanged());
     }
-    if label.is_none()
-        && let Some(parent) = &parent
+    if let Some(parent) = &parent
+        && parent.facts.system_identifier == facts.system_identifier
     {
         // Nobody can be asked for names; those of the parent still hold for most files.
         facts.databases.clone_from(&parent.facts.databases);
@@ -249,7 +253,7 @@ pub fn online(
     let copy = Copy::new(repo, &writer, pgdata, &control, Motion::Running, opts, on);
     let mut tree = TreeWriter::new(repo, &writer);
     let mut read = store_files(&copy, repo, &scan, &mut cache, opts, &mut tree)?;
-    for path in scan::newly_unlogged(pgdata, &scan)? {
+    for path in scan::newly_unlogged(&scan)? {
         if tree.contains(&path) {
             tree.remove(&path);
             scan.left_out.push(LeftOut {
@@ -303,7 +307,7 @@ pub fn online(
         databases: names.databases,
         left_out: std::mem::take(&mut scan.left_out),
         wal_bytes: tree.wal_bytes,
-        ..facts_of(&control, &span, &control.state.to_string(), outside)
+        ..facts_of(&control, &span, outside)
     };
     let source = if finished.from_standby {
         SnapshotSource::Standby
@@ -559,24 +563,12 @@ fn report(
 }
 
 /// The facts that pg_control and the WAL tell.
-fn facts_of(control: &Control, span: &Span, state: &str, outside: Vec<OutsideFile>) -> Facts {
+fn facts_of(control: &Control, span: &Span, outside: Vec<OutsideFile>) -> Facts {
+    let ancestors = span.history.ancestors.iter();
     Facts {
-        system_identifier: control.system_identifier,
-        major: control.major,
-        control_version: control.control_version,
-        catalog_version: control.catalog_version,
-        architecture: std::env::consts::ARCH.to_owned(),
         libc: libc_version(),
-        block_size: control.block_size,
-        segment_blocks: control.segment_blocks,
-        wal_block_size: control.wal_block_size,
-        wal_segment_size: control.wal_segment_size,
-        checksum_version: control.page_checksum_version,
         timeline: span.history.timeline,
-        history: span
-            .history
-            .ancestors
-            .iter()
+        history: ancestors
             .map(|(timeline, end)| TimelineEnd {
                 timeline: *timeline,
                 end_lsn: end.0,
@@ -584,11 +576,8 @@ fn facts_of(control: &Control, span: &Span, state: &str, outside: Vec<OutsideFil
             .collect(),
         start_lsn: span.start.0,
         stop_lsn: span.stop.0,
-        min_recovery_point: control.min_recovery_point.0,
-        checkpoint_lsn: control.checkpoint_lsn.0,
-        cluster_state: state.to_owned(),
         outside_files: outside,
-        ..Facts::default()
+        ..Facts::of_control(control)
     }
 }
 
@@ -718,7 +707,6 @@ fn check_same_server(pgdata: &Path, server: &pg::session::ServerFacts) -> Result
         )));
     }
     let same_dir = |a: &Path, b: &Path| {
-        use std::os::unix::fs::MetadataExt;
         let id = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
         id(a).is_some() && id(a) == id(b)
     };

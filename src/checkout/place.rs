@@ -70,6 +70,8 @@ pub(super) struct Place<'a> {
 pub(super) struct Placed {
     /// Plain bytes written.
     pub(super) written_bytes: u64,
+    /// Plain bytes that were read to see whether they had to be.
+    pub(super) compared_bytes: u64,
     /// Files that were written to.
     pub(super) dirty: BTreeSet<PathBuf>,
 }
@@ -113,7 +115,7 @@ impl Place<'_> {
         }
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let written = AtomicU64::new(0);
+        let (written, compared) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
             let work = || {
                 let mut buffers = Buffers::default();
@@ -125,6 +127,8 @@ impl Place<'_> {
                     match self.piece(&tasks[*task], *piece, &mut buffers) {
                         Ok(bytes) => {
                             written.fetch_add(bytes, Ordering::Relaxed);
+                            let read = std::mem::take(&mut buffers.compared);
+                            compared.fetch_add(read, Ordering::Relaxed);
                         }
                         Err(error) => {
                             stop.store(true, Ordering::Relaxed);
@@ -147,6 +151,7 @@ impl Place<'_> {
             .filter(|task| task.wrote.load(Ordering::Relaxed));
         Ok(Placed {
             written_bytes: written.into_inner(),
+            compared_bytes: compared.into_inner(),
             dirty: dirty.map(|task| task.wanted.target.clone()).collect(),
         })
     }
@@ -221,6 +226,7 @@ impl Place<'_> {
                 Some(held) => held.get(index) == Some(&id),
                 None => {
                     buffers.now.resize(len, 0);
+                    buffers.compared += len as u64;
                     open.file
                         .read_exact_at(&mut buffers.now, at)
                         .map_err(Error::io("read", &wanted.target))?;
@@ -344,6 +350,8 @@ impl Place<'_> {
 struct Buffers {
     now: Vec<u8>,
     new: Vec<u8>,
+    /// Bytes read since this was last asked.
+    compared: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

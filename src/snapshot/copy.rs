@@ -117,7 +117,7 @@ impl Copy<'_> {
                     let done = if task.relation {
                         self.piece(task, piece, &mut buffer, &pages)
                     } else {
-                        self.whole(task, &mut lock(&warnings))
+                        self.whole(task, &warnings)
                     };
                     if let Err(error) = done {
                         stop.store(true, Ordering::Relaxed);
@@ -231,7 +231,7 @@ impl Copy<'_> {
     }
 
     /// A file that is no relation: read whole, until it held still.
-    fn whole(&self, task: &Task<'_>, warnings: &mut Vec<String>) -> Result<()> {
+    fn whole(&self, task: &Task<'_>, warnings: &Mutex<Vec<String>>) -> Result<()> {
         let entry = task.entry;
         for attempt in 1.. {
             let mut file = match File::open(&entry.source) {
@@ -266,7 +266,8 @@ impl Copy<'_> {
             if still || exempt {
                 let stored = stored.map_err(|e| e.at(&entry.source))?;
                 if !still {
-                    warnings.push(format!("`{}` kept changing while it was read", entry.path));
+                    let path = &entry.path;
+                    lock(warnings).push(format!("`{path}` kept changing while it was read"));
                 }
                 (self.on)(Event::Read { bytes: before.size });
                 lock(&task.state).stored = Some(stored);

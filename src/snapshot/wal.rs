@@ -1,10 +1,11 @@
 //! The WAL that a snapshot carries, so that a server starts on it without any other.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use zenith_store::{File, Writer};
+use zenith_store::File;
 
 use super::Copy;
 use crate::error::{Error, Result};
@@ -127,7 +128,7 @@ impl Span {
             if timeline <= self.history.timeline {
                 let path = copy.pgdata.join("pg_wal").join(&name);
                 let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-                let file = bytes_of(copy.writer, copy, &path, &bytes)?;
+                let file = self.bytes(copy, &path, &bytes)?;
                 found.push((format!("pg_wal/{name}"), file));
             }
         }
@@ -142,23 +143,30 @@ impl Span {
         } else {
             checked
         };
-        let file = bytes_of(copy.writer, copy, &path, &bytes)?;
+        let file = self.bytes(copy, &path, &bytes)?;
         (copy.on)(crate::event::Event::Read {
             bytes: bytes.len() as u64,
         });
         Ok(file)
     }
-}
 
-fn bytes_of(writer: &Writer, copy: &Copy<'_>, path: &Path, bytes: &[u8]) -> Result<File> {
-    tree::store(
-        writer,
-        copy.params,
-        MODE,
-        bytes.len() as u64,
-        &mut &bytes[..],
-    )
-    .map_err(|e| e.at(path))
+    fn bytes(&self, copy: &Copy<'_>, path: &Path, bytes: &[u8]) -> Result<File> {
+        let mode = if self.verbatim {
+            std::fs::metadata(path)
+                .map_err(Error::io("stat", path))?
+                .mode()
+        } else {
+            MODE
+        };
+        tree::store(
+            copy.writer,
+            copy.params,
+            mode,
+            bytes.len() as u64,
+            &mut &bytes[..],
+        )
+        .map_err(|e| e.at(path))
+    }
 }
 
 /// Where the WAL of a base backup ends, by its `backup_manifest`.

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use zenith::checkout::{self, journal};
 use zenith::{Error, marker::Marker};
@@ -74,6 +75,26 @@ fn only_what_differs_is_written_and_the_rest_is_as_if_new() {
     assert_same_contents(&dir, &fresh[1]);
     let copy = Server::start(&f.place, &f.programs, &dir, "");
     assert_eq!(copy.value("select count(*) from t"), "70000");
+}
+
+#[test]
+fn what_the_file_cache_knows_is_not_even_read() {
+    let Two { f, ids, fresh } = two();
+    let dir = f.checkout(ids[0], "b");
+    let size = f.repo.snapshot(ids[0]).unwrap().size;
+    // Younger files are not trusted.
+    std::thread::sleep(Duration::from_millis(2100));
+    let first = f.in_place(ids[1], &dir).unwrap();
+    assert!(first.compared_bytes > size / 2);
+    let second = f.in_place(ids[0], &dir).unwrap();
+    let (compared, before) = (second.compared_bytes, first.compared_bytes);
+    assert!(compared < before / 2, "{compared} after {before}");
+    assert_same_contents(&dir, &fresh[0]);
+    // What somebody changed is seen all the same.
+    let path = dir.join("base/1/PG_VERSION");
+    fs::write(&path, "16\n").unwrap();
+    f.in_place(ids[1], &dir).unwrap();
+    assert_same_contents(&dir, &fresh[1]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use zenith::Error;
+use zenith::checkout::{self, CheckoutOptions};
 use zenith::event::ignore;
 use zenith_store::Node;
 use zenith_testkit::{Server, load};
@@ -33,6 +34,27 @@ fn a_stopped_cluster_comes_back_with_its_rows() {
     assert_eq!(copy.value("show archive_mode"), "off");
     copy.stop();
     load::checksums(&f.programs, f.place.path(), &dir);
+}
+
+#[test]
+fn brought_to_disk_it_is_the_same() {
+    let f = Fixture::new();
+    let server = Server::create(&f.place, "a", &f.programs, "autovacuum = off");
+    server.stop();
+    let one = f.offline(&server.pgdata).unwrap().id;
+    server.restart("");
+    server.sql("create table t as select 1 x");
+    server.stop();
+    let two = f.offline(&server.pgdata).unwrap().id;
+    let options = CheckoutOptions {
+        sync: true,
+        ..f.checkout_options()
+    };
+    let dir = f.place.join("b");
+    f.try_checkout(one, &dir, &options).unwrap();
+    assert_same_contents(&dir, &f.checkout(one, "c"));
+    checkout::in_place(&f.repo, two, &dir, &f.home, &options, &ignore).unwrap();
+    assert_same_contents(&dir, &f.checkout(two, "d"));
 }
 
 #[test]
@@ -216,7 +238,7 @@ fn half_made_checkouts_do_not_pass_for_whole_ones() {
         let name = format!("half{stop_after}");
         let dir = f.place.join(&name);
         assert!(torn(stop_after, |on| {
-            zenith::checkout::to_new(&f.repo, id, &dir, &f.checkout_options(), on)
+            checkout::to_new(&f.repo, id, &dir, &f.checkout_options(), on)
         }));
         assert!(!dir.join("global/pg_control").exists());
         is(f.offline(&dir), |e| {
