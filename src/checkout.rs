@@ -195,6 +195,7 @@ pub fn in_place(
     disk::remove(&control)?;
     journal.step = Step::Placing;
     journal.write(home)?;
+    place::directory(dir, ROOT_MODE, opts.owner.as_ref())?;
     let known = work.known(home)?;
     let report = work.fill(known)?;
     journal::remove(home)?;

@@ -101,7 +101,7 @@ pub fn offline(
     opts: &SnapshotOptions,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<SnapshotReport> {
-    refuse_unfinished(pgdata)?;
+    refuse_unfinished(pgdata, opts)?;
     refuse_running(pgdata)?;
     pg::version::major_of_dir(pgdata)?;
     let (control, control_bytes) = Control::read_with_bytes(pgdata)?;
@@ -202,7 +202,7 @@ pub fn online(
     opts: &SnapshotOptions,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<SnapshotReport> {
-    refuse_unfinished(pgdata)?;
+    refuse_unfinished(pgdata, opts)?;
     // What tells whether anything changed is read before the backup begins: its calls write WAL,
     // and whatever is committed from now on counts as a change for the next snapshot.
     let server = pg::session::facts(dsn)?;
@@ -243,6 +243,14 @@ pub fn online(
     };
     let tablespaces = pg::tablespace::list(pgdata)?;
     let mut session = pg::session::Session::begin(dsn, &begin)?;
+
+    if session.facts().postmaster_start_time != server.postmaster_start_time {
+        let what = "the server was restarted".to_owned();
+        return Err(Error::ClusterChanged {
+            pgdata: pgdata.to_owned(),
+            what,
+        });
+    }
 
     on(Event::Phase("reading files"));
     let control = Control::read(pgdata)?;
@@ -665,11 +673,14 @@ fn read_tablespace_map(pgdata: &Path, scan: &Scan) -> Result<Vec<u8>> {
 }
 
 /// A directory that a checkout did not complete is no cluster.
-fn refuse_unfinished(pgdata: &Path) -> Result<()> {
+fn refuse_unfinished(pgdata: &Path, opts: &SnapshotOptions) -> Result<()> {
     if !pgdata.is_dir() {
         return Err(Error::NoSuchPath {
             path: pgdata.to_owned(),
         });
+    }
+    if let Some(home) = &opts.home {
+        crate::checkout::journal::refuse_pending(home, pgdata)?;
     }
     match crate::marker::Marker::read(pgdata)? {
         Some(marker) if !pg::control::control_path(pgdata).exists() => {

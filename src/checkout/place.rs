@@ -281,6 +281,11 @@ impl Place<'_> {
             Source::Bytes(_) => Vec::new(),
         };
         let there = match fs::symlink_metadata(target) {
+            // Another name for the same file is another's file: that one must not change.
+            Ok(meta) if meta.nlink() > 1 => {
+                fs::remove_file(target).map_err(Error::io("remove", target))?;
+                None
+            }
             Ok(meta) => Some(meta),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(Error::io("stat", target)(e)),

@@ -60,8 +60,12 @@ fn only_what_differs_is_written_and_the_rest_is_as_if_new() {
     fs::remove_file(dir.join("PG_VERSION")).unwrap();
     symlink("/etc/hostname", dir.join("PG_VERSION")).unwrap();
     fs::set_permissions(dir.join("postgresql.conf"), Permissions::from_mode(0o644)).unwrap();
+    let linked = f.place.join("linked");
+    fs::hard_link(dir.join("pg_hba.conf"), &linked).unwrap();
+    fs::write(&linked, "theirs").unwrap();
     let back = f.in_place(ids[0], &dir).unwrap();
     assert_same_contents(&dir, &fresh[0]);
+    assert_eq!(fs::read_to_string(&linked).unwrap(), "theirs");
     assert!(back.removed >= 4);
     assert!(fs::metadata("/etc/hostname").is_ok());
     let copy = Server::start(&f.place, &f.programs, &dir, "");
@@ -148,6 +152,25 @@ fn a_journal_left_after_the_last_step_is_only_removed() {
     );
     assert!(dir.join("written-since").exists());
     assert_eq!(checkout::pending(&f.home).unwrap(), None);
+}
+
+#[test]
+fn the_managed_cluster_may_be_missing() {
+    let Two { f, ids, fresh } = two();
+    let managed = f.home.pgdata();
+    if zenith::pg::user::is_root() {
+        // The server user must be able to get there, and is refused by name before anything is
+        // done.
+        is(f.in_place(ids[0], &managed), |e| {
+            matches!(e, Error::Pg(zenith::pg::Error::CannotSearch { .. }))
+        });
+        assert_eq!(checkout::pending(&f.home).unwrap(), None);
+        zenith_testkit::user::give(f.home.dir());
+    }
+    f.in_place(ids[0], &managed).unwrap();
+    assert_same_contents(&managed, &fresh[0]);
+    f.in_place(ids[1], &managed).unwrap();
+    assert_same_contents(&managed, &fresh[1]);
 }
 
 #[test]
