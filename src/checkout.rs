@@ -472,7 +472,12 @@ impl<'a> Work<'a> {
                 match path {
                     Some(path) if keep && kind.is_dir() => left.push((path, entry.path())),
                     _ if keep => {}
-                    _ => removed += remove_all(&entry.path())?,
+                    _ => {
+                        if kind.is_symlink() {
+                            self.note_left(&entry.path());
+                        }
+                        removed += remove_all(&entry.path())?;
+                    }
                 }
             }
         }
@@ -487,12 +492,23 @@ impl<'a> Work<'a> {
         oid.is_some_and(|oid| self.tablespaces.0.contains_key(&oid))
     }
 
+    /// A link that goes away leaves what it leads to: that may be anybody's.
+    fn note_left(&self, link: &Path) {
+        if let Ok(target) = fs::read_link(link) {
+            let (link, target) = (link.display(), target.display());
+            (self.on)(Event::Note(format!(
+                "{link} led to {target}, which is left as it is"
+            )));
+        }
+    }
+
     fn link(&self, oid: u32, place: &Path) -> Result<()> {
         let link = self.dir.join("pg_tblspc").join(oid.to_string());
         if fs::read_link(&link).is_ok_and(|target| target == place) {
             return Ok(());
         }
         if fs::symlink_metadata(&link).is_ok() {
+            self.note_left(&link);
             fs::remove_file(&link).map_err(Error::io("remove", &link))?;
         }
         symlink(place, &link).map_err(Error::io("link", &link))?;

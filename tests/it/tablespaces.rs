@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use zenith::Error;
-use zenith::checkout::CheckoutOptions;
+use zenith::checkout::{self, CheckoutOptions};
+use zenith::event::Event;
 use zenith_testkit::Server;
 
 use crate::fixture::{Fixture, assert_same_contents, contents, is};
@@ -88,4 +90,36 @@ fn in_place_tablespaces_come_and_go() {
     assert_eq!(fs::read_dir(&beside).unwrap().count(), 0);
     f.in_place(with, &dir).unwrap();
     assert_same_contents(&beside, &f.place.join("fresh-with.tablespaces"));
+}
+
+#[test]
+fn what_the_user_made_elsewhere_is_left_as_it_is() {
+    let f = Fixture::new();
+    let (server, _) = with_tablespace(&f);
+    server.stop();
+    let id = f.offline(&server.pgdata).unwrap().id;
+    let dir = f.checkout(id, "b");
+    let theirs = f.place.dir("theirs");
+    let copy = Server::start(&f.place, &f.programs, &dir, "");
+    copy.sql(&format!(
+        "create tablespace theirs location '{}'",
+        theirs.display()
+    ));
+    copy.sql("create table x tablespace theirs as select 1");
+    copy.stop();
+    let before = contents(&theirs);
+    let notes = Mutex::new(Vec::new());
+    let on = |event| {
+        if let Event::Note(text) = event {
+            notes.lock().unwrap().push(text);
+        }
+    };
+    checkout::in_place(&f.repo, id, &dir, &f.home, &f.checkout_options(), &on).unwrap();
+    assert!(contents(&theirs) == before && !before.is_empty());
+    let notes = notes.into_inner().unwrap();
+    assert!(
+        notes.len() == 1 && notes[0].contains(theirs.to_str().unwrap()),
+        "{notes:?}"
+    );
+    assert_same_contents(&dir.join("base"), &f.checkout(id, "c").join("base"));
 }
