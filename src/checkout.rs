@@ -8,7 +8,7 @@
 
 pub mod journal;
 mod place;
-mod settings;
+pub(crate) mod settings;
 mod tablespaces;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ pub use journal::pending;
 /// PGDATA is nobody else's business.
 const ROOT_MODE: u32 = 0o700;
 /// Directories without which no server starts, whether or not a tree has them.
-const DIRECTORIES: [&str; 19] = [
+pub(crate) const DIRECTORIES: [&str; 19] = [
     "base",
     "global",
     "pg_commit_ts",

@@ -279,6 +279,84 @@ pub enum Error {
         /// How many there are.
         number: usize,
     },
+    /// What lies at a place to be imported is nothing that can be.
+    #[error("{} is nothing that can be imported: it is {found}", path.display())]
+    FormatUnknown {
+        /// The place.
+        path: PathBuf,
+        /// What was found there.
+        found: String,
+    },
+    /// A tar file that must be decompressed first.
+    #[error("{} is compressed ({how})", path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// How, as file names end: `gz`, `zst`, …
+        how: String,
+    },
+    /// A tar file ends before its end mark.
+    #[error("{} is cut off after `{entry}`", path.display())]
+    TarTruncated {
+        /// The file.
+        path: PathBuf,
+        /// The last entry that was begun; empty when there was none.
+        entry: String,
+    },
+    /// An entry of a tar file cannot be part of a cluster.
+    #[error("`{entry}` in {} cannot be part of a cluster: {why}", path.display())]
+    TarEntry {
+        /// The file.
+        path: PathBuf,
+        /// The entry as it is named there.
+        entry: String,
+        /// Why not.
+        why: String,
+    },
+    /// A stream lacks a file that no cluster is without.
+    #[error("{} holds no whole cluster: `{missing}` is missing", name.display())]
+    StreamIncomplete {
+        /// The stream.
+        name: PathBuf,
+        /// The file.
+        missing: String,
+    },
+    /// An export to a URL was interrupted.
+    #[error("the export at {} was not completed", path.display())]
+    ExportUnfinished {
+        /// The place.
+        path: PathBuf,
+    },
+    /// A storage location that cannot be understood.
+    #[error(transparent)]
+    Url(#[from] zenith_store::objects::UrlError),
+    /// The branch has no snapshot.
+    #[error("branch `{branch}` has no snapshot to push")]
+    NothingToPush {
+        /// The branch.
+        branch: String,
+    },
+    /// Each side of a branch has snapshots that the other lacks.
+    #[error(
+        "branch `{branch}` diverged: it is at {} here and at {} there, and neither descends from \
+         the other", ours.short(), theirs.short()
+    )]
+    Diverged {
+        /// The branch.
+        branch: String,
+        /// The tip here.
+        ours: zenith_store::SnapshotId,
+        /// The tip there.
+        theirs: zenith_store::SnapshotId,
+    },
+    /// Others kept moving the same refs.
+    #[error("{location} is busy: other homes moved the branch {tries} times in a row")]
+    StorageBusy {
+        /// The storage.
+        location: String,
+        /// How often it was tried.
+        tries: u32,
+    },
 
     // ---- machine -----------------------------------------------------------------------------
     /// A file operation.
@@ -297,6 +375,12 @@ pub enum Error {
         /// What was seen.
         what: String,
     },
+}
+
+impl From<zenith_store::objects::ObjectsError> for Error {
+    fn from(error: zenith_store::objects::ObjectsError) -> Error {
+        zenith_store::Error::from(error).into()
+    }
 }
 
 impl Error {
@@ -336,7 +420,16 @@ impl Error {
             | Error::FactsDamaged { .. }
             | Error::NotACluster { .. } => ErrorKind::Damaged,
             Error::Revision(error) => error.kind(),
-            Error::TablespacesInStream { .. } => ErrorKind::Invalid,
+            Error::TablespacesInStream { .. }
+            | Error::FormatUnknown { .. }
+            | Error::Compressed { .. }
+            | Error::TarEntry { .. }
+            | Error::Url(_) => ErrorKind::Invalid,
+            Error::TarTruncated { .. }
+            | Error::StreamIncomplete { .. }
+            | Error::ExportUnfinished { .. } => ErrorKind::Damaged,
+            Error::NothingToPush { .. } => ErrorKind::NotFound,
+            Error::Diverged { .. } | Error::StorageBusy { .. } => ErrorKind::Conflict,
             Error::Io { .. } => ErrorKind::Io,
             Error::Internal { .. } => ErrorKind::Internal,
         }

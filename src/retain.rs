@@ -337,7 +337,10 @@ mod tests {
     #[test]
     fn a_clock_that_was_ahead_harms_nothing() {
         let future = automatic(1, now() + 400 * DAY);
-        assert_eq!(kept(&[future.clone()]), [(future.time, Reason::Recent)]);
+        assert_eq!(
+            kept(std::slice::from_ref(&future)),
+            [(future.time, Reason::Recent)]
+        );
     }
 
     #[test]

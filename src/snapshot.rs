@@ -9,6 +9,7 @@
 mod config;
 mod copy;
 mod names;
+pub(crate) mod stream;
 mod wal;
 
 use std::os::unix::fs::MetadataExt;

@@ -14,7 +14,7 @@ const NEUTRAL: [&str; 7] = [
 ];
 
 /// The files that lay outside PGDATA and that the tree lacks: name in PGDATA → content.
-pub(super) fn missing(facts: &Facts, has: impl Fn(&str) -> bool) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn missing(facts: &Facts, has: impl Fn(&str) -> bool) -> Vec<(String, Vec<u8>)> {
     let wanted = facts.outside_files.iter().filter(|file| {
         // A name from a snapshot leads nowhere else.
         matches!(

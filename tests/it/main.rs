@@ -1,7 +1,10 @@
 //! The engine on real clusters: snapshots, checkouts, and what may go wrong in between.
 
+mod export;
 mod fixture;
+mod import;
 mod in_place;
 mod offline;
 mod online;
+mod sync;
 mod tablespaces;

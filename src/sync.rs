@@ -1,0 +1,519 @@
+//! A home and its storage, the remote `origin`: push, fetch, and what is still to be pushed.
+//!
+//! Branches of the storage are known at home as `remote/origin/<branch>`. A branch there only
+//! ever moves forward, by compare-and-swap, so two homes that push at the same time lose nothing:
+//! the later one finds that the branch moved. The storage keeps a ref `homes/<id>` at what each
+//! home last pushed or fetched, so that nothing which its local commits build on is collected.
+//!
+//! The home's lock is never held during an upload. What is read locally is kept by the shared
+//! guard against collection; the lock is taken afterwards, for the one commit that notes where
+//! the storage stands. If we stop between the two, the next push finds the storage ahead of the
+//! note and mends it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zenith_store::objects::{Environment, Objects, OpenOptions, StorageUrl};
+use zenith_store::{
+    Change, IndexChoice, Operation, RefChange, Repository, Row, SnapshotId, State, Transfer,
+    TransferEvent, transfer,
+};
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::head::Head;
+use crate::history::History;
+use crate::home::{Home, Wait};
+
+/// How often a push starts over because another home moved the branch meanwhile.
+const TRIES: u32 = 8;
+/// How long the note of a finished push waits for the home's lock.
+const NOTE_WAIT: Duration = Duration::from_secs(60);
+
+/// Opens the objects at a URL or path; see [`StorageUrl`]. `cwd` is what a relative path counts
+/// from.
+pub fn open_objects(
+    url: &str,
+    cwd: &Path,
+    environment: &Environment,
+    options: &OpenOptions,
+) -> Result<Arc<dyn Objects>> {
+    Ok(StorageUrl::parse(url, cwd)?.open(environment, options)?)
+}
+
+/// What a push is to do.
+#[derive(Debug, Clone)]
+pub struct PushOptions {
+    /// Without `branch/`.
+    pub branch: String,
+    /// Nobody waits: a branch that moved does not refuse the push but turns it aside.
+    pub background: bool,
+    /// Who pushes, when; goes into the logs of both repositories.
+    pub operation: Operation,
+}
+
+/// What a push did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushReport {
+    /// The storage had it all.
+    UpToDate {
+        /// Its tip.
+        tip: SnapshotId,
+    },
+    /// The storage is ahead: its branch holds ours and more.
+    Behind {
+        /// Our tip.
+        ours: SnapshotId,
+        /// The storage's tip.
+        theirs: SnapshotId,
+    },
+    /// Snapshots were sent and the branch was moved.
+    Pushed {
+        /// The tip now.
+        tip: SnapshotId,
+        /// Number of snapshots sent.
+        snapshots: u64,
+        /// Packs sent.
+        packs: u64,
+        /// Stored bytes sent.
+        bytes: u64,
+    },
+    /// The storage's branch has what we lack; ours went to a branch of its own.
+    Diverged {
+        /// Our tip.
+        ours: SnapshotId,
+        /// The tip of the storage's branch.
+        theirs: SnapshotId,
+        /// The branch at the storage that holds ours, without `branch/`.
+        branch: String,
+        /// Stored bytes sent; 0 when it was there already.
+        bytes: u64,
+    },
+}
+
+/// How our branch and the storage's stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// The storage has no such branch.
+    New,
+    /// Both are the same.
+    Same,
+    /// Ours goes on where the storage's ends.
+    Ahead,
+    /// The storage's goes on where ours ends.
+    Behind,
+    /// Each has what the other lacks.
+    Diverged,
+}
+
+/// How tips stand, as far as both tables tell. `own` is what this home is noted for at the
+/// storage.
+fn relation(
+    local: &State,
+    ours: SnapshotId,
+    remote: &State,
+    theirs: Option<SnapshotId>,
+    own: Option<SnapshotId>,
+) -> Relation {
+    let Some(theirs) = theirs else {
+        return Relation::New;
+    };
+    if ours == theirs {
+        return Relation::Same;
+    }
+    if History::of(local).descends(ours, theirs) {
+        return Relation::Ahead;
+    }
+    if History::of(remote).descends(theirs, ours) {
+        return Relation::Behind;
+    }
+    // A tip that this home pushed itself and thinned afterwards, before it could note the push:
+    // its descendants here no longer name it.
+    if own == Some(theirs) && local.snapshot(&theirs).is_none() {
+        return Relation::Ahead;
+    }
+    Relation::Diverged
+}
+
+/// Sends what the storage lacks of a branch and moves its branch there. An interrupted push goes
+/// on where it stopped: what was stored stays.
+///
+/// Errors: `NothingToPush`, `Diverged` (not in the background), and those of both repositories.
+pub fn push(
+    home: &Home,
+    storage: &Repository,
+    options: &PushOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<PushReport> {
+    let home_id = home.settings()?.home_id;
+    let report = {
+        let (local, _guard) = home.reader()?;
+        upload(&local, storage, &home_id, options, on)?
+    };
+    let (branch, tip) = match &report {
+        PushReport::UpToDate { tip } | PushReport::Pushed { tip, .. } => (&options.branch, *tip),
+        PushReport::Diverged { branch, ours, .. } => (branch, *ours),
+        // What the storage has and we lack is for fetch to bring.
+        PushReport::Behind { .. } => return Ok(report),
+    };
+    note(home, branch, tip, &options.operation)?;
+    Ok(report)
+}
+
+/// The part of a push that touches the storage.
+fn upload(
+    local: &Repository,
+    storage: &Repository,
+    home_id: &str,
+    options: &PushOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<PushReport> {
+    let branch = &options.branch;
+    let mine = format!("homes/{home_id}");
+    let aside = format!("diverged/{home_id}/{branch}");
+    for _ in 0..TRIES {
+        let (here, there) = (local.state()?, storage.state()?);
+        let ours =
+            here.get_ref(&format!("branch/{branch}"))
+                .ok_or_else(|| Error::NothingToPush {
+                    branch: branch.clone(),
+                })?;
+        let theirs = there.get_ref(&format!("branch/{branch}"));
+        let own = there.get_ref(&mine);
+        let target = match relation(&here, ours, &there, theirs, own) {
+            Relation::New | Relation::Ahead => branch,
+            Relation::Same => return Ok(PushReport::UpToDate { tip: ours }),
+            Relation::Behind => {
+                let theirs = theirs.expect("a branch that is ahead is there");
+                return Ok(PushReport::Behind { ours, theirs });
+            }
+            Relation::Diverged if options.background => &aside,
+            Relation::Diverged => {
+                let theirs = theirs.expect("a branch that diverged is there");
+                return Err(Error::Diverged {
+                    branch: branch.clone(),
+                    ours,
+                    theirs,
+                });
+            }
+        };
+        let name = format!("branch/{target}");
+        let snapshots = missing(&here, ours, &there);
+        let moved = |name: &str| RefChange {
+            name: name.to_owned(),
+            from: there.get_ref(name),
+            to: Some(ours),
+        };
+        // A ref that stands where it should is no change.
+        let refs: Vec<RefChange> = [moved(&name), moved(&mine)]
+            .into_iter()
+            .filter(|r| r.from != r.to)
+            .collect();
+        let number = snapshots.len() as u64;
+        let sent = if refs.is_empty() {
+            (0, 0)
+        } else {
+            on(Event::Phase("pushing"));
+            let what = Transfer {
+                snapshots,
+                refs,
+                operation: options.operation.clone(),
+            };
+            match transfer(local, storage, what, &|event| tell(event, on)) {
+                Ok(done) => (done.packs, done.bytes),
+                // Somebody was faster; look again.
+                Err(zenith_store::Error::RefMoved { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let (packs, bytes) = sent;
+        return Ok(if target == branch {
+            PushReport::Pushed {
+                tip: ours,
+                snapshots: number,
+                packs,
+                bytes,
+            }
+        } else {
+            let theirs = theirs.expect("a branch that diverged is there");
+            PushReport::Diverged {
+                ours,
+                theirs,
+                branch: aside,
+                bytes,
+            }
+        });
+    }
+    Err(Error::StorageBusy {
+        location: storage.location(),
+        tries: TRIES,
+    })
+}
+
+/// What of the history of `tip` the storage lacks, in the order in which it was committed here.
+/// Snapshots that were thinned before they were pushed are not in the table and never travel.
+fn missing(local: &State, tip: SnapshotId, storage: &State) -> Vec<SnapshotId> {
+    let history = History::of(local);
+    let wanted: BTreeSet<SnapshotId> = history.ancestors(tip).iter().map(|n| n.id).collect();
+    let rows = local.snapshots().map(|row| row.id);
+    rows.filter(|id| wanted.contains(id) && storage.snapshot(id).is_none())
+        .collect()
+}
+
+fn tell(event: TransferEvent, on: &(dyn Fn(Event) + Sync)) {
+    match event {
+        TransferEvent::Plan { bytes, .. } => on(Event::Total { bytes }),
+        TransferEvent::Sent { bytes } => on(Event::Sent { bytes }),
+    }
+}
+
+/// Notes at home where a branch of the storage stands.
+fn note(home: &Home, branch: &str, tip: SnapshotId, operation: &Operation) -> Result<()> {
+    let name = format!("remote/origin/{branch}");
+    {
+        let (local, _guard) = home.reader()?;
+        if local.state()?.get_ref(&name) == Some(tip) {
+            return Ok(());
+        }
+    }
+    let lock = home.lock("noting a push", Wait::UpTo(NOTE_WAIT))?;
+    let local = home.writer(&lock)?;
+    let from = local.state()?.get_ref(&name);
+    // Meanwhile another push may have noted the same, or the snapshot may have been deleted.
+    if from == Some(tip) || local.state()?.snapshot(&tip).is_none() {
+        return Ok(());
+    }
+    let refs = vec![RefChange {
+        name,
+        from,
+        to: Some(tip),
+    }];
+    local.commit(Change {
+        refs,
+        operation: operation.clone(),
+        ..Change::default()
+    })?;
+    Ok(())
+}
+
+/// What [`attach`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attached {
+    /// The storage has no snapshot at all.
+    Empty,
+    /// The storage has snapshots, on these branches, and none on the one asked for.
+    NoBranch {
+        /// Without `branch/`.
+        branches: Vec<String>,
+    },
+    /// The home had the storage's tip, or is ahead of it.
+    UpToDate {
+        /// The home's tip.
+        tip: SnapshotId,
+    },
+    /// The branch of the home is at the storage's tip now.
+    Fetched {
+        /// That tip.
+        tip: SnapshotId,
+        /// Stored bytes fetched.
+        bytes: u64,
+    },
+}
+
+/// Brings the newest snapshot of a branch of the storage into the home, and the home's branch to
+/// it where that loses nothing. HEAD goes to the branch.
+///
+/// Errors: `Diverged` when the home has what the storage lacks, and the other way round; those of
+/// both repositories.
+pub fn attach(
+    home: &Home,
+    storage: &Repository,
+    branch: &str,
+    operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Attached> {
+    let there = storage.state()?;
+    let Some(theirs) = there.get_ref(&format!("branch/{branch}")) else {
+        if there.snapshots().next().is_none() {
+            return Ok(Attached::Empty);
+        }
+        let names = there
+            .refs()
+            .keys()
+            .filter_map(|name| name.strip_prefix("branch/"));
+        return Ok(Attached::NoBranch {
+            branches: names.map(str::to_owned).collect(),
+        });
+    };
+    let home_id = home.settings()?.home_id;
+    let lock = home.lock("fetching", Wait::UpTo(NOTE_WAIT))?;
+    let local = home.writer(&lock)?;
+    let here = local.state()?;
+    let (name, noted) = (
+        format!("branch/{branch}"),
+        format!("remote/origin/{branch}"),
+    );
+    let mine = format!("homes/{home_id}");
+    if let Some(ours) = here.get_ref(&name) {
+        match relation(&here, ours, &there, Some(theirs), there.get_ref(&mine)) {
+            Relation::Same | Relation::Ahead => {
+                home.set_head(&Head::Branch(branch.to_owned()))?;
+                return Ok(Attached::UpToDate { tip: ours });
+            }
+            Relation::Behind | Relation::New => {}
+            Relation::Diverged => {
+                return Err(Error::Diverged {
+                    branch: branch.to_owned(),
+                    ours,
+                    theirs,
+                });
+            }
+        }
+    }
+    // The storage keeps what local commits will build on from now on, so this comes first.
+    let from = there.get_ref(&mine);
+    if from != Some(theirs) {
+        let refs = vec![RefChange {
+            name: mine,
+            from,
+            to: Some(theirs),
+        }];
+        storage.commit(Change {
+            refs,
+            operation: operation.clone(),
+            ..Change::default()
+        })?;
+    }
+    on(Event::Phase("fetching"));
+    let refs = [name, noted].map(|name| RefChange {
+        from: here.get_ref(&name),
+        to: Some(theirs),
+        name,
+    });
+    let what = Transfer {
+        snapshots: vec![theirs],
+        refs: refs.into_iter().filter(|r| r.from != r.to).collect(),
+        operation: operation.clone(),
+    };
+    let done = transfer(storage, &local, what, &|event| tell(event, on))?;
+    home.set_head(&Head::Branch(branch.to_owned()))?;
+    Ok(Attached::Fetched {
+        tip: theirs,
+        bytes: done.bytes,
+    })
+}
+
+/// Copies one snapshot into another repository, as export and import in the format `zenith` do:
+/// `branch` there is moved to it, and must not be there yet or must be one of its ancestors.
+///
+/// Errors: `Diverged`, and those of both repositories.
+pub fn copy(
+    from: &Repository,
+    to: &Repository,
+    id: SnapshotId,
+    branch: &str,
+    operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<u64> {
+    let name = format!("branch/{branch}");
+    for _ in 0..TRIES {
+        let (here, there) = (from.state()?, to.state()?);
+        let theirs = there.get_ref(&name);
+        match relation(&here, id, &there, theirs, None) {
+            Relation::New | Relation::Ahead => {}
+            Relation::Same => return Ok(0),
+            Relation::Behind | Relation::Diverged => {
+                let theirs = theirs.expect("a branch that stands elsewhere is there");
+                return Err(Error::Diverged {
+                    branch: branch.to_owned(),
+                    ours: id,
+                    theirs,
+                });
+            }
+        }
+        let refs = vec![RefChange {
+            name: name.clone(),
+            from: theirs,
+            to: Some(id),
+        }];
+        let snapshots = if there.snapshot(&id).is_some() {
+            Vec::new()
+        } else {
+            vec![id]
+        };
+        let what = Transfer {
+            snapshots,
+            refs,
+            operation: operation.clone(),
+        };
+        match transfer(from, to, what, &|event| tell(event, on)) {
+            Ok(done) => return Ok(done.bytes),
+            Err(zenith_store::Error::RefMoved { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::StorageBusy {
+        location: to.location(),
+        tries: TRIES,
+    })
+}
+
+/// The repository at a storage; made with the parameters of `like` where there is none yet.
+pub fn open_or_create(
+    objects: Arc<dyn Objects>,
+    like: &Repository,
+    operation: &Operation,
+) -> Result<Repository> {
+    match Repository::open(objects.clone(), IndexChoice::Memory) {
+        Err(zenith_store::Error::NotARepository { .. }) => {}
+        other => return Ok(other?),
+    }
+    let made = Repository::create(
+        objects.clone(),
+        like.params(),
+        IndexChoice::Memory,
+        operation.clone(),
+    );
+    match made {
+        // Another home made it in between.
+        Err(zenith_store::Error::RepositoryExists { .. }) => {
+            Ok(Repository::open(objects, IndexChoice::Memory)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Snapshots of local branches that the storage is not known to have.
+#[derive(Debug, Clone, Default)]
+pub struct Unpushed {
+    /// In order of commit.
+    pub rows: Vec<Row>,
+    /// Stored bytes that they added here.
+    pub bytes: u64,
+}
+
+/// What a push of every branch would send, by the notes of earlier pushes alone.
+pub fn unpushed(state: &State) -> Unpushed {
+    let history = History::of(state);
+    let reach = |folder: &str| -> BTreeSet<SnapshotId> {
+        let tips = state
+            .refs()
+            .iter()
+            .filter(|(name, _)| name.starts_with(folder));
+        tips.flat_map(|(_, tip)| history.ancestors(*tip))
+            .map(|node| node.id)
+            .collect()
+    };
+    let (local, pushed) = (reach("branch/"), reach("remote/origin/"));
+    let rows: Vec<Row> = state
+        .snapshots()
+        .filter(|row| local.contains(&row.id) && !pushed.contains(&row.id))
+        .cloned()
+        .collect();
+    Unpushed {
+        bytes: rows.iter().map(|row| row.new_bytes).sum(),
+        rows,
+    }
+}

@@ -1,0 +1,453 @@
+//! Homes and their storage: what is pushed, what is fetched, and that nobody loses anything.
+//!
+//! The snapshots are made up: what they hold does not matter here.
+
+use std::sync::Arc;
+
+use zenith::event::{Event, ignore};
+use zenith::facts::Facts;
+use zenith::history::History;
+use zenith::home::{Home, Wait};
+use zenith::settings::Settings;
+use zenith::sync::{self, Attached, PushOptions, PushReport};
+use zenith::{Error, Result, head::Head};
+use zenith_store::objects::{Directory, Objects};
+use zenith_store::{
+    Change, IndexChoice, Listing, Node, Params, RefChange, Repository, Snapshot, SnapshotId,
+    SnapshotKind, SnapshotSource, State,
+};
+use zenith_testkit::Place;
+
+use crate::fixture::{is, operation, torn};
+
+struct Machine {
+    home: Home,
+    id: String,
+}
+
+fn machine(place: &Place, name: &str) -> Machine {
+    let home = Home::prepare(&place.join(name)).unwrap();
+    home.create_repository(Params::default(), operation())
+        .unwrap();
+    home.complete(&Settings::new()).unwrap();
+    let id = home.settings().unwrap().home_id;
+    Machine { home, id }
+}
+
+/// The storage, opened anew as by another process.
+fn storage(place: &Place) -> Repository {
+    let objects: Arc<dyn Objects> = Arc::new(Directory::new(place.join("storage")));
+    let like = Repository::create(
+        Arc::new(Directory::new(place.join("like"))),
+        Params::default(),
+        IndexChoice::Memory,
+        operation(),
+    )
+    .or_else(|_| {
+        Repository::open(
+            Arc::new(Directory::new(place.join("like"))),
+            IndexChoice::Memory,
+        )
+    });
+    sync::open_or_create(objects, &like.unwrap(), &operation()).unwrap()
+}
+
+impl Machine {
+    fn state(&self) -> Arc<State> {
+        self.home.reader().unwrap().0.state().unwrap()
+    }
+
+    /// A snapshot on `branch` with a file of its own.
+    fn snapshot(&self, branch: &str, content: &str) -> SnapshotId {
+        let lock = self.home.lock("test", Wait::Forever).unwrap();
+        let repo = self.home.writer(&lock).unwrap();
+        let name = format!("branch/{branch}");
+        let tip = repo.state().unwrap().get_ref(&name);
+        let writer = repo.writer().unwrap();
+        let bytes = content.repeat(5_000);
+        let ids = [writer
+            .put_chunk(&bytes.as_bytes()[..bytes.len().min(65_536)])
+            .unwrap()];
+        let size = bytes.len().min(65_536) as u64;
+        let file = writer.put_file(0o600, size, &ids).unwrap();
+        let listing = Listing::from([("f".to_owned(), Node::File(file))]);
+        let tree = writer.put_tree(&listing).unwrap();
+        let facts = Facts::default();
+        let snapshot = Snapshot {
+            version: 1,
+            tree,
+            parents: tip.into_iter().collect(),
+            time: operation().time,
+            host: "here".into(),
+            message: content.into(),
+            kind: SnapshotKind::Automatic,
+            source: SnapshotSource::Offline,
+            tool: "test".into(),
+            files: 1,
+            size,
+            body: facts.encode(),
+        };
+        let id = SnapshotId::of(&snapshot.encode());
+        let refs = vec![RefChange {
+            name,
+            from: tip,
+            to: Some(id),
+        }];
+        let summary = facts.summary().encode();
+        assert_eq!(
+            writer
+                .commit(snapshot, summary, refs, operation())
+                .unwrap()
+                .id,
+            id
+        );
+        id
+    }
+
+    fn remove(&self, remove: &[SnapshotId]) {
+        let lock = self.home.lock("test", Wait::Forever).unwrap();
+        let repo = self.home.writer(&lock).unwrap();
+        let change = Change {
+            remove: remove.to_vec(),
+            ..Change::default()
+        };
+        repo.commit(Change {
+            operation: operation(),
+            ..change
+        })
+        .unwrap();
+    }
+
+    fn push(&self, storage: &Repository, background: bool) -> Result<PushReport> {
+        self.push_watched(storage, background, &ignore)
+    }
+
+    fn push_watched(
+        &self,
+        storage: &Repository,
+        background: bool,
+        on: &(dyn Fn(Event) + Sync),
+    ) -> Result<PushReport> {
+        let options = PushOptions {
+            branch: "main".into(),
+            background,
+            operation: operation(),
+        };
+        sync::push(&self.home, storage, &options, on)
+    }
+
+    fn attach(&self, storage: &Repository) -> Result<Attached> {
+        sync::attach(&self.home, storage, "main", &operation(), &ignore)
+    }
+
+    fn unpushed(&self) -> Vec<SnapshotId> {
+        sync::unpushed(&self.state())
+            .rows
+            .iter()
+            .map(|row| row.id)
+            .collect()
+    }
+}
+
+fn ids(state: &State) -> Vec<SnapshotId> {
+    state.snapshots().map(|row| row.id).collect()
+}
+
+#[track_caller]
+fn pushed(result: Result<PushReport>, tip: SnapshotId, number: u64) {
+    match result.unwrap() {
+        PushReport::Pushed {
+            tip: t, snapshots, ..
+        } => assert_eq!((t, snapshots), (tip, number)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_push_is_incremental_and_noted() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    is(a.push(&there, false), |e| {
+        matches!(e, Error::NothingToPush { .. })
+    });
+    let (one, two) = (a.snapshot("main", "1"), a.snapshot("main", "2"));
+    assert_eq!(a.unpushed(), [one, two]);
+    assert!(sync::unpushed(&a.state()).bytes > 0);
+    pushed(a.push(&there, false), two, 2);
+    assert_eq!(a.unpushed(), []);
+    let state = there.state().unwrap();
+    assert_eq!(ids(&state), [one, two]);
+    assert_eq!(state.get_ref("branch/main"), Some(two));
+    assert_eq!(state.get_ref(&format!("homes/{}", a.id)), Some(two));
+    assert_eq!(a.state().get_ref("remote/origin/main"), Some(two));
+    assert_eq!(
+        a.push(&there, false).unwrap(),
+        PushReport::UpToDate { tip: two }
+    );
+
+    let three = a.snapshot("main", "3");
+    assert_eq!(a.unpushed(), [three]);
+    pushed(a.push(&there, true), three, 1);
+    // What arrived can be read there.
+    let file = |id| {
+        let tree = storage(&place).snapshot(id).unwrap().tree;
+        match &storage(&place).listing(tree).unwrap()["f"] {
+            Node::File(file) => storage(&place).file_bytes(file).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(file(three).starts_with(b"333") && file(one).starts_with(b"111"));
+}
+
+#[test]
+fn a_home_attaches_to_what_the_storage_has() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let there = storage(&place);
+    assert_eq!(b.attach(&there).unwrap(), Attached::Empty);
+    let (one, two) = (a.snapshot("main", "1"), a.snapshot("main", "2"));
+    a.push(&there, false).unwrap();
+    let options = PushOptions {
+        branch: "side".into(),
+        background: false,
+        operation: operation(),
+    };
+    a.snapshot("side", "s");
+    sync::push(&a.home, &there, &options, &ignore).unwrap();
+    assert!(matches!(b.attach(&there).unwrap(), Attached::Fetched { tip, .. } if tip == two));
+    // Only the newest came; its parent is history.
+    assert_eq!(ids(&b.state()), [two]);
+    assert_eq!(b.home.head().unwrap(), Head::Branch("main".into()));
+    assert_eq!(b.unpushed(), []);
+    assert_eq!(b.attach(&there).unwrap(), Attached::UpToDate { tip: two });
+    assert_eq!(
+        there.state().unwrap().get_ref(&format!("homes/{}", b.id)),
+        Some(two)
+    );
+
+    // It goes on from there, and the first home follows.
+    let three = b.snapshot("main", "3");
+    pushed(b.push(&there, false), three, 1);
+    assert_eq!(ids(&there.state().unwrap()).len(), 4);
+    let behind = PushReport::Behind {
+        ours: two,
+        theirs: three,
+    };
+    assert_eq!(a.push(&there, true).unwrap(), behind);
+    assert!(matches!(a.attach(&there).unwrap(), Attached::Fetched { tip, .. } if tip == three));
+    let numbers: Vec<_> = History::of(&a.state())
+        .first_parents(three)
+        .map(|node| node.id)
+        .collect();
+    assert_eq!(numbers, [three, two, one]);
+
+    let none = sync::attach(&b.home, &there, "none", &operation(), &ignore).unwrap();
+    let branches = vec!["main".to_owned(), "side".to_owned()];
+    assert_eq!(none, Attached::NoBranch { branches });
+}
+
+#[test]
+fn a_diverged_push_loses_nothing_on_either_side() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let there = storage(&place);
+    let one = a.snapshot("main", "1");
+    a.push(&there, false).unwrap();
+    b.attach(&there).unwrap();
+    let (ours, theirs) = (a.snapshot("main", "a2"), b.snapshot("main", "b2"));
+    pushed(b.push(&there, false), theirs, 1);
+    is(a.push(&there, false), |e| {
+        matches!(e, Error::Diverged { branch, ours: o, theirs: t }
+            if branch == "main" && (*o, *t) == (ours, theirs))
+    });
+    is(a.attach(&there), |e| matches!(e, Error::Diverged { .. }));
+    assert_eq!(ids(&there.state().unwrap()), [one, theirs]);
+
+    let aside = format!("diverged/{}/main", a.id);
+    let turned_aside = |tip: SnapshotId, sent: bool| match a.push(&there, true).unwrap() {
+        PushReport::Diverged {
+            ours,
+            theirs: t,
+            branch,
+            bytes,
+        } => {
+            assert_eq!((ours, t, &branch, bytes > 0), (tip, theirs, &aside, sent));
+        }
+        other => panic!("{other:?}"),
+    };
+    turned_aside(ours, true);
+    turned_aside(ours, false);
+    turned_aside(a.snapshot("main", "a3"), true);
+    let state = there.state().unwrap();
+    let tip = a.state().get_ref("branch/main");
+    assert_eq!(state.get_ref("branch/main"), Some(theirs));
+    assert_eq!(state.get_ref(&format!("branch/{aside}")), tip);
+    assert_eq!(a.state().get_ref(&format!("remote/origin/{aside}")), tip);
+    assert_eq!(a.unpushed(), []);
+}
+
+#[test]
+fn snapshots_thinned_before_they_were_pushed_never_travel() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let there = storage(&place);
+    let all: Vec<_> = (0..6).map(|n| a.snapshot("main", &n.to_string())).collect();
+    a.push(&there, false).unwrap();
+    let more: Vec<_> = (6..10)
+        .map(|n| a.snapshot("main", &n.to_string()))
+        .collect();
+    a.remove(&[all[1], all[2], all[4], more[0], more[2]]);
+    assert_eq!(a.unpushed(), [more[1], more[3]]);
+    pushed(a.push(&there, false), more[3], 2);
+    let state = there.state().unwrap();
+    assert!(state.snapshot(&more[0]).is_none() && state.snapshot(&more[2]).is_none());
+    assert_eq!(ids(&state).len(), 8);
+    // The line holds together on both sides.
+    let line = |state: &State| -> Vec<SnapshotId> {
+        History::of(state)
+            .first_parents(more[3])
+            .map(|node| node.id)
+            .collect()
+    };
+    assert_eq!(line(&a.state()), [more[3], more[1], all[5], all[3], all[0]]);
+    assert_eq!(
+        line(&state),
+        [
+            more[3], more[1], all[5], all[4], all[3], all[2], all[1], all[0]
+        ]
+    );
+    b.attach(&there).unwrap();
+    let last = b.snapshot("main", "b");
+    pushed(b.push(&there, false), last, 1);
+}
+
+#[test]
+fn an_interrupted_push_is_completed() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    let one = a.snapshot("main", "1");
+    // Torn while packs travel: nothing counts yet, and what arrived stays.
+    assert!(torn(0, |on| a.push_watched(&there, false, on)));
+    assert!(there.state().unwrap().is_empty());
+    pushed(a.push(&storage(&place), false), one, 1);
+
+    // Stopped before the note: the storage is ahead of what the home knows, and the snapshot
+    // that was pushed is thinned meanwhile.
+    let two = a.snapshot("main", "2");
+    a.push(&there, false).unwrap();
+    {
+        let lock = a.home.lock("test", Wait::No).unwrap();
+        let repo = a.home.writer(&lock).unwrap();
+        let name = "remote/origin/main".to_owned();
+        let refs = vec![RefChange {
+            name,
+            from: Some(two),
+            to: Some(one),
+        }];
+        repo.commit(Change {
+            refs,
+            operation: operation(),
+            ..Change::default()
+        })
+        .unwrap();
+    }
+    let three = a.snapshot("main", "3");
+    a.remove(&[two]);
+    assert_eq!(a.unpushed(), [three]);
+    pushed(a.push(&there, false), three, 1);
+    let state = there.state().unwrap();
+    assert_eq!(ids(&state), [one, two, three]);
+    assert_eq!(a.state().get_ref("remote/origin/main"), Some(three));
+}
+
+#[test]
+fn an_upload_leaves_the_home_unlocked() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    a.snapshot("main", "1");
+    let during = std::sync::Mutex::new(Vec::new());
+    let on = |event| {
+        if matches!(event, Event::Sent { .. } | Event::Total { .. }) {
+            let lock = a.home.lock("a snapshot meanwhile", Wait::No).is_ok();
+            // Packs that are being sent may not be collected.
+            let collect = a.home.collect_guard().is_ok();
+            during.lock().unwrap().push((lock, collect));
+        }
+    };
+    a.push_watched(&there, true, &on).unwrap();
+    let during = during.into_inner().unwrap();
+    assert!(
+        !during.is_empty() && during.iter().all(|d| *d == (true, false)),
+        "{during:?}"
+    );
+    assert!(a.home.collect_guard().is_ok());
+}
+
+#[test]
+fn homes_that_push_at_the_same_time_all_arrive() {
+    let place = Place::new();
+    let first = machine(&place, "first");
+    first.snapshot("main", "1");
+    first.push(&storage(&place), false).unwrap();
+    let machines: Vec<Machine> = (0..4).map(|n| machine(&place, &n.to_string())).collect();
+    let tips: Vec<SnapshotId> = machines
+        .iter()
+        .enumerate()
+        .map(|(n, m)| {
+            m.attach(&storage(&place)).unwrap();
+            m.snapshot("main", &format!("from {n}"))
+        })
+        .collect();
+    let reports: Vec<PushReport> = std::thread::scope(|scope| {
+        let pushes: Vec<_> = machines
+            .iter()
+            .map(|m| scope.spawn(|| m.push(&storage(&place), true).unwrap()))
+            .collect();
+        pushes
+            .into_iter()
+            .map(|push| push.join().unwrap())
+            .collect()
+    });
+    let state = storage(&place).state().unwrap();
+    let won = reports
+        .iter()
+        .filter(|r| matches!(r, PushReport::Pushed { .. }))
+        .count();
+    assert_eq!(won, 1, "{reports:?}");
+    for ((machine, tip), report) in machines.iter().zip(&tips).zip(&reports) {
+        assert!(state.snapshot(tip).is_some());
+        let name = match report {
+            PushReport::Pushed { .. } => "branch/main".to_owned(),
+            _ => format!("branch/diverged/{}/main", machine.id),
+        };
+        assert_eq!(state.get_ref(&name), Some(*tip));
+        assert_eq!(machine.unpushed(), []);
+    }
+}
+
+#[test]
+fn one_snapshot_is_copied_into_a_repository_of_its_own() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    a.snapshot("main", "1");
+    let two = a.snapshot("main", "2");
+    let (from, _guard) = a.home.reader().unwrap();
+    let to = storage(&place);
+    assert!(sync::copy(&from, &to, two, "main", &operation(), &ignore).unwrap() > 0);
+    let state = to.state().unwrap();
+    assert_eq!(
+        (ids(&state), state.get_ref("branch/main")),
+        (vec![two], Some(two))
+    );
+    assert_eq!(
+        sync::copy(&from, &to, two, "main", &operation(), &ignore).unwrap(),
+        0
+    );
+    // An older one would move the branch back.
+    let one = from.state().unwrap().snapshots().next().unwrap().id;
+    let back = sync::copy(&from, &to, one, "main", &operation(), &ignore);
+    is(back, |e| matches!(e, Error::Diverged { .. }));
+}
