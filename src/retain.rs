@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use zenith_store::{SnapshotId, SnapshotKind, State};
 
 use crate::history::History;
+use crate::settings::KeepSettings;
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -39,6 +40,17 @@ impl Default for Policy {
             hourly_days: 2,
             daily_days: 30,
             monthly_months: 12,
+        }
+    }
+}
+
+impl From<&KeepSettings> for Policy {
+    fn from(keep: &KeepSettings) -> Policy {
+        Policy {
+            all_hours: keep.all_hours,
+            hourly_days: keep.hourly_days,
+            daily_days: keep.daily_days,
+            monthly_months: keep.monthly_months,
         }
     }
 }

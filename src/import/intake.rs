@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -14,9 +15,10 @@ use zenith_store::{ChunkId, Listing, Node, Params, Repository, Writer};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::facts::LeftOut;
-use crate::pg::path::{Rule, rule};
+use crate::pg::page::unknown_flags;
+use crate::pg::path::{Rule, is_relation_dir, relation_file, rule};
 use crate::pg::tablespace::Tablespace;
-use crate::snapshot::stream::is_skeleton;
+use crate::snapshot::stream::{OddPages, PAGE_BYTES, is_skeleton};
 
 /// Chunks on their way for each thread.
 const WINDOW_PER_THREAD: usize = 4;
@@ -34,6 +36,8 @@ pub(super) struct Taken {
     pub(super) links: Vec<Tablespace>,
     /// Plain bytes that were read.
     pub(super) bytes: u64,
+    /// Pages that PostgreSQL would not take.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Why a file was not taken in.
@@ -65,12 +69,23 @@ pub(super) fn take_in(
     let (jobs_in, jobs) = bounded::<Job>(window);
     // Every chunk under way fits, so that a thread never waits for the reader.
     let (done_in, done) = bounded::<Done>(window);
-    thread::scope(|scope| {
+    let odd = Mutex::new(OddPages::default());
+    let mut taken = thread::scope(|scope| {
+        let odd = &odd;
         let workers: Vec<ScopedJoinHandle<'_, ()>> = (0..threads)
             .map(|_| {
                 let (jobs, done_in) = (jobs.clone(), done_in.clone());
                 scope.spawn(move || {
-                    for Job { file, index, bytes } in jobs {
+                    for Job {
+                        file,
+                        index,
+                        bytes,
+                        pages,
+                    } in jobs
+                    {
+                        if let Some((path, first)) = pages {
+                            look_at_pages(&path, first, &bytes, odd);
+                        }
                         let id = writer.put_chunk(&bytes).map_err(Error::from);
                         if done_in
                             .send(Done {
@@ -105,6 +120,7 @@ pub(super) fn take_in(
                 left_out: Vec::new(),
                 links: Vec::new(),
                 bytes: 0,
+                warnings: Vec::new(),
             },
             stored: writer.stats().bytes_new,
         };
@@ -115,8 +131,13 @@ pub(super) fn take_in(
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        Ok(intake.taken)
-    })
+        Ok::<Taken, Error>(intake.taken)
+    })?;
+    taken.warnings = odd
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .describe();
+    Ok(taken)
 }
 
 /// A directory for the skeleton beside the packs of `repo`, which has room for its WAL.
@@ -143,6 +164,18 @@ struct Job {
     file: u64,
     index: usize,
     bytes: Vec<u8>,
+    /// Of a relation: its path, and the number of the first page.
+    pages: Option<(Arc<str>, u64)>,
+}
+
+/// Names pages with flags that PostgreSQL does not know.
+fn look_at_pages(path: &str, first: u64, bytes: &[u8], odd: &Mutex<OddPages>) {
+    for (block, page) in (first..).zip(bytes.chunks_exact(PAGE_BYTES as usize)) {
+        if let Some(flags) = unknown_flags(page) {
+            let mut odd = odd.lock().unwrap_or_else(PoisonError::into_inner);
+            odd.add(path, block, flags);
+        }
+    }
 }
 
 struct Done {
@@ -246,6 +279,9 @@ impl Intake<'_> {
         let number = self.next;
         self.next += 1;
         let ids = vec![ChunkId::ZERO; chunks];
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let relation = is_relation_dir(dir) && relation_file(name).is_some();
+        let named: Option<Arc<str>> = relation.then(|| path.into());
         let path = path.to_owned();
         self.open.insert(
             number,
@@ -268,11 +304,15 @@ impl Intake<'_> {
             while self.under_way >= self.window {
                 self.receive()?;
             }
+            let pages = named
+                .clone()
+                .map(|path| (path, index as u64 * chunk_size / u64::from(PAGE_BYTES)));
             let jobs = self.jobs.as_ref().expect("the intake is not finished");
             jobs.send(Job {
                 file: number,
                 index,
                 bytes,
+                pages,
             })
             .map_err(|_| gone())?;
             self.under_way += 1;

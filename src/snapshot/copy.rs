@@ -362,13 +362,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Pages whose header carries bits that PostgreSQL does not know.
 #[derive(Debug, Default)]
-struct OddPages {
+pub(crate) struct OddPages {
     named: Vec<String>,
     count: u64,
 }
 
 impl OddPages {
-    fn add(&mut self, path: &str, block: u64, flags: u16) {
+    pub(crate) fn add(&mut self, path: &str, block: u64, flags: u16) {
         self.count += 1;
         if self.named.len() < PAGES_NAMED_MAX {
             self.named.push(format!(
@@ -378,7 +378,7 @@ impl OddPages {
         }
     }
 
-    fn describe(&mut self) -> Vec<String> {
+    pub(crate) fn describe(&mut self) -> Vec<String> {
         let mut out = std::mem::take(&mut self.named);
         let more = self.count - out.len() as u64;
         if more > 0 {

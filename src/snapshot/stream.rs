@@ -12,6 +12,8 @@ use std::path::Path;
 
 use zenith_store::{Listing, Node, Repository, SnapshotSource, Writer};
 
+pub(crate) use super::copy::OddPages;
+
 use super::copy::Copy;
 use super::wal::Span;
 use super::{SnapshotOptions, SnapshotReport, commit, facts_of, read_label, report};
@@ -24,6 +26,9 @@ use crate::pg::tablespace::{self, Tablespace};
 use crate::pg::{self, ClusterState, Control};
 use crate::scan::{Motion, UNLOGGED, Unlogged};
 use crate::tree::TreeWriter;
+
+/// The size of the pages that are looked at; pg_control, which tells the real one, comes last.
+pub(crate) const PAGE_BYTES: u32 = 8192;
 
 /// Whether a file goes into the skeleton; the others, and `PG_VERSION`, are stored as they come.
 pub(crate) fn is_skeleton(path: &str) -> bool {
@@ -54,6 +59,8 @@ pub(crate) struct Streamed<'a> {
     pub(crate) links: Vec<Tablespace>,
     /// Bytes that were read.
     pub(crate) bytes: u64,
+    /// For people: pages that PostgreSQL would not take.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Commits what was read.
@@ -157,9 +164,20 @@ pub(crate) fn finish(
         wal_bytes: tree.wal_bytes,
         ..facts_of(&control, &span, Vec::new())
     };
+    let Streamed {
+        bytes,
+        mut warnings,
+        ..
+    } = streamed;
+    if control.block_size != PAGE_BYTES {
+        warnings.clear();
+    }
+    for warning in &warnings {
+        on(Event::Warning(warning.clone()));
+    }
     on(Event::Phase("committing"));
     let committed = commit(repo, writer, &tree, &facts, SnapshotSource::Remote, opts)?;
-    Ok(report(&committed, &tree, facts, streamed.bytes, Vec::new()))
+    Ok(report(&committed, &tree, facts, bytes, warnings))
 }
 
 /// The tablespaces by the map and by links; the map is what a server goes by.

@@ -298,3 +298,35 @@ fn entries_that_lead_elsewhere_are_refused() {
     );
     assert!(f.repo.state().unwrap().is_empty());
 }
+
+/// Other programs write pages that PostgreSQL rejects; the person is told which.
+#[test]
+fn a_page_with_flags_that_postgresql_lacks_is_named() {
+    let f = Fixture::new();
+    let server = Server::create(&f.place, "a", &f.programs, "autovacuum = off");
+    server.sql("create table t as select generate_series(1, 100000) i");
+    let path = server.value("select pg_relation_filepath('t')");
+    server.stop();
+    let file = server.pgdata.join(&path);
+    let mut bytes = fs::read(&file).unwrap();
+    // pd_flags of page 11, which lies in the second chunk.
+    bytes[11 * 8192 + 11] |= 0x80;
+    fs::write(&file, bytes).unwrap();
+    let tar = f.place.join("by-hand.tar");
+    let mut command = std::process::Command::new("tar");
+    command
+        .arg("-cf")
+        .arg(&tar)
+        .arg("-C")
+        .arg(&server.pgdata)
+        .arg(".");
+    assert!(command.status().unwrap().success());
+    let by_tar = from_path(&f, "tar", &tar).unwrap();
+    let by_dir = f.offline(&server.pgdata).unwrap();
+    assert_eq!(by_tar.warnings, by_dir.warnings);
+    assert!(
+        by_tar.warnings[0].starts_with(&format!("page 11 of `{path}`")),
+        "{:?}",
+        by_tar.warnings
+    );
+}

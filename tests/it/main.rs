@@ -6,5 +6,6 @@ mod import;
 mod in_place;
 mod offline;
 mod online;
+mod s3;
 mod sync;
 mod tablespaces;
