@@ -358,6 +358,11 @@ pub enum Error {
         tries: u32,
     },
 
+    // ---- the managed cluster -----------------------------------------------------------------
+    /// Why the managed cluster is not started, stopped, moved or made.
+    #[error(transparent)]
+    Managed(#[from] crate::managed::Refusal),
+
     // ---- machine -----------------------------------------------------------------------------
     /// A file operation.
     #[error("{verb} {}: {source}", path.display())]
@@ -430,6 +435,7 @@ impl Error {
             | Error::ExportUnfinished { .. } => ErrorKind::Damaged,
             Error::NothingToPush { .. } => ErrorKind::NotFound,
             Error::Diverged { .. } | Error::StorageBusy { .. } => ErrorKind::Conflict,
+            Error::Managed(refusal) => refusal.kind(),
             Error::Io { .. } => ErrorKind::Io,
             Error::Internal { .. } => ErrorKind::Internal,
         }
@@ -454,12 +460,10 @@ fn pg_kind(error: &pg::Error) -> ErrorKind {
         | E::BadSegmentName { .. }
         | E::BadSegmentSize { .. }
         | E::BadDsn { .. }
-        | E::CannotSearch { .. }
         | E::PathUnquotable { .. }
         | E::Privilege { .. }
         | E::WalLevelMinimal
         | E::WrongBinaries { .. } => ErrorKind::Invalid,
-        E::NoBinaries { .. } | E::NoSuchUser { .. } => ErrorKind::NotFound,
         E::PortInUse { .. }
         | E::AlreadyRunning { .. }
         | E::LockFileExists { .. }
@@ -481,8 +485,12 @@ fn pg_kind(error: &pg::Error) -> ErrorKind {
         | E::WalRecycled { .. }
         | E::NotReady { .. }
         | E::StopTimeout { .. } => ErrorKind::Unavailable,
-        E::BecomeUser { .. } | E::Program { .. } | E::StartFailed { .. } | E::Io { .. } => {
-            ErrorKind::Io
-        }
+        E::NoBinaries { .. }
+        | E::NoSuchUser { .. }
+        | E::CannotSearch { .. }
+        | E::BecomeUser { .. }
+        | E::Program { .. }
+        | E::StartFailed { .. }
+        | E::Io { .. } => ErrorKind::Io,
     }
 }

@@ -8,27 +8,42 @@
 //! This crate knows what PGDATA is. How chunks are packed and sent belongs to `zenith_store`; what
 //! people are told, and how, belongs to the command line.
 
+pub mod agent;
+pub mod bring;
 pub mod checkout;
 mod disk;
+pub mod emit;
 pub mod error;
 pub mod event;
 pub mod export;
 pub mod facts;
+pub mod forget;
 pub mod head;
 pub mod history;
 pub mod home;
 pub mod import;
+pub mod init;
 pub mod lineage;
+pub mod managed;
 pub mod manifest;
 pub mod marker;
 pub mod pg;
 pub mod plan;
+pub mod publish;
 pub mod retain;
 pub mod revision;
 pub mod scan;
 pub mod settings;
 pub mod snapshot;
+pub mod start;
+pub mod status;
+pub mod stop;
+pub mod switch;
 pub mod sync;
+pub mod take;
+pub mod thin;
 pub mod tree;
+pub mod who;
 
 pub use error::{Error, ErrorKind, Result};
+pub use zenith_store as store;

@@ -1,0 +1,619 @@
+//! The process in the background: takes a snapshot every interval in which something changed,
+//! pushes it, thins the old ones.
+//!
+//! It outlives neither machine nor `stop`, but it does outlive the server, for which it waits,
+//! and the server outlives it. It never starts a server. The home's lock is held only while it
+//! works on the home, never while it sends. Three threads: the *keeper* takes and thins, the
+//! *pusher* sends, the *porter* answers on the socket; whoever runs the agent waits for the end.
+
+pub mod socket;
+pub mod spawn;
+pub mod state;
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tracing::{error, info, warn};
+use zenith_store::SnapshotKind;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::home::{Home, Wait};
+use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
+use crate::publish;
+use crate::sync;
+use crate::take::{self, Take};
+use crate::thin;
+use state::{AgentState, Phase, Taken, Trouble, now, one_line};
+
+/// An automatic snapshot comes no sooner than so many times what the last one took.
+const REST_FACTOR: u32 = 4;
+/// Automatic snapshots between two thinnings when they come faster than hourly.
+const THIN_EVERY_SNAPSHOTS: u32 = 60;
+/// Time between two thinnings otherwise.
+const THIN_EVERY: Duration = Duration::from_secs(3_600);
+/// How often a server that is down is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// First and last pause after a push that went wrong.
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// How long the end waits for work that is under way. What is cut off is as if never begun.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
+/// A checkpoint is spread over minutes only where snapshots are that far apart.
+const SPREAD_FROM: Duration = Duration::from_secs(240);
+/// The server's log begins anew at this size.
+const SERVER_LOG_MAX: u64 = 64 << 20;
+
+/// How this agent works; what is not given is as saved.
+#[derive(Debug, Clone)]
+pub struct AgentOptions {
+    /// Time between two automatic snapshots.
+    pub interval: Duration,
+    /// Where snapshots are pushed.
+    pub push_to: Option<String>,
+}
+
+/// Runs until `stop` is set or a command asks for the end.
+///
+/// Errors: `Refusal::AgentRunning`, and what keeps it from listening.
+pub fn run(
+    managed: &Managed,
+    around: &Surroundings,
+    options: &AgentOptions,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let _alone = claim(&managed.home)?;
+    let listener = socket::listen(&managed.home)?;
+    let agent = Arc::new(Agent {
+        managed: managed.clone(),
+        around: around.clone(),
+        options: options.clone(),
+        shared: Mutex::new(Shared {
+            state: AgentState {
+                pid: std::process::id(),
+                since: now(),
+                phase: Phase::Idle,
+                interval_secs: options.interval.as_secs(),
+                push_to: options.push_to.clone(),
+                next: now(),
+                unchanged: None,
+                taken: None,
+                paused: None,
+                trouble: None,
+            },
+            stopping: false,
+            busy: 0,
+            push_wanted: 0,
+        }),
+        changed: Condvar::new(),
+    });
+    // Its past is worth keeping over a restart; where it stands is not.
+    if let Some(before) = AgentState::load(&managed.home) {
+        let mut shared = agent.shared();
+        shared.state.taken = before.taken;
+        shared.state.unchanged = before.unchanged;
+    }
+    agent.save();
+    info!(interval_secs = options.interval.as_secs(), push_to = ?options.push_to, "agent began");
+
+    for (name, work) in [
+        ("keeper", Agent::keep as fn(&Agent)),
+        ("pusher", Agent::push),
+    ] {
+        let agent = Arc::clone(&agent);
+        spawn_thread(name, move || work(&agent))?;
+    }
+    let porter = Arc::clone(&agent);
+    spawn_thread("porter", move || porter.answer(&listener))?;
+
+    agent.wait_for_end(stop);
+    info!("agent ended");
+    Ok(())
+}
+
+/// The only agent of this home: holds `agent.pid` locked, with its process id in it.
+fn claim(home: &Home) -> Result<Flock<File>> {
+    let path = pid_path(home);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(Error::io("open", &path))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)
+        .map_err(Error::io("read", &path))?;
+    let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == Errno::EWOULDBLOCK {
+            let pid = text.trim().parse().unwrap_or_default();
+            Refusal::AgentRunning {
+                dir: home.dir().to_owned(),
+                pid,
+            }
+            .into()
+        } else {
+            Error::io("lock", &path)(errno.into())
+        }
+    })?;
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(Error::io("write", &path))?;
+    Ok(file)
+}
+
+/// Whether an agent of this home lives, answering or not.
+pub fn is_alive(home: &Home) -> bool {
+    let Ok(file) = File::open(pid_path(home)) else {
+        return false;
+    };
+    // A lock that can be had is no agent's; it is given back at once.
+    matches!(
+        Flock::lock(file, FlockArg::LockSharedNonblock),
+        Err((_, Errno::EWOULDBLOCK))
+    )
+}
+
+fn pid_path(home: &Home) -> PathBuf {
+    home.dir().join("agent.pid")
+}
+
+fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|e| Error::Internal {
+            what: format!("starting the thread {name}: {e}"),
+        })
+}
+
+struct Agent {
+    managed: Managed,
+    around: Surroundings,
+    options: AgentOptions,
+    shared: Mutex<Shared>,
+    /// Anything in `shared` changed that somebody may wait for.
+    changed: Condvar,
+}
+
+struct Shared {
+    state: AgentState,
+    stopping: bool,
+    /// Threads in the middle of something.
+    busy: u32,
+    /// Counts the reasons to push; the pusher remembers how many it has served.
+    push_wanted: u64,
+}
+
+impl Agent {
+    /// The keeper's life.
+    fn keep(&self) {
+        let mut snapshots = 0;
+        let mut thinned: Option<Instant> = None;
+        loop {
+            let begun = Instant::now();
+            let rest = match self.turn() {
+                Turn::Down => LOOK_EVERY.min(self.options.interval),
+                Turn::Took(took) => {
+                    snapshots += 1;
+                    self.options.interval.max(took * REST_FACTOR)
+                }
+                Turn::Nothing => self.options.interval,
+            };
+            let due = thinned
+                .is_none_or(|at| at.elapsed() >= THIN_EVERY || snapshots >= THIN_EVERY_SNAPSHOTS);
+            if due && !self.is_stopping() && self.thin() {
+                thinned = Some(Instant::now());
+                snapshots = 0;
+            }
+            if let Err(e) = managed::rotate_open_log(&self.managed.server_log(), SERVER_LOG_MAX) {
+                warn!("{}", one_line(&e));
+            }
+            self.update(|state| {
+                if state.phase != Phase::WaitingForServer {
+                    state.phase = Phase::Idle;
+                }
+                state.next = now() + rest.saturating_sub(begun.elapsed()).as_secs() as i64;
+            });
+            if !self.sleep_until(begun + rest) {
+                return;
+            }
+        }
+    }
+
+    /// One look at the server, and a snapshot when something changed.
+    fn turn(&self) -> Turn {
+        match self.is_up() {
+            Ok(true) => {}
+            Ok(false) => {
+                self.update(|state| state.phase = Phase::WaitingForServer);
+                return Turn::Down;
+            }
+            Err(e) => {
+                self.trouble(&e);
+                return Turn::Nothing;
+            }
+        }
+        match self.reason_to_pause() {
+            Ok(None) => self.update(|state| state.paused = None),
+            Ok(Some(reason)) => {
+                if self.shared().state.paused.is_none() {
+                    error!("automatic snapshots pause: {reason}");
+                }
+                self.update(|state| state.paused = Some(reason));
+                // What fills the spool may be a storage that is back by now.
+                self.want_push();
+                return Turn::Nothing;
+            }
+            Err(e) => {
+                self.trouble(&e);
+                return Turn::Nothing;
+            }
+        }
+        let Some(_busy) = self.busy() else {
+            return Turn::Nothing;
+        };
+        self.update(|state| state.phase = Phase::WaitingForHome);
+        // Somebody who works longer than an interval is waited for again at the next turn.
+        let lock = match self
+            .managed
+            .home
+            .lock("agent", Wait::UpTo(self.options.interval))
+        {
+            Ok(lock) => lock,
+            Err(Error::HomeBusy { by, pid, .. }) => {
+                info!("no snapshot: process {pid} is in `{by}`");
+                return Turn::Nothing;
+            }
+            Err(e) => {
+                self.trouble(&e);
+                return Turn::Nothing;
+            }
+        };
+        self.update(|state| state.phase = Phase::Snapshot);
+        // Waiting for a checkpoint that is spread on purpose is no work.
+        let begun = Instant::now();
+        let waited = AtomicU64::new(0);
+        let on = |event: Event| match event {
+            Event::Total { .. } | Event::Read { .. } => {
+                let millis = begun.elapsed().as_millis() as u64;
+                let _ = waited.compare_exchange(0, millis, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            Event::Warning(text) => warn!("{text}"),
+            _ => {}
+        };
+        let taken = take::take(
+            &self.managed,
+            &lock,
+            &Take {
+                kind: Some(SnapshotKind::Automatic),
+                skip_if_unchanged: true,
+                fast: self.options.interval < SPREAD_FROM,
+                verb: "agent",
+                ..Take::default()
+            },
+            &on,
+        );
+        drop(lock);
+        let took = begun
+            .elapsed()
+            .saturating_sub(Duration::from_millis(waited.into_inner()));
+        match taken {
+            Ok(taken) if taken.report.unchanged => {
+                self.update(|state| {
+                    state.unchanged = Some(now());
+                    state.trouble = None;
+                });
+                self.want_push();
+                Turn::Nothing
+            }
+            Ok(taken) => {
+                let report = taken.report;
+                let millis = took.as_millis() as u64;
+                info!(id = %report.id, millis, new_bytes = report.new_bytes, "snapshot");
+                if taken.new_branch {
+                    warn!("HEAD was detached: branch {} begins here", taken.branch);
+                }
+                self.update(|state| {
+                    state.taken = Some(Taken {
+                        time: now(),
+                        id: report.id.to_string(),
+                        millis,
+                        new_bytes: report.new_bytes,
+                    });
+                    state.trouble = None;
+                });
+                self.want_push();
+                Turn::Took(took)
+            }
+            // A server that is stopped takes the backup with it; that is no trouble.
+            Err(_) if self.is_stopping() || matches!(self.is_up(), Ok(false)) => Turn::Nothing,
+            Err(e) => {
+                self.trouble(&e);
+                Turn::Took(took)
+            }
+        }
+    }
+
+    fn is_up(&self) -> Result<bool> {
+        Ok(self.managed.presence()? == Presence::Whole && self.managed.postmaster()?.is_some())
+    }
+
+    /// Snapshots must never fill the disk of a server that goes on working.
+    fn reason_to_pause(&self) -> Result<Option<String>> {
+        let limits = &self.managed.settings.space;
+        let (total, free) = self.managed.space()?;
+        if free < total / 100 * u64::from(limits.min_free_percent) {
+            return Ok(Some(format!(
+                "{free} of {total} bytes are free, less than {} %",
+                limits.min_free_percent
+            )));
+        }
+        if self.options.push_to.is_some() {
+            let (repo, _guard) = self.managed.home.reader()?;
+            let waiting = sync::unpushed(&*repo.state()?).bytes;
+            if waiting > limits.spool_max_bytes {
+                return Ok(Some(format!(
+                    "{waiting} bytes wait to be pushed, more than {}",
+                    limits.spool_max_bytes
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it is done; not while somebody else writes or reads, which the next turn looks at.
+    fn thin(&self) -> bool {
+        let Some(_busy) = self.busy() else {
+            return false;
+        };
+        let before = self.shared().state.phase;
+        let lock = match self.managed.home.lock("agent thinning", Wait::No) {
+            Ok(lock) => lock,
+            Err(Error::HomeBusy { .. }) => return false,
+            Err(e) => {
+                self.trouble(&e);
+                return true;
+            }
+        };
+        self.update(|state| state.phase = Phase::Thinning);
+        let done = match thin::thin(&self.managed, &lock) {
+            Ok(thinned) => {
+                if thinned.dropped > 0 {
+                    let freed_bytes = thinned.freed_bytes;
+                    info!(snapshots = thinned.dropped, freed_bytes, "thinned");
+                }
+                true
+            }
+            Err(Error::HomeInUse { .. }) => false,
+            Err(e) => {
+                self.trouble(&e);
+                true
+            }
+        };
+        self.update(|state| state.phase = before);
+        done
+    }
+
+    /// The pusher's life.
+    fn push(&self) {
+        let Some(location) = self.options.push_to.clone() else {
+            return;
+        };
+        let mut served = 0;
+        let mut pause = RETRY.0;
+        loop {
+            // Whatever an earlier run left is pushed at once; then every turn of the keeper is a
+            // reason, also where nothing changed: it shows that the storage has everything.
+            let Some(wanted) = self.wait_for_push(served) else {
+                return;
+            };
+            let Some(busy) = self.busy() else { return };
+            let on = |event: Event| {
+                if let Event::Warning(text) = event {
+                    warn!("{text}");
+                }
+            };
+            let outcome = publish::push_all(&self.managed, &self.around, &location, &on);
+            drop(busy);
+            match outcome {
+                Ok(reports) => {
+                    let bytes = publish::sent_bytes(&reports);
+                    if bytes > 0 {
+                        info!(bytes, "pushed to {location}");
+                    }
+                    served = wanted;
+                    pause = RETRY.0;
+                }
+                Err(e) => {
+                    warn!("push to {location}: {}", one_line(&e));
+                    // A request that is wrong stays wrong; the others may get better soon.
+                    let lasting = matches!(e.kind(), ErrorKind::Invalid | ErrorKind::Unsupported);
+                    let rest = if lasting {
+                        RETRY.1
+                    } else {
+                        pause.min(self.retry_max())
+                    };
+                    if !self.sleep_until(Instant::now() + rest) {
+                        return;
+                    }
+                    pause = (pause * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    /// With short intervals nobody wants to wait ten minutes after an outage.
+    fn retry_max(&self) -> Duration {
+        (self.options.interval * 2).clamp(RETRY.0, RETRY.1)
+    }
+
+    /// The porter's life.
+    fn answer(&self, listener: &std::os::unix::net::UnixListener) {
+        for stream in listener.incoming() {
+            let outcome = stream.and_then(|stream| {
+                socket::answer(&stream, |request| {
+                    if request == socket::Request::Stop {
+                        self.begin_end();
+                    }
+                    self.shared().state.clone()
+                })
+            });
+            if let Err(e) = outcome {
+                warn!("a question on the socket: {e}");
+            }
+        }
+    }
+
+    /// Returns when the end was asked for and what was under way is done, or takes too long.
+    fn wait_for_end(&self, stop: &AtomicBool) {
+        /// How soon a signal is noticed.
+        const LOOK: Duration = Duration::from_millis(250);
+        let mut shared = self.shared();
+        while !shared.stopping {
+            if stop.load(Ordering::Relaxed) {
+                drop(shared);
+                self.begin_end();
+                shared = self.shared();
+                break;
+            }
+            shared = self.wait(shared, LOOK);
+        }
+        let begun = Instant::now();
+        while shared.busy > 0 && begun.elapsed() < FINISH_WITHIN {
+            shared = self.wait(shared, LOOK);
+        }
+        if shared.busy > 0 {
+            warn!("work was cut off; the last committed state stands");
+        }
+    }
+
+    fn begin_end(&self) {
+        let mut shared = self.shared();
+        shared.stopping = true;
+        shared.state.phase = Phase::Stopping;
+        drop(shared);
+        self.changed.notify_all();
+        self.save();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shared().stopping
+    }
+
+    fn want_push(&self) {
+        self.shared().push_wanted += 1;
+        self.changed.notify_all();
+    }
+
+    /// The count of reasons as soon as it is more than `served`; nothing at the end. The first
+    /// push needs no reason.
+    fn wait_for_push(&self, served: u64) -> Option<u64> {
+        let mut shared = self.shared();
+        loop {
+            if shared.stopping {
+                return None;
+            }
+            if shared.push_wanted > served {
+                return Some(shared.push_wanted);
+            }
+            shared = self.wait(shared, Duration::from_secs(3_600));
+        }
+    }
+
+    /// Whether to go on, at that time; at once and no when the end comes.
+    fn sleep_until(&self, until: Instant) -> bool {
+        let mut shared = self.shared();
+        loop {
+            if shared.stopping {
+                return false;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            shared = self.wait(shared, left);
+        }
+    }
+
+    fn wait<'a>(&self, shared: MutexGuard<'a, Shared>, limit: Duration) -> MutexGuard<'a, Shared> {
+        self.changed
+            .wait_timeout(shared, limit)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    /// Marks work that the end should wait for; nothing when the end has begun.
+    fn busy(&self) -> Option<Busy<'_>> {
+        let mut shared = self.shared();
+        if shared.stopping {
+            return None;
+        }
+        shared.busy += 1;
+        Some(Busy(self))
+    }
+
+    fn trouble(&self, e: &Error) {
+        let message = one_line(e);
+        error!("{message}");
+        self.update(|state| {
+            state.trouble = Some(Trouble {
+                time: now(),
+                message,
+            });
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut AgentState)) {
+        let mut shared = self.shared();
+        let before = shared.state.clone();
+        change(&mut shared.state);
+        let same = shared.state == before;
+        drop(shared);
+        if !same {
+            self.save();
+        }
+    }
+
+    /// The file is a convenience; that it cannot be written is noted and no reason to stop.
+    fn save(&self) {
+        // Saved under the lock, so that a later state is never overwritten by an earlier one.
+        let shared = self.shared();
+        if let Err(e) = shared.state.save(&self.managed.home) {
+            warn!("{}", one_line(&e));
+        }
+    }
+
+    /// A thread that panicked changed one field at most; the state is still worth telling.
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a look at the server led to.
+enum Turn {
+    /// No server.
+    Down,
+    /// No snapshot.
+    Nothing,
+    /// A snapshot, or an attempt at one, that took so long.
+    Took(Duration),
+}
+
+struct Busy<'a>(&'a Agent);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.shared().busy -= 1;
+        self.0.changed.notify_all();
+    }
+}

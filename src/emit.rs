@@ -1,0 +1,135 @@
+//! `export`: a snapshot goes to a path or URL, in the format that was asked for.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use zenith_store::objects::{OpenOptions, StorageUrl};
+use zenith_store::{Repository, SnapshotId};
+
+use crate::error::Result;
+use crate::event::Event;
+use crate::export::{self, ExportOptions, ExportReport, tar::TarDest};
+use crate::head::Head;
+use crate::import::Format;
+use crate::managed::{Managed, Surroundings};
+use crate::sync;
+use crate::who::operation;
+
+/// Where an export goes.
+pub enum Target<'a> {
+    /// A stream, and its name for errors: tar only.
+    Stream(&'a mut dyn Write, &'a str),
+    /// An absolute path or a URL.
+    Location(&'a str),
+}
+
+/// How an export is made.
+#[derive(Debug, Clone, Default)]
+pub struct EmitOptions {
+    /// Where tablespaces lie → where they are to lie.
+    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Nobody waits for the disk.
+    pub no_sync: bool,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Emitted {
+    /// Files or archives.
+    Files(ExportReport),
+    /// Another repository, to whose branch so many stored bytes were sent.
+    Repository {
+        /// The branch.
+        branch: String,
+        /// Stored bytes.
+        bytes: u64,
+    },
+}
+
+/// The directory of this machine that a location names, if it names one.
+///
+/// Errors: `Url`.
+pub fn local_dir(location: &str) -> Result<Option<PathBuf>> {
+    let url = StorageUrl::parse(location, Path::new("/"))?;
+    Ok(url.local_path().map(Path::to_owned))
+}
+
+/// Writes a snapshot.
+///
+/// Errors: those of `export`, of [`sync::copy`] and of the objects.
+pub fn emit(
+    managed: &Managed,
+    around: &Surroundings,
+    id: SnapshotId,
+    target: Target<'_>,
+    format: Format,
+    options: &EmitOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Emitted> {
+    let (repo, _guard) = managed.home.reader()?;
+    let defaults = ExportOptions::default();
+    let export_options = ExportOptions {
+        tablespace_mapping: options.tablespace_mapping.clone(),
+        threads: managed
+            .settings
+            .snapshots
+            .threads
+            .unwrap_or(defaults.threads),
+        sync: !options.no_sync,
+    };
+    let location = match target {
+        Target::Stream(out, name) => {
+            let dest = TarDest::Stream(out, name);
+            return export::tar::tar(&repo, id, dest, &export_options, on).map(Emitted::Files);
+        }
+        Target::Location(location) => location,
+    };
+    let dir = local_dir(location)?;
+    if let (Some(dir), Format::Pgdata) = (&dir, format) {
+        let written = export::pgdata::pgdata(&repo, id, dir, None, &export_options, on);
+        return written.map(Emitted::Files);
+    }
+    if let (Some(dir), Format::Tar) = (&dir, format) {
+        let dest = TarDest::Directory(dir);
+        return export::tar::tar(&repo, id, dest, &export_options, on).map(Emitted::Files);
+    }
+    let open = OpenOptions {
+        snapshot_path: true,
+        ..OpenOptions::default()
+    };
+    let objects = sync::open_objects(location, managed.home.dir(), &around.storage, &open)?;
+    match format {
+        Format::Pgdata => {
+            export::objects::pgdata(&repo, id, &*objects, &export_options, on).map(Emitted::Files)
+        }
+        Format::Tar => {
+            let dest = TarDest::Objects(&*objects);
+            export::tar::tar(&repo, id, dest, &export_options, on).map(Emitted::Files)
+        }
+        Format::Zenith => {
+            let operation = operation("export", id.short());
+            let to = sync::open_or_create(objects, &repo, &operation)?;
+            let branch = branch_of(managed, &repo, id)?;
+            let bytes = sync::copy(&repo, &to, id, &branch, &operation, on)?;
+            Ok(Emitted::Repository { branch, bytes })
+        }
+    }
+}
+
+/// The branch under which a snapshot goes to another repository: the current one where it is its
+/// tip, otherwise one that is, otherwise the branch of this home.
+fn branch_of(managed: &Managed, repo: &Repository, id: SnapshotId) -> Result<String> {
+    let state = repo.state()?;
+    let is_tip = |branch: &str| state.get_ref(&format!("branch/{branch}")) == Some(id);
+    if let Head::Branch(branch) = managed.home.head()?
+        && is_tip(&branch)
+    {
+        return Ok(branch);
+    }
+    let mut branches = state
+        .refs()
+        .keys()
+        .filter_map(|name| name.strip_prefix("branch/"));
+    let found = branches.find(|branch| is_tip(branch)).map(str::to_owned);
+    Ok(found.unwrap_or_else(|| managed.settings.branch.clone()))
+}

@@ -1,0 +1,116 @@
+//! `snapshot delete`: one snapshot leaves the table of the home's repository.
+
+use std::time::Duration;
+
+use zenith_store::{Change, RefChange, SnapshotId, State};
+
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::home::Wait;
+use crate::managed::{Managed, Refusal};
+use crate::who::operation;
+
+/// How long another command may hold the home before this one gives up.
+const LOCK_WAIT: Duration = Duration::from_secs(600);
+
+/// What goes, or would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Branches that step back, and where to; nothing when they go with it.
+    pub moved: Vec<(String, Option<SnapshotId>)>,
+    /// Tags that go with it.
+    pub tags: Vec<String>,
+}
+
+/// Deletes a snapshot. Its space is freed by the next collection. Where a branch or tag points at
+/// it that takes `force`; a branch steps back to the nearest parent there is, a tag goes.
+///
+/// Errors: `Refusal::Referenced`, `Store(NoSnapshot)`.
+pub fn forget(managed: &Managed, id: SnapshotId, force: bool, dry_run: bool) -> Result<Forgotten> {
+    let lock = managed
+        .home
+        .lock("snapshot delete", Wait::UpTo(LOCK_WAIT))?;
+    let repo = managed.home.writer(&lock)?;
+    let state = repo.state()?;
+    let (plan, refs) = plan(&state, id, &managed.home.head()?, force, &repo.location())?;
+    if !dry_run {
+        let operation = operation("snapshot delete", id.short());
+        repo.commit(Change {
+            remove: vec![id],
+            refs,
+            operation,
+        })?;
+    }
+    Ok(plan)
+}
+
+fn plan(
+    state: &State,
+    id: SnapshotId,
+    head: &Head,
+    force: bool,
+    location: &str,
+) -> Result<(Forgotten, Vec<RefChange>)> {
+    let Some(row) = state.snapshot(&id) else {
+        let location = location.to_owned();
+        return Err(Error::Store(zenith_store::Error::NoSnapshot {
+            id,
+            location,
+        }));
+    };
+    let at: Vec<&String> = state
+        .refs()
+        .iter()
+        .filter(|(_, tip)| **tip == id)
+        .map(|(name, _)| name)
+        .collect();
+    let shown = |name: &str| {
+        name.split_once('/')
+            .filter(|(kind, _)| matches!(*kind, "branch" | "tag"))
+            .map(|(k, n)| {
+                let kind = if k == "tag" { "tag" } else { "branch" };
+                format!("{kind} `{n}`")
+            })
+    };
+    let mut names: Vec<String> = at.iter().filter_map(|name| shown(name)).collect();
+    if *head == Head::Detached(id.to_string()) {
+        names.push("HEAD".to_owned());
+    }
+    if !names.is_empty() && !force {
+        return Err(Refusal::Referenced {
+            id: id.short(),
+            refs: names,
+        }
+        .into());
+    }
+    let parent = row
+        .parents
+        .iter()
+        .find(|parent| state.snapshot(parent).is_some())
+        .copied();
+    let mut plan = Forgotten {
+        id,
+        moved: Vec::new(),
+        tags: Vec::new(),
+    };
+    let mut refs = Vec::new();
+    for name in at {
+        // What a remote is known to have is a note; without the snapshot it says nothing.
+        let to = if let Some(branch) = name.strip_prefix("branch/") {
+            plan.moved.push((branch.to_owned(), parent));
+            parent
+        } else {
+            plan.tags
+                .extend(name.strip_prefix("tag/").map(str::to_owned));
+            parent.filter(|_| name.starts_with("remote/"))
+        };
+        refs.push(RefChange {
+            name: name.clone(),
+            from: Some(id),
+            to,
+        });
+    }
+    Ok((plan, refs))
+}

@@ -1,0 +1,604 @@
+//! `init`: a home, a cluster in it, a first snapshot, and that pushed.
+//!
+//! It converges: every step looks whether it is done, so that an interrupted init goes on where
+//! it stopped and one that is run again changes nothing. Nothing is ever made where something is:
+//! snapshots at the storage are attached to, a cluster in the home is kept.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use zenith_store::objects::{OpenOptions, StorageUrl};
+use zenith_store::{IndexChoice, Params, Repository, SnapshotId, SnapshotKind};
+
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::facts::{Facts, Summary};
+use crate::head;
+use crate::home::{Home, Wait};
+use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
+use crate::pg::{self, Binaries, Control, user};
+use crate::settings::Settings;
+use crate::snapshot::SnapshotReport;
+use crate::sync::{self, PushReport};
+use crate::take::{self, Take};
+use crate::who::operation;
+use crate::{bring, publish, start};
+
+/// The user that runs server programs when root does not say.
+const PG_USER: &str = "postgres";
+/// How long another command may hold the home before this one gives up.
+const LOCK_WAIT: Duration = Duration::from_secs(600);
+/// Names of the directories that initdb fills begin so.
+const INITDB_PREFIX: &str = ".tmp-initdb-";
+/// Length of the superuser's password for TCP.
+const PASSWORD_LEN: usize = 24;
+
+/// What to make. What is not given keeps what is saved, or the default.
+#[derive(Debug, Clone, Default)]
+pub struct InitOptions {
+    /// An absolute path or URL.
+    pub storage_dest: Option<String>,
+    /// Name of the branch.
+    pub branch: Option<String>,
+    /// Where an existing cluster lies that becomes the first snapshot. Never saved.
+    pub source: Option<bring::Source>,
+    /// For initdb.
+    pub initdb_args: Vec<String>,
+    /// Directory of the server programs.
+    pub pg_bin: Option<PathBuf>,
+    /// TCP port.
+    pub port: Option<u16>,
+    /// Addresses to listen on.
+    pub listen: Option<String>,
+    /// Seconds between automatic snapshots.
+    pub interval_secs: Option<u64>,
+}
+
+/// Where the cluster came from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// initdb, with the version of PostgreSQL.
+    Made {
+        /// `15.18`.
+        version: String,
+    },
+    /// An import.
+    Imported {
+        /// Where from.
+        location: String,
+    },
+    /// The storage had snapshots of the branch.
+    Attached {
+        /// Where from.
+        location: String,
+        /// Stored bytes that came.
+        bytes: u64,
+    },
+    /// It was there already.
+    Kept,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub struct Initialised {
+    /// The home with its saved settings.
+    pub managed: Managed,
+    /// Whether there was a home already.
+    pub was_home: bool,
+    /// Where the cluster came from.
+    pub origin: Origin,
+    /// The branch.
+    pub branch: String,
+    /// The snapshot that is its tip now.
+    pub tip: SnapshotId,
+    /// The first snapshot, when it was taken now.
+    pub report: Option<SnapshotReport>,
+    /// How long that took.
+    pub snapshot_took: Duration,
+    /// What the push did, when there is a storage.
+    pub push: Option<(String, PushReport)>,
+    /// How long that took.
+    pub push_took: Duration,
+}
+
+/// Becomes the user who owns the home, or is going to: as root only. For an import of a
+/// directory that is the one who owns it, unless that is root; otherwise `pg_user`.
+///
+/// Errors: `NoSuchUser`, `CannotSearch`.
+pub fn become_user(
+    dir: &Path,
+    source_dir: Option<&Path>,
+    storage_dest: Option<&str>,
+    pg_user: Option<&str>,
+) -> Result<()> {
+    if !user::is_root() {
+        return Ok(());
+    }
+    if Home::open(dir).is_ok() {
+        return managed::become_owner(dir);
+    }
+    let of_source = match source_dir {
+        Some(dir) if pg_user.is_none() => user::owner_of(dir).ok().filter(|owner| !owner.is_root()),
+        _ => None,
+    };
+    let owner = match of_source {
+        Some(owner) => owner,
+        None => user::lookup(pg_user.unwrap_or(PG_USER))?,
+    };
+    if owner.is_root() {
+        let reason = "PostgreSQL runs as no root".to_owned();
+        return Err(pg::Error::BecomeUser {
+            user: owner.name,
+            reason,
+        }
+        .into());
+    }
+    // A storage directory that is not there yet becomes that user's, too.
+    let storage = storage_dest
+        .map(|url| StorageUrl::parse(url, Path::new("/")))
+        .transpose()?;
+    if let Some(local) = storage.as_ref().and_then(StorageUrl::local_path) {
+        user::can_search(disk::parent(local), &owner)?;
+        user::can_search(dir, &owner)?;
+        fs::create_dir_all(disk::parent(local)).map_err(Error::io("create", local))?;
+        managed::give(local, &owner)?;
+    }
+    managed::give_and_become(dir, &owner)
+}
+
+/// Makes what is not there.
+///
+/// Errors: `Refusal::{OtherStorage, OtherBranch, OtherCluster, BranchNotAtStorage}`,
+/// `Refusal::BranchTaken`, `HomeForeign`, and those of storage, import, initdb and snapshot.
+pub fn init(
+    dir: &Path,
+    around: &Surroundings,
+    options: &InitOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Initialised> {
+    if let Some(branch) = &options.branch {
+        head::check_name(branch)?;
+    }
+    let before = match Home::open(dir) {
+        Ok(home) => Some(home.settings()?),
+        Err(Error::NoHome { .. }) => None,
+        Err(e) => return Err(e),
+    };
+    let was_home = before.is_some();
+    let settings = settings(dir, before.unwrap_or_default(), options)?;
+    // A storage that does not answer is found out before anything is made.
+    let storage = Storage::look(around, &settings, dir)?;
+    // So are missing programs.
+    let binaries = match &options.source {
+        None if !was_home && !storage.has(&settings.branch) => {
+            storage.refuse_new_branch(&settings.branch)?;
+            let explicit = settings.server.pg_bin.as_deref();
+            Some(pg::binaries::find(explicit, around.path.as_deref(), None)?)
+        }
+        _ => None,
+    };
+    let home = if was_home {
+        Home::open(dir)?
+    } else {
+        Home::prepare(dir)?
+    };
+    let mut managed = Managed { home, settings };
+    let lock = managed.home.lock("init", Wait::UpTo(LOCK_WAIT))?;
+    managed
+        .home
+        .create_repository(storage.params(), operation("init", ""))?;
+    if was_home {
+        managed.home.save_settings(&managed.settings)?;
+    } else {
+        // From here on it is a home, which init and start complete if this is cut off.
+        managed.home.complete(&managed.settings)?;
+    }
+
+    let branch = managed.settings.branch.clone();
+    let presence = managed.presence()?;
+    let tip = start::local_tip(&managed, &branch)?;
+    let mut report = None;
+    let mut snapshot_took = Duration::ZERO;
+    let mut origin = Origin::Kept;
+    if let (Some(source), true) = (
+        &options.source,
+        presence != Presence::Missing || tip.is_some(),
+    ) {
+        refuse_other_cluster(&managed, tip, source)?;
+    }
+    match (tip, presence) {
+        (Some(_), Presence::Whole) => drop(lock),
+        (Some(_), Presence::Missing) => {
+            drop(lock);
+            start::rebuild(&managed, around, on)?;
+        }
+        (_, Presence::HalfMade(id)) => {
+            drop(lock);
+            start::place(&managed, id, on)?;
+        }
+        // An earlier init was cut off between the cluster and its snapshot.
+        (None, Presence::Whole) => {
+            report = Some(first_snapshot(&managed, &lock, SnapshotKind::Init, on)?);
+            be_primary(&mut managed)?;
+            drop(lock);
+        }
+        (None, Presence::Missing) if storage.has(&branch) => {
+            if let Some(source) = &options.source {
+                return Err(storage.refuse_import(&branch, source)?);
+            }
+            let location = managed.settings.storage_dest.clone().unwrap_or_default();
+            drop(lock);
+            let bytes = start::fetch(&managed, around, &location, &branch, on)?;
+            start::rebuild(&managed, around, on)?;
+            origin = Origin::Attached { location, bytes };
+        }
+        (None, Presence::Missing) => match &options.source {
+            Some(source) => {
+                let begun = Instant::now();
+                let taken = bring::bring(&managed, &lock, around, source, &branch, "", on)?;
+                snapshot_took = begun.elapsed();
+                drop(lock);
+                start::place(&managed, taken.id, on)?;
+                report = Some(taken);
+                origin = Origin::Imported {
+                    location: source.location.clone(),
+                };
+            }
+            None => {
+                storage.refuse_new_branch(&branch)?;
+                let binaries = match binaries {
+                    Some(binaries) => binaries,
+                    None => managed.binaries(around, None)?,
+                };
+                make_cluster(&managed, &binaries, &options.initdb_args, on)?;
+                let version = binaries.version;
+                let begun = Instant::now();
+                report = Some(first_snapshot(&managed, &lock, SnapshotKind::Init, on)?);
+                snapshot_took = begun.elapsed();
+                be_primary(&mut managed)?;
+                drop(lock);
+                origin = Origin::Made { version };
+            }
+        },
+    }
+    managed.remember()?;
+
+    let tip = start::local_tip(&managed, &branch)?.ok_or_else(|| Error::Internal {
+        what: format!("branch {branch} has no snapshot after init"),
+    })?;
+    let begun = Instant::now();
+    let push = match managed.settings.storage_dest.clone() {
+        Some(location) => {
+            let report = publish::push_branch(&managed, around, &location, &branch, on)?;
+            Some((location, report))
+        }
+        None => None,
+    };
+    let push_took = begun.elapsed();
+    Ok(Initialised {
+        managed,
+        was_home,
+        origin,
+        branch,
+        tip,
+        report,
+        snapshot_took,
+        push,
+        push_took,
+    })
+}
+
+/// The saved settings with what was asked for.
+///
+/// Errors: `Refusal::OtherStorage`, `Refusal::OtherBranch`: changing these in place would part
+/// snapshots from what they belong to.
+fn settings(dir: &Path, saved: Settings, options: &InitOptions) -> Result<Settings> {
+    let mut settings = saved.clone();
+    let is_new = Home::open(dir).is_err();
+    match (&saved.storage_dest, &options.storage_dest) {
+        (Some(saved), Some(asked)) if saved != asked => {
+            return Err(Refusal::OtherStorage {
+                dir: dir.to_owned(),
+                saved: saved.clone(),
+                asked: asked.clone(),
+            }
+            .into());
+        }
+        (None, Some(asked)) => settings.storage_dest = Some(asked.clone()),
+        _ => {}
+    }
+    if let Some(branch) = &options.branch {
+        if !is_new && *branch != saved.branch {
+            return Err(Refusal::OtherBranch {
+                dir: dir.to_owned(),
+                saved: saved.branch,
+                asked: branch.clone(),
+            }
+            .into());
+        }
+        settings.branch.clone_from(branch);
+    }
+    let server = &mut settings.server;
+    server.pg_bin = options.pg_bin.clone().or(server.pg_bin.take());
+    server.port = options.port.or(server.port);
+    server.listen = options.listen.clone().or(server.listen.take());
+    if let Some(secs) = options.interval_secs {
+        settings.snapshots.interval_secs = secs;
+    }
+    Ok(settings)
+}
+
+/// What is at the storage, when there is one.
+struct Storage {
+    repository: Option<Repository>,
+    branches: Vec<String>,
+}
+
+impl Storage {
+    fn look(around: &Surroundings, settings: &Settings, dir: &Path) -> Result<Storage> {
+        let Some(location) = &settings.storage_dest else {
+            return Ok(Storage {
+                repository: None,
+                branches: vec![],
+            });
+        };
+        let objects = sync::open_objects(location, dir, &around.storage, &OpenOptions::default())?;
+        let repository = match Repository::open(objects, IndexChoice::Memory) {
+            Ok(repository) => Some(repository),
+            Err(zenith_store::Error::NotARepository { .. }) => None,
+            Err(e) => return Err(e.into()),
+        };
+        let branches = match &repository {
+            None => vec![],
+            Some(repository) => {
+                let state = repository.state()?;
+                let names = state
+                    .refs()
+                    .keys()
+                    .filter_map(|name| name.strip_prefix("branch/"));
+                names
+                    .filter(|name| !name.starts_with("diverged/"))
+                    .map(str::to_owned)
+                    .collect()
+            }
+        };
+        Ok(Storage {
+            repository,
+            branches,
+        })
+    }
+
+    /// A home takes its parameters from its storage.
+    fn params(&self) -> Params {
+        self.repository
+            .as_ref()
+            .map(Repository::params)
+            .unwrap_or_default()
+    }
+
+    fn has(&self, branch: &str) -> bool {
+        self.branches.iter().any(|name| name == branch)
+    }
+
+    /// A branch that is there holds a cluster; another one cannot become its next snapshot
+    /// unnoticed, and the same one need not be imported again.
+    fn refuse_import(&self, branch: &str, source: &bring::Source) -> Result<Error> {
+        let Some(repository) = &self.repository else {
+            return Ok(Error::Internal {
+                what: "a branch of no storage".to_owned(),
+            });
+        };
+        let state = repository.state()?;
+        let tip = state.get_ref(&format!("branch/{branch}"));
+        let row = tip.and_then(|tip| state.snapshot(&tip).cloned());
+        let expected = match &row {
+            Some(row) => Summary::decode(&row.summary, &row.id)?.system_identifier,
+            None => 0,
+        };
+        Ok(Refusal::BranchTaken {
+            branch: branch.to_owned(),
+            location: repository.location(),
+            expected,
+            source_place: source.location.clone(),
+        }
+        .into())
+    }
+
+    /// A new cluster never goes beside those that are there: most likely the branch is misspelt.
+    fn refuse_new_branch(&self, branch: &str) -> Result<()> {
+        match &self.repository {
+            Some(repository) if !self.branches.is_empty() => Err(Refusal::BranchNotAtStorage {
+                branch: branch.to_owned(),
+                location: repository.location(),
+                branches: self.branches.clone(),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// initdb in a temporary directory of the home, then renamed into place: a cluster in `pgdata`
+/// is a whole one.
+fn make_cluster(
+    managed: &Managed,
+    binaries: &Binaries,
+    args: &[String],
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<()> {
+    let home = &managed.home;
+    on(Event::Phase("making a cluster"));
+    remove_left_over(home)?;
+    let temp = tempfile::Builder::new()
+        .prefix(INITDB_PREFIX)
+        .tempdir_in(home.dir())
+        .map_err(Error::io("create a directory in", home.dir()))?;
+    let made = temp.path().join("pgdata");
+    let password = password();
+    let password_file = temp.path().join("password");
+    write_private(&password_file, format!("{password}\n").as_bytes())?;
+    pg::initdb::initdb(binaries, &made, args, Some(&password_file))?;
+    // The password first: a cluster whose password nobody knows is of less use than the reverse.
+    let line = format!("*:*:*:postgres:{password}\n");
+    disk::replace(&home.dir().join("pgpass"), line.as_bytes(), 0o600)?;
+    // initdb syncs what it wrote; the new name is synced here.
+    let pgdata = home.pgdata();
+    if pgdata.is_dir() {
+        // Empty, or presence() would have said so.
+        fs::remove_dir(&pgdata).map_err(Error::io("remove", &pgdata))?;
+    }
+    fs::rename(&made, &pgdata).map_err(Error::io("rename", &made))?;
+    disk::sync_dir(home.dir())
+}
+
+/// What an init that was cut off left of its temporary directories.
+fn remove_left_over(home: &Home) -> Result<()> {
+    for entry in fs::read_dir(home.dir()).map_err(Error::io("read", home.dir()))? {
+        let entry = entry.map_err(Error::io("read", home.dir()))?;
+        if entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(INITDB_PREFIX))
+        {
+            let path = entry.path();
+            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A cluster that was made here is no copy of another.
+fn be_primary(managed: &mut Managed) -> Result<()> {
+    managed.settings.primary = true;
+    managed.home.save_settings(&managed.settings)
+}
+
+fn first_snapshot(
+    managed: &Managed,
+    lock: &crate::home::HomeLock,
+    kind: SnapshotKind,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<SnapshotReport> {
+    let take = Take {
+        kind: Some(kind),
+        verb: "init",
+        ..Take::default()
+    };
+    Ok(take::take(managed, lock, &take, on)?.report)
+}
+
+/// A source may be named again when it is what the home already has.
+fn refuse_other_cluster(
+    managed: &Managed,
+    tip: Option<SnapshotId>,
+    source: &bring::Source,
+) -> Result<()> {
+    let Some(found) = source.system_identifier()? else {
+        return Err(Error::HomeExists {
+            dir: managed.home.dir().to_owned(),
+        });
+    };
+    let expected = match tip {
+        Some(tip) => {
+            let (repo, _guard) = managed.home.reader()?;
+            Facts::decode(&repo.snapshot(tip)?.body, &tip)?.system_identifier
+        }
+        None => Control::read(&managed.home.pgdata())?.system_identifier,
+    };
+    if found == expected {
+        return Ok(());
+    }
+    Err(Refusal::OtherCluster {
+        source_place: source.location.clone(),
+        found,
+        place: managed.home.dir().display().to_string(),
+        expected,
+    }
+    .into())
+}
+
+fn password() -> String {
+    use rand::distr::{Alphanumeric, SampleString};
+    Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LEN)
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_take_what_is_new_and_refuse_what_would_part_things() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("h")).unwrap();
+        let saved = Settings {
+            storage_dest: Some("/a".into()),
+            ..Settings::new()
+        };
+        home.complete(&saved).unwrap();
+        let asked = |change: &dyn Fn(&mut InitOptions)| {
+            let mut options = InitOptions::default();
+            change(&mut options);
+            settings(home.dir(), saved.clone(), &options)
+        };
+        assert_eq!(asked(&|_| {}).unwrap(), saved);
+        assert_eq!(
+            asked(&|o| o.storage_dest = Some("/a".into())).unwrap(),
+            saved
+        );
+        assert_eq!(
+            asked(&|o| o.port = Some(6000)).unwrap().server.port,
+            Some(6000)
+        );
+        assert!(matches!(
+            asked(&|o| o.storage_dest = Some("/b".into())),
+            Err(Error::Managed(Refusal::OtherStorage { .. }))
+        ));
+        assert!(matches!(
+            asked(&|o| o.branch = Some("dev".into())),
+            Err(Error::Managed(Refusal::OtherBranch { .. }))
+        ));
+        let plain = Settings {
+            storage_dest: None,
+            ..saved.clone()
+        };
+        let options = InitOptions {
+            storage_dest: Some("/b".into()),
+            ..InitOptions::default()
+        };
+        let attached = settings(home.dir(), plain, &options).unwrap();
+        assert_eq!(attached.storage_dest.as_deref(), Some("/b"));
+        let nowhere = dir.path().join("new");
+        let options = InitOptions {
+            branch: Some("dev".into()),
+            ..InitOptions::default()
+        };
+        assert_eq!(
+            settings(&nowhere, Settings::new(), &options)
+                .unwrap()
+                .branch,
+            "dev"
+        );
+    }
+
+    #[test]
+    fn passwords_are_long_and_need_no_escapes() {
+        let one = password();
+        assert_eq!(one.len(), PASSWORD_LEN);
+        assert!(one.bytes().all(|b| b.is_ascii_alphanumeric()));
+        assert_ne!(one, password());
+    }
+}

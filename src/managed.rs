@@ -1,0 +1,650 @@
+//! The managed cluster: `<home>/pgdata`, the server that runs on it, and how to reach that.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zenith_store::SnapshotId;
+
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::marker::Marker;
+use crate::pg::binaries::{self, Binaries};
+use crate::pg::server::{Postmaster, Server, StartOptions};
+use crate::pg::{self, user, version};
+use crate::settings::Settings;
+
+/// What the process was given from outside; passed in, since a library reads no environment.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// PATH, to find the programs of PostgreSQL.
+    pub path: Option<OsString>,
+    /// Variables that storages read: credentials, regions, endpoints.
+    pub storage: zenith_store::objects::Environment,
+    /// This program, which is also the agent.
+    pub program: PathBuf,
+}
+
+/// Why the managed cluster is not started, stopped, moved or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A directory without home, and nothing that says where its snapshots are.
+    #[error("there is no zenith home at {}, and no storage_dest to make one from", dir.display())]
+    NothingToStart {
+        /// Where the home would be.
+        dir: PathBuf,
+    },
+    /// Neither cluster nor snapshot.
+    #[error("the home {} has no cluster and no snapshot to make one from", dir.display())]
+    NoCluster {
+        /// The home.
+        dir: PathBuf,
+    },
+    /// A push or fetch without a storage.
+    #[error("the home {} has no storage_dest", dir.display())]
+    NoStorage {
+        /// The home.
+        dir: PathBuf,
+    },
+    /// The storage has snapshots, but none of this branch.
+    #[error("the repository at {location} has no branch `{branch}`; it has {}", branches.join(", "))]
+    BranchNotAtStorage {
+        /// What was asked for.
+        branch: String,
+        /// Where.
+        location: String,
+        /// What there is.
+        branches: Vec<String>,
+    },
+    /// An import is to begin a branch that has snapshots.
+    #[error(
+        "branch `{branch}` at {location} holds a cluster already (system identifier {expected}): \
+         {source_place} is not imported over it"
+    )]
+    BranchTaken {
+        /// What was asked for.
+        branch: String,
+        /// Where.
+        location: String,
+        /// Of its last snapshot.
+        expected: u64,
+        /// What was to be imported.
+        source_place: String,
+    },
+    /// The home pushes elsewhere.
+    #[error("the home {} pushes to {saved}, not to {asked}", dir.display())]
+    OtherStorage {
+        /// The home.
+        dir: PathBuf,
+        /// What is saved.
+        saved: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The home is on another branch than init was asked for.
+    #[error("the home {} was made for branch `{saved}`, not `{asked}`", dir.display())]
+    OtherBranch {
+        /// The home.
+        dir: PathBuf,
+        /// What is saved.
+        saved: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// A cluster is to become the managed one where another one is.
+    #[error(
+        "{source_place} is cluster {found}, but {place} holds cluster {expected} (system identifiers)"
+    )]
+    OtherCluster {
+        /// Where the new one is.
+        source_place: String,
+        /// Its system identifier.
+        found: u64,
+        /// The home or repository.
+        place: String,
+        /// The system identifier there.
+        expected: u64,
+    },
+    /// The directory is empty and lies on another device than before.
+    #[error("{} is empty and on another device than the cluster was: a disk is not mounted", pgdata.display())]
+    Unmounted {
+        /// The managed cluster.
+        pgdata: PathBuf,
+    },
+    /// Files of a cluster without those that make it one.
+    #[error("{} is not empty and not a whole cluster: {missing} is missing", pgdata.display())]
+    Incomplete {
+        /// The managed cluster.
+        pgdata: PathBuf,
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// The agent was started and does not answer.
+    #[error("the agent does not answer {seconds} s after it was started; its log is {}", log.display())]
+    AgentSilent {
+        /// How long it was waited for.
+        seconds: u64,
+        /// Where it writes.
+        log: PathBuf,
+    },
+    /// There is an agent already.
+    #[error("an agent works in {} already (process {pid})", dir.display())]
+    AgentRunning {
+        /// The home.
+        dir: PathBuf,
+        /// The agent.
+        pid: u32,
+    },
+    /// The server ended without being asked to, under `--foreground`.
+    #[error("the server ended on its own: {status}")]
+    ServerDied {
+        /// As the system says it.
+        status: String,
+    },
+    /// The socket directory belongs to somebody else.
+    #[error("{} exists and is not a private directory of this user", dir.display())]
+    SocketDirForeign {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A ref still needs the snapshot.
+    #[error("{} points at snapshot {id}", refs.join(", "))]
+    Referenced {
+        /// The snapshot, short.
+        id: String,
+        /// Names of refs.
+        refs: Vec<String>,
+    },
+    /// Guard and network do not go together.
+    #[error("the cluster in {} is guarded as a copy and listens on localhost only", pgdata.display())]
+    Guarded {
+        /// The managed cluster.
+        pgdata: PathBuf,
+    },
+}
+
+impl Refusal {
+    /// What the caller should do.
+    pub fn kind(&self) -> crate::ErrorKind {
+        use crate::ErrorKind::{Conflict, Invalid, Io, NotFound, Unavailable};
+        match self {
+            Refusal::NothingToStart { .. }
+            | Refusal::NoCluster { .. }
+            | Refusal::BranchNotAtStorage { .. } => NotFound,
+            Refusal::NoStorage { .. }
+            | Refusal::Guarded { .. }
+            | Refusal::OtherCluster { .. }
+            | Refusal::Referenced { .. } => Invalid,
+            Refusal::OtherStorage { .. }
+            | Refusal::OtherBranch { .. }
+            | Refusal::BranchTaken { .. }
+            | Refusal::AgentRunning { .. } => Conflict,
+            Refusal::Unmounted { .. }
+            | Refusal::Incomplete { .. }
+            | Refusal::SocketDirForeign { .. } => Io,
+            Refusal::AgentSilent { .. } | Refusal::ServerDied { .. } => Unavailable,
+        }
+    }
+}
+
+/// What is in `<home>/pgdata`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// A cluster, running, stopped or crashed.
+    Whole,
+    /// What a checkout of this snapshot was cut off in the middle of.
+    HalfMade(SnapshotId),
+    /// Nothing.
+    Missing,
+}
+
+/// What is remembered of the managed cluster between commands: the file `cluster.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Memory {
+    /// Device number of the cluster's directory.
+    device: u64,
+}
+
+/// A home with its settings, as the commands around the server see it.
+#[derive(Debug, Clone)]
+pub struct Managed {
+    /// Where it is.
+    pub home: Home,
+    /// As saved, or with what holds for this command only.
+    pub settings: Settings,
+}
+
+impl Managed {
+    /// Longest path of a socket, its file name included: `sun_path` without its end.
+    const SOCKET_PATH_MAX: usize = 107;
+
+    /// The home in `dir` with its saved settings.
+    pub fn open(dir: &Path) -> Result<Managed> {
+        let home = Home::open(dir)?;
+        let settings = home.settings()?;
+        Ok(Managed { home, settings })
+    }
+
+    /// Whether there is a cluster. An empty directory on another device than before is a disk
+    /// that is not mounted, not a loss.
+    ///
+    /// Errors: `CheckoutPending`, `Refusal::Unmounted`, `Refusal::Incomplete`.
+    pub fn presence(&self) -> Result<Presence> {
+        let pgdata = self.home.pgdata();
+        crate::checkout::journal::refuse_pending(&self.home, &pgdata)?;
+        let entries = match fs::read_dir(&pgdata) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Presence::Missing),
+            entries => entries.map_err(Error::io("read", &pgdata))?,
+        };
+        let mut is_empty = true;
+        for entry in entries {
+            // What the root of a file system brings along is no content.
+            is_empty &= entry.map_err(Error::io("read", &pgdata))?.file_name() == "lost+found";
+        }
+        if is_empty {
+            let device = device_of(&pgdata)?;
+            return match self.memory()? {
+                Some(memory) if memory.device != device => {
+                    Err(Refusal::Unmounted { pgdata }.into())
+                }
+                _ => Ok(Presence::Missing),
+            };
+        }
+        for missing in ["PG_VERSION", "global/pg_control"] {
+            if !pgdata.join(missing).is_file() {
+                if let Some(snapshot) = Marker::read(&pgdata)?.and_then(|m| m.snapshot.parse().ok())
+                {
+                    return Ok(Presence::HalfMade(snapshot));
+                }
+                return Err(Refusal::Incomplete { pgdata, missing }.into());
+            }
+        }
+        Ok(Presence::Whole)
+    }
+
+    /// Remembers where the cluster lies, for [`Managed::presence`].
+    pub fn remember(&self) -> Result<()> {
+        let memory = Memory {
+            device: device_of(&self.home.pgdata())?,
+        };
+        let text = toml::to_string(&memory).map_err(|e| Error::Internal {
+            what: format!("cluster.toml: {e}"),
+        })?;
+        disk::replace(&self.memory_path(), text.as_bytes(), 0o600)
+    }
+
+    /// The programs for a cluster of this major.
+    pub fn binaries(&self, around: &Surroundings, major: Option<u32>) -> Result<Binaries> {
+        let explicit = self.settings.server.pg_bin.as_deref();
+        Ok(binaries::find(explicit, around.path.as_deref(), major)?)
+    }
+
+    /// The managed cluster with the programs of its major.
+    pub fn server(&self, around: &Surroundings) -> Result<Server> {
+        let pgdata = self.home.pgdata();
+        let bin = self.binaries(around, Some(version::major_of_dir(&pgdata)?))?;
+        Ok(Server { bin, pgdata })
+    }
+
+    /// The live postmaster of the managed cluster.
+    pub fn postmaster(&self) -> Result<Option<Postmaster>> {
+        Ok(pg::server::postmaster(&self.home.pgdata())?)
+    }
+
+    /// Where the server's socket lies: `<home>/run`, or a short private directory where a
+    /// socket's path would be too long. Created with mode 0700.
+    pub fn socket_dir(&self) -> Result<PathBuf> {
+        let near = self.home.run_dir();
+        let file_name = "/.s.PGSQL.65535".len();
+        if near.as_os_str().len() + file_name <= Self::SOCKET_PATH_MAX {
+            private_dir(&near)?;
+            return Ok(near);
+        }
+        let id = self
+            .settings
+            .home_id
+            .get(..12)
+            .unwrap_or(&self.settings.home_id);
+        let short = PathBuf::from(format!("/tmp/zenith-{id}"));
+        private_dir(&short)?;
+        Ok(short)
+    }
+
+    /// How the server is started. A guarded cluster never listens beyond localhost.
+    pub fn start_options(&self, timeout: Duration) -> Result<StartOptions> {
+        let server = &self.settings.server;
+        let listen = server.listen.as_deref().unwrap_or("localhost");
+        if !self.settings.primary && !is_local(listen) {
+            return Err(Refusal::Guarded {
+                pgdata: self.home.pgdata(),
+            }
+            .into());
+        }
+        let mut options: Vec<(String, String)> = vec![
+            ("listen_addresses".into(), listen.into()),
+            (
+                "unix_socket_directories".into(),
+                self.socket_dir()?.to_string_lossy().into_owned(),
+            ),
+        ];
+        options.extend(server.port.map(|port| ("port".into(), port.to_string())));
+        options.extend(
+            server
+                .parameters
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        Ok(StartOptions {
+            options,
+            log: self.server_log(),
+            timeout,
+        })
+    }
+
+    /// Where the server's messages go.
+    pub fn server_log(&self) -> PathBuf {
+        self.home.log_dir().join("postgresql.log")
+    }
+
+    /// Where the agent's messages go.
+    pub fn agent_log(&self) -> PathBuf {
+        self.home.log_dir().join("agent.log")
+    }
+
+    /// The connection that zenith itself uses: the socket of this postmaster, as superuser.
+    pub fn dsn(&self, postmaster: &Postmaster) -> String {
+        let host = postmaster
+            .socket_dir
+            .as_deref()
+            .unwrap_or(Path::new("localhost"));
+        format!(
+            "host='{}' port={} user=postgres dbname=postgres",
+            host.display()
+                .to_string()
+                .replace('\\', "\\\\")
+                .replace('\'', "\\'"),
+            postmaster.port
+        )
+    }
+
+    /// Bytes that the file system of the home has, and those of them that are free to this user.
+    pub fn space(&self) -> Result<(u64, u64)> {
+        let dir = self.home.dir();
+        let stat = nix::sys::statvfs::statvfs(dir)
+            .map_err(|errno| Error::io("statvfs of", dir)(errno.into()))?;
+        let fragment = stat.fragment_size();
+        Ok((stat.blocks() * fragment, stat.blocks_available() * fragment))
+    }
+
+    fn memory_path(&self) -> PathBuf {
+        self.home.dir().join("cluster.toml")
+    }
+
+    /// A memory that cannot be read is none: it only ever makes zenith more careful.
+    fn memory(&self) -> Result<Option<Memory>> {
+        let bytes = disk::read_if_there(&self.memory_path())?;
+        Ok(bytes
+            .and_then(|b| String::from_utf8(b).ok())
+            .and_then(|text| toml::from_str(&text).ok()))
+    }
+}
+
+/// A log that grew large begins anew; the one before is kept. Call it while nobody writes.
+pub fn rotate_log(log: &Path, bytes_max: u64) -> Result<()> {
+    match fs::metadata(log) {
+        Ok(meta) if meta.len() > bytes_max => {
+            fs::rename(log, log.with_extension("log.1")).map_err(Error::io("rename", log))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A log that a running server appends to is copied and emptied: its lines of that moment may be
+/// lost, which is better than a full disk.
+pub fn rotate_open_log(log: &Path, bytes_max: u64) -> Result<()> {
+    match fs::metadata(log) {
+        Ok(meta) if meta.len() > bytes_max => {}
+        _ => return Ok(()),
+    }
+    fs::copy(log, log.with_extension("log.1")).map_err(Error::io("copy", log))?;
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(log)
+        .map_err(Error::io("open", log))?;
+    file.set_len(0).map_err(Error::io("truncate", log))
+}
+
+fn is_local(listen: &str) -> bool {
+    listen
+        .split(',')
+        .all(|address| matches!(address.trim(), "" | "localhost" | "127.0.0.1" | "::1"))
+}
+
+fn device_of(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).map_err(Error::io("stat", path))?.dev())
+}
+
+/// Makes the directory, or sees that it is this user's alone.
+fn private_dir(dir: &Path) -> Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            let meta = fs::symlink_metadata(dir).map_err(Error::io("stat", dir))?;
+            let ours = meta.uid() == nix::unistd::geteuid().as_raw();
+            if meta.is_dir() && ours && meta.mode() & 0o077 == 0 {
+                Ok(())
+            } else {
+                Err(Refusal::SocketDirForeign {
+                    dir: dir.to_owned(),
+                }
+                .into())
+            }
+        }
+        made => made.map_err(Error::io("create", dir)),
+    }
+}
+
+/// Makes this process the owner of an existing home when root runs it: server programs refuse
+/// root, and files of the home stay one user's. The parents are checked before anything is done.
+pub fn become_owner(home: &Path) -> Result<()> {
+    if !user::is_root() || !home.is_dir() {
+        return Ok(());
+    }
+    let owner = user::owner_of(home)?;
+    if owner.uid == 0 {
+        return Ok(());
+    }
+    become_user(home, &owner)
+}
+
+/// Runs `work` with the rights of the home's owner where root runs zenith, and takes root's back
+/// afterwards: for looking into a home before a target outside of it is made.
+pub fn as_owner<T>(home: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    use nix::unistd::{Gid, Uid, getegid, setegid, seteuid};
+    if !user::is_root() {
+        return work();
+    }
+    let owner = user::owner_of(home)?;
+    let bad = |errno: nix::errno::Errno| pg::Error::BecomeUser {
+        user: owner.name.clone(),
+        reason: errno.to_string(),
+    };
+    let before = getegid();
+    setegid(Gid::from_raw(owner.gid)).map_err(bad)?;
+    seteuid(Uid::from_raw(owner.uid)).map_err(bad)?;
+    let done = work();
+    seteuid(Uid::from_raw(0)).map_err(bad)?;
+    setegid(before).map_err(bad)?;
+    done
+}
+
+/// As root: makes a directory that the home's owner is about to fill, together with what leads
+/// there, and gives it to that user.
+///
+/// Errors: `CannotSearch`, before anything is made.
+pub fn give_target(home: &Path, dir: &Path) -> Result<()> {
+    if !user::is_root() {
+        return Ok(());
+    }
+    let owner = user::owner_of(home)?;
+    if owner.is_root() {
+        return Ok(());
+    }
+    user::can_search(disk::parent(dir), &owner)?;
+    fs::create_dir_all(disk::parent(dir)).map_err(Error::io("create", disk::parent(dir)))?;
+    give(dir, &owner)
+}
+
+/// Makes the directory of a home as root, gives it to `owner`, and becomes that user.
+pub fn give_and_become(home: &Path, owner: &user::RunAs) -> Result<()> {
+    if let Some(above) = home.parent() {
+        fs::create_dir_all(above).map_err(Error::io("create", above))?;
+        user::can_search(above, owner)?;
+    }
+    give(home, owner)?;
+    become_user(home, owner)
+}
+
+/// Makes a directory as root and gives it to `owner`, so that files can be put there after this
+/// process became that user. A directory that is not empty is left as it is.
+pub fn give(dir: &Path, owner: &user::RunAs) -> Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mut entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
+            if entries.next().is_some() {
+                return Ok(());
+            }
+        }
+        made => made.map_err(Error::io("create", dir))?,
+    }
+    std::os::unix::fs::chown(dir, Some(owner.uid), Some(owner.gid)).map_err(Error::io("chown", dir))
+}
+
+fn become_user(home: &Path, owner: &user::RunAs) -> Result<()> {
+    user::can_search(home, owner)?;
+    user::become_user(owner)?;
+    // Where root typed the command this user may not be; programs started from there complain.
+    std::env::set_current_dir(home).map_err(Error::io("enter", home))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn managed() -> (tempfile::TempDir, Managed) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join(".zenith")).unwrap();
+        home.complete(&Settings::new()).unwrap();
+        let managed = Managed::open(home.dir()).unwrap();
+        (dir, managed)
+    }
+
+    #[test]
+    fn an_unmounted_disk_is_no_loss() {
+        let (_dir, managed) = managed();
+        let pgdata = managed.home.pgdata();
+        assert_eq!(managed.presence().unwrap(), Presence::Missing);
+        fs::create_dir(&pgdata).unwrap();
+        assert_eq!(managed.presence().unwrap(), Presence::Missing);
+        managed.remember().unwrap();
+        assert_eq!(managed.presence().unwrap(), Presence::Missing);
+        fs::create_dir(pgdata.join("lost+found")).unwrap();
+        assert_eq!(managed.presence().unwrap(), Presence::Missing);
+        let other = Memory {
+            device: device_of(&pgdata).unwrap() + 1,
+        };
+        fs::write(managed.memory_path(), toml::to_string(&other).unwrap()).unwrap();
+        let error = managed.presence().unwrap_err();
+        assert!(
+            matches!(error, Error::Managed(Refusal::Unmounted { .. })),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn half_a_cluster_is_neither_missing_nor_whole() {
+        let (_dir, managed) = managed();
+        let pgdata = managed.home.pgdata();
+        fs::create_dir_all(pgdata.join("global")).unwrap();
+        fs::write(pgdata.join("PG_VERSION"), "15\n").unwrap();
+        let error = managed.presence().unwrap_err();
+        assert!(matches!(
+            error,
+            Error::Managed(Refusal::Incomplete {
+                missing: "global/pg_control",
+                ..
+            })
+        ));
+        fs::write(pgdata.join("global/pg_control"), "").unwrap();
+        assert_eq!(managed.presence().unwrap(), Presence::Whole);
+    }
+
+    #[test]
+    fn long_homes_get_a_short_private_socket_directory() {
+        let (dir, near) = managed();
+        assert_eq!(near.socket_dir().unwrap(), near.home.run_dir());
+        let far = Home::prepare(&dir.path().join("x".repeat(100)).join(".zenith")).unwrap();
+        far.complete(&Settings::new()).unwrap();
+        let far = Managed::open(far.dir()).unwrap();
+        let short = far.socket_dir().unwrap();
+        assert!(short.as_os_str().len() < 40, "{}", short.display());
+        assert_eq!(fs::metadata(&short).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(far.socket_dir().unwrap(), short);
+        fs::remove_dir(&short).unwrap();
+        std::os::unix::fs::symlink("/tmp", &short).unwrap();
+        let error = far.socket_dir().unwrap_err();
+        fs::remove_file(&short).unwrap();
+        assert!(
+            matches!(error, Error::Managed(Refusal::SocketDirForeign { .. })),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_guarded_cluster_stays_local() {
+        let (_dir, mut managed) = managed();
+        managed.settings.server.listen = Some("*".into());
+        let error = managed.start_options(Duration::from_secs(1)).unwrap_err();
+        assert!(
+            matches!(error, Error::Managed(Refusal::Guarded { .. })),
+            "{error}"
+        );
+        managed.settings.primary = true;
+        let options = managed
+            .start_options(Duration::from_secs(1))
+            .unwrap()
+            .options;
+        assert!(options.contains(&("listen_addresses".into(), "*".into())));
+        for local in ["localhost", "127.0.0.1, ::1", ""] {
+            assert!(is_local(local), "{local}");
+        }
+        assert!(!is_local("localhost,0.0.0.0"));
+    }
+
+    #[test]
+    fn logs_begin_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("postgresql.log");
+        rotate_log(&log, 3).unwrap();
+        fs::write(&log, "four").unwrap();
+        rotate_log(&log, 4).unwrap();
+        assert_eq!(fs::read(&log).unwrap(), b"four");
+        rotate_log(&log, 3).unwrap();
+        assert!(!log.exists());
+        assert_eq!(
+            fs::read(dir.path().join("postgresql.log.1")).unwrap(),
+            b"four"
+        );
+        fs::write(&log, "fives").unwrap();
+        rotate_open_log(&log, 3).unwrap();
+        assert_eq!(fs::read(&log).unwrap(), b"");
+        assert_eq!(
+            fs::read(dir.path().join("postgresql.log.1")).unwrap(),
+            b"fives"
+        );
+    }
+}

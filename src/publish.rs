@@ -1,0 +1,207 @@
+//! Pushing from a home: which branches, to which storage, and what is remembered of it.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use zenith_store::objects::{OpenOptions, StorageUrl};
+use zenith_store::{Repository, State};
+
+use crate::agent::state::{PushState, Trouble, now, one_line};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::head::Head;
+use crate::managed::{Managed, Refusal, Surroundings};
+use crate::sync::{self, PushOptions, PushReport};
+use crate::who::operation;
+
+/// Where this home pushes.
+///
+/// Errors: `Refusal::NoStorage`.
+pub fn location(managed: &Managed) -> Result<&str> {
+    let saved = managed.settings.storage_dest.as_deref();
+    Ok(saved.ok_or_else(|| Refusal::NoStorage {
+        dir: managed.home.dir().to_owned(),
+    })?)
+}
+
+/// The repository at `location`, made there like the home's own where there is none.
+pub fn storage(
+    managed: &Managed,
+    around: &Surroundings,
+    location: &str,
+    options: &OpenOptions,
+) -> Result<Repository> {
+    let objects = sync::open_objects(location, managed.home.dir(), &around.storage, options)?;
+    let (local, _guard) = managed.home.reader()?;
+    sync::open_or_create(objects, &local, &operation("init", ""))
+}
+
+/// Says which variables are set, expected to work for this storage, and not read.
+pub fn warn_unread(around: &Surroundings, location: &str, on: &(dyn Fn(Event) + Sync)) {
+    // What is wrong with the location is said where it is opened.
+    let Ok(url) = StorageUrl::parse(location, Path::new("/")) else {
+        return;
+    };
+    for warning in url.warnings(&around.storage, &OpenOptions::default()) {
+        on(Event::Warning(warning.to_string()));
+    }
+}
+
+/// Sends one branch and remembers how it went. Someone waits for the answer: a branch that
+/// diverged is an error.
+pub fn push_branch(
+    managed: &Managed,
+    around: &Surroundings,
+    location: &str,
+    branch: &str,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<PushReport> {
+    warn_unread(around, location, on);
+    let outcome = storage(managed, around, location, &OpenOptions::default())
+        .and_then(|storage| send(managed, &storage, branch, false, on));
+    remember(
+        managed,
+        location,
+        outcome.as_ref().map(std::slice::from_ref),
+    );
+    outcome
+}
+
+/// Sends every local branch that the storage is not known to have, and the current one in any
+/// case, which shows that the storage answers. Nobody waits: a branch that diverged is pushed
+/// under a name of its own.
+pub fn push_all(
+    managed: &Managed,
+    around: &Surroundings,
+    location: &str,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Vec<PushReport>> {
+    let outcome = (|| {
+        let storage = storage(managed, around, location, &OpenOptions::default())?;
+        let state = local_state(managed)?;
+        let head = managed.home.head()?;
+        let wanted = |branch: &str| match &head {
+            Head::Branch(current) if current == branch => true,
+            _ => {
+                let tip = state.get_ref(&format!("branch/{branch}"));
+                tip != state.get_ref(&format!("remote/origin/{branch}"))
+            }
+        };
+        let branches = state
+            .refs()
+            .keys()
+            .filter_map(|name| name.strip_prefix("branch/"));
+        branches
+            .filter(|branch| wanted(branch))
+            .map(|branch| send(managed, &storage, branch, true, on))
+            .collect::<Result<Vec<_>>>()
+    })();
+    remember(managed, location, outcome.as_deref());
+    outcome
+}
+
+/// The same, for at most so long: what was not sent then stays for the next push. Nothing when
+/// time ran out.
+pub fn push_all_within(
+    managed: &Managed,
+    around: &Surroundings,
+    location: &str,
+    limit: Duration,
+    on: &(dyn Fn(Event) + Sync),
+) -> Option<Result<Vec<PushReport>>> {
+    let (tell, events) = mpsc::channel();
+    let (done, outcome) = mpsc::channel();
+    let (managed, around, location) = (managed.clone(), around.clone(), location.to_owned());
+    // A request that hangs cannot be called back; the thread ends with the process.
+    std::thread::spawn(move || {
+        let on = |event: Event| {
+            let _ = tell.send(event);
+        };
+        let _ = done.send(push_all(&managed, &around, &location, &on));
+    });
+    let end = std::time::Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        match events.recv_timeout(left) {
+            Ok(event) => on(event),
+            Err(mpsc::RecvTimeoutError::Timeout) => return None,
+            // The sender went away with the thread's work.
+            Err(mpsc::RecvTimeoutError::Disconnected) => return outcome.recv().ok(),
+        }
+    }
+}
+
+/// The state of the home's repository, read now.
+pub fn local_state(managed: &Managed) -> Result<std::sync::Arc<State>> {
+    let (local, _guard) = managed.home.reader()?;
+    Ok(local.state()?)
+}
+
+fn send(
+    managed: &Managed,
+    storage: &Repository,
+    branch: &str,
+    background: bool,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<PushReport> {
+    let options = PushOptions {
+        branch: branch.to_owned(),
+        background,
+        operation: operation("push", branch),
+    };
+    let report = sync::push(&managed.home, storage, &options, on)?;
+    if let PushReport::Diverged { branch: aside, .. } = &report {
+        on(Event::Warning(format!(
+            "{branch} at {} holds what this home lacks: pushed to {aside} instead",
+            storage.location()
+        )));
+    }
+    Ok(report)
+}
+
+/// The record is information for `status`; that it cannot be written must not fail a push.
+fn remember(
+    managed: &Managed,
+    location: &str,
+    outcome: std::result::Result<&[PushReport], &Error>,
+) {
+    let mut state = PushState::load(&managed.home, location);
+    match outcome {
+        Ok(reports) => {
+            state.complete = Some(now());
+            state.trouble = None;
+            state.diverged_to = None;
+            for report in reports {
+                match report {
+                    PushReport::UpToDate { tip } | PushReport::Pushed { tip, .. } => {
+                        state.tip = Some(tip.to_string());
+                    }
+                    PushReport::Behind { ours, .. } => state.tip = Some(ours.to_string()),
+                    PushReport::Diverged { ours, branch, .. } => {
+                        state.tip = Some(ours.to_string());
+                        state.diverged_to = Some(branch.clone());
+                    }
+                }
+            }
+        }
+        Err(e) => {
+            state.trouble = Some(Trouble {
+                time: now(),
+                message: one_line(e),
+            });
+        }
+    }
+    if let Err(e) = state.save(&managed.home) {
+        tracing::warn!("{}", one_line(&e));
+    }
+}
+
+/// Stored bytes that these pushes sent.
+pub fn sent_bytes(reports: &[PushReport]) -> u64 {
+    let bytes = |report: &PushReport| match report {
+        PushReport::Pushed { bytes, .. } | PushReport::Diverged { bytes, .. } => *bytes,
+        PushReport::UpToDate { .. } | PushReport::Behind { .. } => 0,
+    };
+    reports.iter().map(bytes).sum()
+}

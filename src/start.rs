@@ -1,0 +1,479 @@
+//! `start`: the cluster is there, its server accepts connections, an agent takes snapshots.
+//!
+//! Each step looks before it acts, so that a second start finds everything done: a missing
+//! cluster is rebuilt, an intact one is used as it is (PostgreSQL replays its own WAL after a
+//! crash), a running server is adopted, a dead agent is replaced.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use zenith_store::SnapshotId;
+use zenith_store::objects::OpenOptions;
+
+use crate::agent::spawn::{self, AgentFlags};
+use crate::agent::state::{AgentState, Phase, one_line};
+use crate::agent::{self, socket};
+use crate::checkout::{self, CheckoutOptions};
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::head::Head;
+use crate::home::Wait;
+use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
+use crate::pg::server::{Postmaster, StopMode};
+use crate::pg::{self, guard};
+use crate::publish;
+use crate::stop::{self, StopOptions, Stopped};
+use crate::sync::{self, Attached};
+use crate::who::operation;
+
+/// How long a server may take until it accepts connections. After a crash it replays WAL first;
+/// it goes on when this is over.
+const READY_WITHIN: Duration = Duration::from_secs(300);
+/// The server's log begins anew at this size when the server is started.
+const SERVER_LOG_MAX: u64 = 16 << 20;
+/// How long another command may hold the home before this one gives up.
+const LOCK_WAIT: Duration = Duration::from_secs(600);
+
+/// How to start, beyond the settings.
+#[derive(Debug, Clone, Default)]
+pub struct StartOptions {
+    /// The cluster is the original from now on; remembered.
+    pub primary: bool,
+    /// What differs from the settings for this agent.
+    pub agent: AgentFlags,
+}
+
+/// A cluster that was made anew because it was missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// From this snapshot.
+    pub id: SnapshotId,
+    /// Stored bytes that came from the storage for it.
+    pub fetched_bytes: u64,
+}
+
+/// What is up now.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// The server.
+    pub postmaster: Postmaster,
+    /// Whether it ran already.
+    pub was_running: bool,
+    /// Whether the cluster had to be made anew first.
+    pub rebuilt: Option<Rebuilt>,
+    /// The agent.
+    pub agent: AgentState,
+    /// Whether that was running already, with the same settings.
+    pub agent_was_running: bool,
+    /// Whether the cluster is guarded as a copy.
+    pub guarded: bool,
+    /// From the start of the server to its first connection.
+    pub took: Duration,
+}
+
+/// Brings everything up and leaves it running.
+///
+/// Errors: `CheckoutPending`, `Refusal::{Unmounted, Incomplete, NoCluster, AgentSilent}`, and
+/// those of `pg::server`.
+pub fn start(
+    managed: &mut Managed,
+    around: &Surroundings,
+    options: &StartOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Started> {
+    if let Some(location) = &managed.settings.storage_dest {
+        publish::warn_unread(around, location, on);
+    }
+    let rebuilt = prepare(managed, around, options, on)?;
+    let server = managed.server(around)?;
+    let begun = Instant::now();
+    let (postmaster, was_running) = match server.postmaster()? {
+        // It may still be replaying WAL.
+        Some(_) => (server.wait_ready(READY_WITHIN)?, true),
+        None => {
+            managed::rotate_log(&managed.server_log(), SERVER_LOG_MAX)?;
+            on(Event::Phase("starting the server"));
+            (server.start(&managed.start_options(READY_WITHIN)?)?, false)
+        }
+    };
+    let took = begun.elapsed();
+    managed.remember()?;
+    let (agent, agent_was_running) = ensure_agent(managed, around, &options.agent)?;
+    let guarded = is_guarded(managed)?;
+    Ok(Started {
+        postmaster,
+        was_running,
+        rebuilt,
+        agent,
+        agent_was_running,
+        guarded,
+        took,
+    })
+}
+
+/// The same with the server and the agent as children, until `stop` is set: then everything is
+/// stopped as `stop` does it. `up` is called once, when connections are accepted.
+///
+/// Errors: those of [`start`], `AlreadyRunning`, and `Refusal::ServerDied` when the server ended
+/// on its own.
+pub fn foreground(
+    managed: &mut Managed,
+    around: &Surroundings,
+    options: &StartOptions,
+    stop: &AtomicBool,
+    up: &dyn Fn(&Started),
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Stopped> {
+    /// How soon a signal or a death is noticed.
+    const LOOK: Duration = Duration::from_millis(100);
+
+    let rebuilt = prepare(managed, around, options, on)?;
+    let server = managed.server(around)?;
+    if let Some(running) = server.postmaster()? {
+        return Err(pg::Error::AlreadyRunning {
+            pgdata: server.pgdata,
+            pid: running.pid,
+        }
+        .into());
+    }
+    // An agent that was left over would push with yesterday's settings.
+    spawn::stop(managed)?;
+    let begun = Instant::now();
+    on(Event::Phase("starting the server"));
+    let program = server.bin.program("postgres");
+    let mut child = server
+        .command_foreground(&managed.start_options(READY_WITHIN)?)?
+        .stdin(Stdio::null())
+        // Ctrl-C at the terminal is for this process, which stops the server in order.
+        .process_group(0)
+        .spawn()
+        .map_err(Error::io("run", &program))?;
+    let postmaster = loop {
+        if let Some(status) = ended(&mut child)? {
+            return Err(Refusal::ServerDied { status }.into());
+        }
+        match server.wait_ready(LOOK) {
+            Ok(postmaster) => break postmaster,
+            Err(pg::Error::NotReady { .. }) if stop.load(Ordering::Relaxed) => {
+                return end(managed, around, &mut child, on);
+            }
+            Err(pg::Error::NotReady { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    };
+    let took = begun.elapsed();
+    managed.remember()?;
+    let (mut agent, state) = spawn::attached(managed, around, &options.agent)?;
+    up(&Started {
+        postmaster,
+        was_running: false,
+        rebuilt,
+        agent: state,
+        agent_was_running: false,
+        guarded: is_guarded(managed)?,
+        took,
+    });
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return end(managed, around, &mut child, on);
+        }
+        if let Some(status) = ended(&mut child)? {
+            spawn::stop(managed)?;
+            return Err(Refusal::ServerDied { status }.into());
+        }
+        if let Some(status) = ended(&mut agent)? {
+            // A signal to the whole group ends the agent, too; that is no reason for another.
+            std::thread::sleep(LOOK);
+            if !stop.load(Ordering::Relaxed) {
+                on(Event::Warning(format!(
+                    "the agent ended ({status}): another one begins"
+                )));
+                agent = spawn::attached(managed, around, &options.agent)?.0;
+            }
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Everything up to a cluster that can be started.
+fn prepare(
+    managed: &mut Managed,
+    around: &Surroundings,
+    options: &StartOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Option<Rebuilt>> {
+    // Everything but the settings may have been lost.
+    for dir in [managed.home.run_dir(), managed.home.log_dir()] {
+        disk::create_dir(&dir, 0o700)?;
+    }
+    let rebuilt = match managed.presence()? {
+        Presence::Whole => None,
+        Presence::Missing => Some(rebuild(managed, around, on)?),
+        // The same snapshot, or what is in place would be foreign.
+        Presence::HalfMade(id) => {
+            place(managed, id, on)?;
+            Some(Rebuilt {
+                id,
+                fetched_bytes: 0,
+            })
+        }
+    };
+    if options.primary {
+        lift_guard(managed, on)?;
+    }
+    Ok(rebuilt)
+}
+
+/// Makes the missing managed cluster from the local tip, or from the storage's where that
+/// descends from it or nothing is local. Unguarded only where this home is the original's.
+///
+/// Errors: `Refusal::NoCluster`, those of the storage when nothing is local, and of `checkout`.
+pub fn rebuild(
+    managed: &Managed,
+    around: &Surroundings,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Rebuilt> {
+    let home = &managed.home;
+    let mut fetched_bytes = 0;
+    let detached = match home.head() {
+        Ok(Head::Detached(id)) => id.parse::<SnapshotId>().ok(),
+        Ok(Head::Branch(_)) => None,
+        // Everything but the settings was lost.
+        Err(Error::HomeDamaged { .. }) => {
+            home.set_head(&Head::Branch(managed.settings.branch.clone()))?;
+            None
+        }
+        Err(e) => return Err(e),
+    };
+    let branch = match home.head()? {
+        Head::Branch(branch) => branch,
+        Head::Detached(_) => managed.settings.branch.clone(),
+    };
+    let location = managed
+        .settings
+        .storage_dest
+        .as_deref()
+        .filter(|_| detached.is_none());
+    if let Some(location) = location {
+        match fetch(managed, around, location, &branch, on) {
+            Ok(bytes) => fetched_bytes = bytes,
+            Err(e) => {
+                if local_tip(managed, &branch)?.is_none() {
+                    return Err(e);
+                }
+                on(Event::Warning(format!(
+                    "taking the last snapshot of this machine, since {location} could not be \
+                     asked: {}",
+                    one_line(&e)
+                )));
+            }
+        }
+    }
+    let tip = match detached {
+        Some(id) => Some(id),
+        None => local_tip(managed, &branch)?,
+    };
+    let id = tip.ok_or_else(|| Refusal::NoCluster {
+        dir: home.dir().to_owned(),
+    })?;
+    place(managed, id, on)?;
+    Ok(Rebuilt { id, fetched_bytes })
+}
+
+/// Checks a local snapshot out as the managed cluster where there is none.
+pub(crate) fn place(managed: &Managed, id: SnapshotId, on: &(dyn Fn(Event) + Sync)) -> Result<()> {
+    on(Event::Phase("rebuilding the cluster"));
+    let home = &managed.home;
+    let _lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
+    let (repo, _guard) = home.reader()?;
+    let options = CheckoutOptions {
+        unguarded: managed.settings.primary,
+        home: Some(home.clone()),
+        threads: managed.settings.snapshots.threads.unwrap_or(0),
+        ..CheckoutOptions::default()
+    };
+    checkout::to_new(&repo, id, &home.pgdata(), &options, on)?;
+    Ok(())
+}
+
+/// Brings the storage's tip home; stored bytes that came.
+///
+/// Errors: `Refusal::BranchNotAtStorage`, and those of [`sync::attach`].
+pub(crate) fn fetch(
+    managed: &Managed,
+    around: &Surroundings,
+    location: &str,
+    branch: &str,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<u64> {
+    let home = &managed.home;
+    let storage = open_storage(managed, around, location)?;
+    let lock = home.lock("fetching", Wait::UpTo(LOCK_WAIT))?;
+    home.create_repository(storage.params(), operation("init", ""))?;
+    drop(lock);
+    match sync::attach(home, &storage, branch, &operation("fetch", branch), on) {
+        Ok(Attached::Fetched { bytes, .. }) => Ok(bytes),
+        Ok(Attached::UpToDate { .. } | Attached::Empty) => Ok(0),
+        Ok(Attached::NoBranch { branches }) => Err(Refusal::BranchNotAtStorage {
+            branch: branch.to_owned(),
+            location: storage.location(),
+            branches,
+        }
+        .into()),
+        // The local tip is what this machine last had; the other one is for a person to look at.
+        Err(e @ Error::Diverged { .. }) => {
+            on(Event::Warning(one_line(&e)));
+            Ok(0)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn open_storage(
+    managed: &Managed,
+    around: &Surroundings,
+    location: &str,
+) -> Result<zenith_store::Repository> {
+    let options = OpenOptions::default();
+    let objects = sync::open_objects(location, managed.home.dir(), &around.storage, &options)?;
+    Ok(zenith_store::Repository::open(
+        objects,
+        zenith_store::IndexChoice::Memory,
+    )?)
+}
+
+/// The local tip of a branch; nothing also where there is no repository.
+pub(crate) fn local_tip(managed: &Managed, branch: &str) -> Result<Option<SnapshotId>> {
+    match publish::local_state(managed) {
+        Ok(state) => Ok(state.get_ref(&format!("branch/{branch}"))),
+        Err(Error::Store(zenith_store::Error::NotARepository { .. })) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether the managed cluster carries the guard of a copy.
+pub fn is_guarded(managed: &Managed) -> Result<bool> {
+    let path = managed.home.pgdata().join("postgresql.auto.conf");
+    Ok(disk::read_if_there(&path)?.is_some_and(|conf| guard::is_present(&conf)))
+}
+
+/// The cluster is the original from now on.
+fn lift_guard(managed: &mut Managed, on: &(dyn Fn(Event) + Sync)) -> Result<()> {
+    let path = managed.home.pgdata().join("postgresql.auto.conf");
+    if let Some(conf) = disk::read_if_there(&path)?.filter(|conf| guard::is_present(conf)) {
+        disk::replace(&path, &guard::remove(&conf), 0o600)?;
+        if managed.postmaster()?.is_some() {
+            on(Event::Warning(
+                "the server that runs still has the guard; it goes with the next restart".into(),
+            ));
+        }
+    }
+    // Saved settings only: what holds for this start alone is not remembered with it.
+    let mut saved = managed.home.settings()?;
+    if !saved.primary {
+        saved.primary = true;
+        managed.home.save_settings(&saved)?;
+    }
+    managed.settings.primary = true;
+    Ok(())
+}
+
+/// An agent that works as it should: the one that runs, or a new one. Whether it ran.
+fn ensure_agent(
+    managed: &Managed,
+    around: &Surroundings,
+    flags: &AgentFlags,
+) -> Result<(AgentState, bool)> {
+    if agent::is_alive(&managed.home) {
+        let asked = socket::ask(
+            &managed.home,
+            socket::Request::Status,
+            Duration::from_secs(5),
+        );
+        if let Some(state) = asked.filter(|state| works_so(state, managed, flags)) {
+            return Ok((state, true));
+        }
+        spawn::stop(managed)?;
+    }
+    Ok((spawn::detached(managed, around, flags)?, false))
+}
+
+/// Whether an agent does what this start asks for. What an earlier start asked for once stays
+/// where this one says nothing.
+fn works_so(state: &AgentState, managed: &Managed, flags: &AgentFlags) -> bool {
+    let settings = &managed.settings;
+    let interval = flags
+        .interval
+        .is_none_or(|asked| asked.as_secs() == state.interval_secs);
+    let push = match (&state.push_to, flags.no_push) {
+        (None, no_push) => no_push || settings.storage_dest.is_none() || !settings.snapshots.push,
+        (Some(to), no_push) => !no_push && settings.storage_dest.as_ref() == Some(to),
+    };
+    interval && push && state.phase != Phase::Stopping
+}
+
+/// The end of a foreground run.
+fn end(
+    managed: &Managed,
+    around: &Surroundings,
+    child: &mut Child,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Stopped> {
+    let options = StopOptions {
+        mode: StopMode::Fast,
+        snapshot: true,
+        push: true,
+    };
+    let agent = spawn::stop(managed)?;
+    let pid = managed.postmaster()?.map(|p| p.pid);
+    on(Event::Phase("stopping the server"));
+    // pg_ctl waits for the pid file to go; the child is reaped here.
+    managed
+        .server(around)?
+        .stop(options.mode, stop::STOP_WITHIN)?;
+    child
+        .wait()
+        .map_err(Error::io("wait for", &managed.home.pgdata()))?;
+    stop::after_server(managed, around, &options, pid, agent, on)
+}
+
+fn ended(child: &mut Child) -> Result<Option<String>> {
+    match child.try_wait() {
+        Ok(status) => Ok(status.map(|status| status.to_string())),
+        Err(e) => Err(Error::Internal {
+            what: format!("waiting for a child: {e}"),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::home::Home;
+    use crate::settings::Settings;
+
+    #[test]
+    fn primary_lifts_the_guard_and_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("h")).unwrap();
+        home.complete(&Settings::new()).unwrap();
+        let mut managed = Managed::open(home.dir()).unwrap();
+        fs::create_dir(home.pgdata()).unwrap();
+        let conf = home.pgdata().join("postgresql.auto.conf");
+        fs::write(&conf, guard::add(b"work_mem = '8MB'\n")).unwrap();
+        assert!(is_guarded(&managed).unwrap());
+        // What holds once is not saved along.
+        managed.settings.server.port = Some(6000);
+        lift_guard(&mut managed, &crate::event::ignore).unwrap();
+        assert!(!is_guarded(&managed).unwrap());
+        assert_eq!(fs::read(&conf).unwrap(), b"work_mem = '8MB'\n");
+        let saved = home.settings().unwrap();
+        assert!(saved.primary);
+        assert_eq!(saved.server.port, None);
+    }
+}

@@ -1,0 +1,161 @@
+//! `checkout`: the managed cluster moves to another snapshot, or a directory gets one.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use zenith_store::{Change, RefChange, SnapshotId, SnapshotKind};
+
+use crate::checkout::{self, CheckoutOptions, CheckoutReport};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::head::{self, Head};
+use crate::home::Wait;
+use crate::managed::{Managed, Presence};
+use crate::marker::Marker;
+use crate::take::{self, Take, Taken};
+use crate::who::operation;
+
+/// How long another command may hold the home before this one gives up.
+const LOCK_WAIT: Duration = Duration::from_secs(600);
+
+/// How to check out.
+#[derive(Debug, Clone, Default)]
+pub struct SwitchOptions {
+    /// Changes of the managed cluster that no snapshot holds are discarded.
+    pub force: bool,
+    /// The copy gets no guard. The managed cluster of an original never has one.
+    pub unguarded: bool,
+    /// Where tablespaces lie → where they are to lie.
+    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Nobody waits for the disk.
+    pub no_sync: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub struct Switched {
+    /// What was made.
+    pub report: CheckoutReport,
+    /// What was saved of the managed cluster before it moved.
+    pub saved: Option<Taken>,
+}
+
+/// Makes a branch at a snapshot.
+///
+/// Errors: `NameInvalid`, `Store(RefMoved)` when there is one.
+pub fn create_branch(managed: &Managed, name: &str, at: SnapshotId) -> Result<()> {
+    head::check_name(name)?;
+    let lock = managed.home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
+    let repo = managed.home.writer(&lock)?;
+    let refs = vec![RefChange {
+        name: format!("branch/{name}"),
+        from: None,
+        to: Some(at),
+    }];
+    let operation = operation("branch", format!("{name} at {}", at.short()));
+    repo.commit(Change {
+        refs,
+        operation,
+        ..Change::default()
+    })?;
+    Ok(())
+}
+
+/// Moves the managed cluster, and HEAD with it. What no snapshot holds is saved first.
+///
+/// If we stop in between, start and snapshot refuse until the same command has completed it; HEAD
+/// moves last, so that revisions that count from it mean the same then.
+///
+/// Errors: `ServerRunning`, `NotShutDown` (nothing can be saved), those of `checkout`.
+pub fn managed(
+    managed: &Managed,
+    id: SnapshotId,
+    to: &Head,
+    options: &SwitchOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Switched> {
+    let home = &managed.home;
+    let pgdata = home.pgdata();
+    if let Some(postmaster) = managed.postmaster()? {
+        return Err(Error::ServerRunning {
+            pgdata,
+            pid: postmaster.pid,
+        });
+    }
+    let is_pending = checkout::pending(home)?.is_some();
+    let presence = if is_pending {
+        Presence::Whole
+    } else {
+        managed.presence()?
+    };
+    let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
+    let mut saved = None;
+    if presence == Presence::Whole && !is_pending && !options.force {
+        let here = home.head()?;
+        let take = Take {
+            message: format!("before checkout of {}", id.short()),
+            kind: Some(SnapshotKind::Safety),
+            // The branch that the cluster goes to must not get what it leaves behind.
+            branch: (here == *to).then(|| format!("saved-{}", id.short())),
+            skip_if_unchanged: true,
+            verb: "checkout",
+            ..Take::default()
+        };
+        saved = Some(take::take(managed, &lock, &take, on)?);
+    }
+    let (repo, _guard) = home.reader()?;
+    let checkout_options = CheckoutOptions {
+        unguarded: options.unguarded || managed.settings.primary,
+        ..self::options(managed, options)
+    };
+    let report = match presence {
+        Presence::Whole => checkout::in_place(&repo, id, &pgdata, home, &checkout_options, on)?,
+        Presence::Missing | Presence::HalfMade(_) => {
+            checkout::to_new(&repo, id, &pgdata, &checkout_options, on)?
+        }
+    };
+    home.set_head(to)?;
+    managed.remember()?;
+    let saved = saved.filter(|taken| !taken.report.unchanged);
+    Ok(Switched { report, saved })
+}
+
+/// Makes a cluster in a directory: a new one, or an older checkout that moves.
+///
+/// Errors: those of `checkout`.
+pub fn directory(
+    managed: &Managed,
+    id: SnapshotId,
+    dir: &Path,
+    options: &SwitchOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Switched> {
+    let home = &managed.home;
+    let checkout_options = self::options(managed, options);
+    let pending = checkout::pending(home)?.filter(|journal| journal.dir == dir);
+    let is_checkout = dir.is_dir() && Marker::read(dir)?.is_some();
+    let is_whole = dir.join("global/pg_control").exists();
+    let report = if pending.is_some() || (is_checkout && is_whole) {
+        let _lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
+        let (repo, _guard) = home.reader()?;
+        checkout::in_place(&repo, id, dir, home, &checkout_options, on)?
+    } else {
+        let (repo, _guard) = home.reader()?;
+        checkout::to_new(&repo, id, dir, &checkout_options, on)?
+    };
+    Ok(Switched {
+        report,
+        saved: None,
+    })
+}
+
+fn options(managed: &Managed, options: &SwitchOptions) -> CheckoutOptions {
+    CheckoutOptions {
+        unguarded: options.unguarded,
+        tablespace_mapping: options.tablespace_mapping.clone(),
+        sync: !options.no_sync,
+        threads: managed.settings.snapshots.threads.unwrap_or(0),
+        owner: None,
+        home: Some(managed.home.clone()),
+    }
+}
