@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -60,12 +61,277 @@ pub enum Color {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Make a home: a new cluster or an imported one, and its first snapshot
+    Init(InitArgs),
+    /// Start the server and the agent that takes and pushes snapshots
+    Start(StartArgs),
+    /// Stop the server, take a last snapshot and push it
+    Stop(StopArgs),
+    /// Server, snapshots, storage: how things stand
+    Status(StatusArgs),
+    /// Take, list, show and delete snapshots
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
+    /// Materialise a snapshot: in a new directory, or as the managed cluster
+    Checkout(CheckoutArgs),
+    /// Send snapshots that the storage does not have yet
+    Push(PushArgs),
+    /// Write a snapshot as plain PostgreSQL files, as tar, or as a repository
+    Export(ExportArgs),
+    /// Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
+    Import(ImportArgs),
     /// Show the settings of this home and where each comes from
     Config(ConfigArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or write one per command into a directory
     Man(ManArgs),
+    /// The process that takes and pushes snapshots in the background
+    #[command(hide = true)]
+    Agent(AgentArgs),
+}
+
+/// How an import finds what lies at `--snapshot-path`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// Look and see
+    Auto,
+    /// A PostgreSQL data directory
+    Pgdata,
+    /// Base backup archives as pg_basebackup -F tar makes them
+    Tar,
+    /// Another zenith repository
+    Zenith,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// A PostgreSQL data directory with a backup_manifest
+    Pgdata,
+    /// Base backup archives as pg_basebackup -F tar makes them
+    Tar,
+    /// A zenith repository holding this snapshot
+    Zenith,
+}
+
+/// Settings of the server and its agent that init saves, and that hold once for start.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServerArgs {
+    /// Where snapshots are pushed: /path, file://, s3://, gs:// or az://
+    #[arg(long, value_name = "URL")]
+    pub storage_dest: Option<String>,
+    /// Directory of the PostgreSQL programs; otherwise PATH, pg_config, /usr/lib/postgresql
+    #[arg(long, value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+    /// TCP port of the server [default: 5432]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Addresses the server listens on [default: localhost]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub listen: Option<String>,
+    /// Time between automatic snapshots, such as 30s, 5m or 1h [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub snapshot_interval: Option<Duration>,
+    /// As root: the user who owns the home and runs the server [default: postgres]
+    #[arg(long, value_name = "USER")]
+    pub pg_user: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Begin with this cluster instead of an empty one: a path or URL; never saved
+    #[arg(long, value_name = "PATH_OR_URL")]
+    pub snapshot_path: Option<String>,
+    /// What lies at --snapshot-path
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ImportFormat::Auto)]
+    pub snapshot_format: ImportFormat,
+    /// An argument for initdb; can be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub initdb_arg: Vec<String>,
+    /// Name of the branch
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Stay in the foreground until SIGTERM or SIGINT (containers, service managers)
+    #[arg(long)]
+    pub foreground: bool,
+    /// Take snapshots but do not push them
+    #[arg(long)]
+    pub no_push: bool,
+    /// This cluster is the original from now on: lift the guard of an imported or cloned one
+    #[arg(long)]
+    pub primary: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// How the server stops: as pg_ctl's modes
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = StopMode::Fast)]
+    pub mode: StopMode,
+    /// Take no last snapshot; immediate implies it
+    #[arg(long)]
+    pub no_snapshot: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StopMode {
+    /// Disconnect clients, then shut down
+    Fast,
+    /// Wait for clients to disconnect
+    Smart,
+    /// Abort; the next start recovers
+    Immediate,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Exit with 3 when the last push is older than this, such as 15m or 1h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_age: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotVerb {
+    /// Take a snapshot of the managed cluster, or of any cluster on this machine
+    Create(CreateArgs),
+    /// List snapshots, newest first
+    List(ListArgs),
+    /// Show everything known about one snapshot
+    Show(ShowArgs),
+    /// Delete one snapshot; its space is freed by the next collection
+    Delete(DeleteArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// What to remember about it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// A data directory other than the managed cluster's
+    #[arg(long, value_name = "DIR")]
+    pub pgdata: Option<PathBuf>,
+    /// Connection to the server that runs on --pgdata
+    #[arg(long, value_name = "DSN", requires = "pgdata")]
+    pub dsn: Option<String>,
+    /// Branch that gets the snapshot; otherwise the one checked out
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
+    /// Read every file, even those that look unchanged
+    #[arg(long)]
+    pub read_all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only what this branch has; otherwise the one checked out
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub branch: Option<String>,
+    /// At most so many
+    #[arg(long, short = 'n', value_name = "N")]
+    pub limit: Option<usize>,
+    /// Snapshots of every branch and of none
+    #[arg(long, short)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The snapshot
+    #[arg(value_name = "REV", default_value = "HEAD")]
+    pub rev: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The snapshot
+    #[arg(value_name = "REV")]
+    pub rev: String,
+    /// Also when a branch or tag points at it; branches step back to the parent
+    #[arg(long)]
+    pub force: bool,
+    /// Say what would be deleted, delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckoutArgs {
+    /// The snapshot
+    #[arg(value_name = "REV")]
+    pub rev: String,
+    /// A new directory, or an older checkout to move; without it the managed cluster moves
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Create this branch at REV and continue on it
+    #[arg(short = 'b', long = "new-branch", value_name = "NEW")]
+    pub branch: Option<String>,
+    /// Discard changes of the managed cluster that no snapshot holds
+    #[arg(long)]
+    pub force: bool,
+    /// Leave out the guard that keeps a copy from archiving, replicating and listening
+    #[arg(long)]
+    pub unguarded: bool,
+    /// Put a tablespace elsewhere; can be given several times
+    #[arg(long, value_name = "OLD=NEW", value_parser = tablespace_mapping)]
+    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Do not wait for the disk; a power loss right after may damage the result
+    #[arg(long)]
+    pub no_sync: bool,
+    /// Say what would happen, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// The branch; otherwise the one checked out
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
+    /// Say what would be sent, send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The snapshot
+    #[arg(value_name = "REV", default_value = "HEAD")]
+    pub rev: String,
+    /// Where to: a path or URL; - writes a tar to stdout
+    #[arg(long, value_name = "PATH_OR_URL")]
+    pub snapshot_path: String,
+    /// In which format
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub snapshot_format: Option<ExportFormat>,
+    /// Put a tablespace elsewhere; can be given several times
+    #[arg(long, value_name = "OLD=NEW", value_parser = tablespace_mapping)]
+    pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
+    /// Do not wait for the disk; a power loss right after may damage the result
+    #[arg(long)]
+    pub no_sync: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Where from: a path or URL; - reads a tar from stdin
+    #[arg(long, value_name = "PATH_OR_URL")]
+    pub snapshot_path: String,
+    /// What lies there
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ImportFormat::Auto)]
+    pub snapshot_format: ImportFormat,
+    /// Branch that gets the snapshot; otherwise the one checked out
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
+    /// What to remember about it
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +349,22 @@ pub struct ManArgs {
     /// Write zenith.1, zenith-init.1, ... here
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Take snapshots but do not push them
+    #[arg(long)]
+    pub no_push: bool,
+    /// Time between automatic snapshots
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub snapshot_interval: Option<Duration>,
+    /// Push here instead of to the saved storage_dest
+    #[arg(long, value_name = "URL")]
+    pub storage_dest: Option<String>,
+    /// Leave the terminal and its session
+    #[arg(long)]
+    pub detach: bool,
 }
 
 /// The whole definition, every long flag also in snake_case (hidden).
@@ -110,9 +392,50 @@ fn with_snake_case(command: Command) -> Command {
     command.mut_args(alias).mut_subcommands(with_snake_case)
 }
 
+/// `2s`, `5m`, `1h 30m`, `2 days`: jiff's friendly durations, above zero.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let example = "expected a time such as 30s, 5m, 1h or 2 days";
+    let span: jiff::Span = text.parse().map_err(|_| example.to_owned())?;
+    let signed = span
+        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| "months and years differ in length; use days or hours".to_owned())?;
+    match Duration::try_from(signed) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("must be more than nothing".to_owned()),
+    }
+}
+
+/// `OLD=NEW`, both absolute; `\=` is an equals sign inside a path, as in pg_basebackup.
+fn tablespace_mapping(text: &str) -> Result<(PathBuf, PathBuf), String> {
+    let mut sides = vec![String::new()];
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if chars.peek() == Some(&'=') => {
+                sides.last_mut().expect("never empty").extend(chars.next());
+            }
+            '=' => sides.push(String::new()),
+            c => sides.last_mut().expect("never empty").push(c),
+        }
+    }
+    let [old, new] = sides.as_slice() else {
+        return Err("expected OLD=NEW with one equals sign".to_owned());
+    };
+    for side in [old, new] {
+        if !side.starts_with('/') {
+            return Err(format!("`{side}` is not an absolute path"));
+        }
+    }
+    Ok((PathBuf::from(old), PathBuf::from(new)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn typed(line: &str) -> Result<Cli, clap::Error> {
+        parse(line.split(' ').map(OsString::from))
+    }
 
     #[test]
     fn the_definition_is_consistent() {
@@ -138,5 +461,71 @@ mod tests {
         }
         let mut seen = Vec::new();
         walk(&command(), &mut seen);
+        for wanted in [
+            "storage-dest",
+            "snapshot-path",
+            "snapshot-format",
+            "max-age",
+        ] {
+            assert!(seen.iter().any(|long| long == wanted), "--{wanted}");
+        }
+    }
+
+    #[test]
+    fn the_scenarios_are_understood_as_typed() {
+        for line in [
+            "zenith init --storage_dest=s3://b/p",
+            "zenith init --snapshot_path=/x --snapshot_format=pgdata --storage_dest=/y",
+            "zenith export --snapshot_path=/x --snapshot_format=pgdata",
+            "zenith export main --snapshot-path /tmp/out --snapshot-format pgdata",
+            "zenith start",
+            "zenith snapshot list",
+            "zenith checkout main~3 /tmp/yesterday",
+            "zenith status --max-age 1h",
+            "zenith checkout -b try HEAD~2",
+            "zenith snapshot create -m before --json -q",
+            "zenith -D /h start --snapshot-interval 2s --no_push",
+            "zenith init --initdb-arg --locale=C --initdb-arg -k",
+        ] {
+            if let Err(e) = typed(line) {
+                panic!("{line}: {e}");
+            }
+        }
+        let cli = typed("zenith start --storage_dest=/s --snapshot_interval=5m").unwrap();
+        let Verb::Start(start) = cli.verb else {
+            panic!("not start")
+        };
+        assert_eq!(start.server.storage_dest.as_deref(), Some("/s"));
+        assert_eq!(
+            start.server.snapshot_interval,
+            Some(Duration::from_secs(300))
+        );
+    }
+
+    #[test]
+    fn durations_are_friendly() {
+        for (text, seconds) in [
+            ("2s", 2),
+            ("5m", 300),
+            ("1h", 3600),
+            ("1h 30m", 5400),
+            ("2 days", 172_800),
+            ("1w", 604_800),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "5", "fast", "0s", "-5m", "1 month"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tablespaces_are_mapped_by_absolute_paths() {
+        let pair = |a: &str, b: &str| Ok((PathBuf::from(a), PathBuf::from(b)));
+        assert_eq!(tablespace_mapping("/a=/b"), pair("/a", "/b"));
+        assert_eq!(tablespace_mapping("/a\\=x=/b"), pair("/a=x", "/b"));
+        for wrong in ["/a", "a=/b", "/a=b", "/a=/b=/c", "="] {
+            assert!(tablespace_mapping(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -3,6 +3,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use zenith::settings::Settings;
 
 use crate::error::Failure;
 
@@ -15,6 +18,8 @@ pub struct Environment {
     pub port: Option<String>,
     pub snapshot_interval: Option<String>,
     pub no_color: bool,
+    /// Every variable, for the storages: the names they read are theirs.
+    pub storage: zenith::store::objects::Environment,
     /// PATH, to find the programs of PostgreSQL.
     pub path: Option<OsString>,
     pub current_dir: PathBuf,
@@ -38,10 +43,56 @@ impl Environment {
             port: text("ZENITH_PORT")?,
             snapshot_interval: text("ZENITH_SNAPSHOT_INTERVAL")?,
             no_color: get("NO_COLOR").is_some(),
+            storage: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
             path: std::env::var_os("PATH"),
             current_dir: std::env::current_dir().map_err(Failure::from_current_dir)?,
             program: std::env::current_exe().map_err(Failure::from_current_dir)?,
         })
+    }
+
+    /// ZENITH_PORT.
+    pub fn port(&self) -> Result<Option<u16>, Failure> {
+        let Some(text) = &self.port else {
+            return Ok(None);
+        };
+        match text.parse() {
+            Ok(port) if port > 0 => Ok(Some(port)),
+            _ => Err(Failure::usage(format!(
+                "ZENITH_PORT is `{text}`, not a port"
+            ))),
+        }
+    }
+
+    /// ZENITH_SNAPSHOT_INTERVAL.
+    pub fn snapshot_interval(&self) -> Result<Option<Duration>, Failure> {
+        let Some(text) = &self.snapshot_interval else {
+            return Ok(None);
+        };
+        match crate::args::duration(text) {
+            Ok(interval) => Ok(Some(interval)),
+            Err(why) => Err(Failure::usage(format!(
+                "ZENITH_SNAPSHOT_INTERVAL is `{text}`: {why}"
+            ))),
+        }
+    }
+
+    /// Puts what is set here in the place of what is saved, for this run.
+    pub fn apply(&self, settings: &mut Settings) -> Result<(), Failure> {
+        if let Some(location) = &self.storage_dest {
+            settings.storage_dest = Some(self.absolute_location(location));
+        }
+        if let Some(dir) = &self.pg_bin {
+            settings.server.pg_bin = Some(self.absolute(dir));
+        }
+        settings.server.port = self.port()?.or(settings.server.port);
+        if let Some(interval) = self.snapshot_interval()? {
+            settings.snapshots.interval_secs = interval.as_secs().max(1);
+        }
+        Ok(())
     }
 
     /// Where the home is or would be: `-D`, ZENITH_HOME, the nearest `.zenith` upwards, or

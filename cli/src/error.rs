@@ -7,6 +7,11 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
+use zenith::managed::Refusal;
+use zenith::pg::Error as PgError;
+use zenith::revision::RevisionError;
+use zenith::store::Error as StoreError;
+use zenith::store::objects::ObjectsError;
 use zenith::{Error, ErrorKind};
 
 use crate::exit;
@@ -26,15 +31,19 @@ pub enum Failure {
     Output(io::Error),
     /// The working directory or this program cannot be told.
     Place(io::Error),
-    /// Stopped by a signal before it was done.
-    Interrupted,
     /// A panic, or what cannot be.
     Bug(String),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::Engine(Box::new(error))
+        match error {
+            // Only stdout is a pipe: whoever read a tar there went away.
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => {
+                Failure::BrokenPipe
+            }
+            error => Failure::Engine(Box::new(error)),
+        }
     }
 }
 
@@ -79,7 +88,6 @@ impl Failure {
             Failure::No => exit::NO,
             Failure::BrokenPipe => exit::OK,
             Failure::Output(_) | Failure::Place(_) => exit::IO,
-            Failure::Interrupted => exit::INTERRUPTED,
             Failure::Bug(_) => exit::INTERNAL,
         }
     }
@@ -109,15 +117,6 @@ impl Failure {
                 (
                     "io",
                     format!("the working directory: {e}"),
-                    vec![],
-                    vec![hint.to_owned()],
-                )
-            }
-            Failure::Interrupted => {
-                let hint = "What was committed stands; run the same command again to go on.";
-                (
-                    "interrupted",
-                    "interrupted".to_owned(),
                     vec![],
                     vec![hint.to_owned()],
                 )
@@ -199,14 +198,437 @@ fn words(error: &Error) -> (String, Vec<String>) {
 
 /// Commands that help.
 fn hints(error: &Error) -> Vec<String> {
-    let hint = match error {
-        Error::NoHome { .. } => {
-            "`zenith init` makes one here; -D DIR or ZENITH_HOME names another place."
+    let hint: String = match error {
+        Error::Store(e) => return store_hints(e),
+        Error::Pg(e) => return pg_hints(e),
+        Error::Managed(e) => return managed_hints(e),
+        Error::Revision(e) => return revision_hints(e),
+        Error::Url(_) => {
+            "A storage is /path, file:///path, s3://bucket/prefix, gs://bucket/prefix or \
+             az://container/prefix; credentials come from the environment."
+                .into()
         }
-        Error::SettingsInvalid { .. } => "Mend the file; `zenith config` shows what it says.",
+
+        Error::NoHome { .. } => {
+            "`zenith init` makes one here; -D DIR or ZENITH_HOME names another place.".into()
+        }
+        Error::HomeExists { .. } => {
+            "`zenith status` shows it; `zenith import --branch NEW` brings another cluster into \
+             it, -D DIR makes another home."
+                .into()
+        }
+        Error::HomeForeign { .. } => "Name an empty or a new directory with -D DIR.".into(),
+        Error::HomeBusy { pid, .. } if *pid == 0 => {
+            "Run the command again; `zenith status` shows what the agent does.".into()
+        }
+        Error::HomeBusy { pid, .. } => {
+            format!("Run the command again when it is done; `ps {pid}` shows the process.")
+        }
+        Error::HomeInUse { .. } => "Run the command again when the other one is done.".into(),
+        Error::SettingsInvalid { .. } => {
+            "Mend the file; `zenith config` shows what it says.".into()
+        }
+        Error::HomeDamaged { path, .. } => format!(
+            "Move {} away and run `zenith start`: what it said is found again or asked for.",
+            path.display()
+        ),
+        Error::NameInvalid { .. } => {
+            "Letters, digits, and - _ . / between them are fine, for instance `try-index`.".into()
+        }
+
+        Error::NoSuchPath { .. } => "Check the path; a relative one counts from here.".into(),
+        Error::NotShutDown { pgdata, .. } => format!(
+            "Start the server and stop it cleanly: `pg_ctl -D {0} start && pg_ctl -D {0} stop`; \
+             for the managed cluster `zenith start && zenith stop`. A running one is taken with \
+             `zenith snapshot create --pgdata {0} --dsn DSN`. `zenith checkout --force` discards.",
+            pgdata.display()
+        ),
+        Error::ServerRunning { pgdata, .. } if is_managed(pgdata) => {
+            "Run `zenith stop` first, or check out beside it with `zenith checkout REV DIR`.".into()
+        }
+        Error::ServerRunning { pgdata, .. } => format!(
+            "Stop it with `pg_ctl -D {0} stop`, or take it as it runs: `zenith snapshot create \
+             --pgdata {0} --dsn DSN`.",
+            pgdata.display()
+        ),
+        Error::ClusterChanged { .. } | Error::FileUnstable { .. } => {
+            "Run the command again when the server is stopped, or online with --dsn DSN.".into()
+        }
+        Error::FileVanished { .. } => {
+            "Something else removes files from the cluster; `pg_amcheck` shows what is missing."
+                .into()
+        }
+        Error::BackupWithoutWal { .. } => {
+            "Make the backup again with its WAL: `pg_basebackup -X stream`.".into()
+        }
+        Error::BackupIncremental { .. } => {
+            "Combine it with the backups before it: `pg_combinebackup`.".into()
+        }
+        Error::BackupDamaged { .. } => "Make the backup again: `pg_basebackup`.".into(),
+        Error::WalMissing { .. } => {
+            "Start the server once and stop it cleanly, then run the command again.".into()
+        }
+        Error::PathInvalid { .. } | Error::TarEntry { .. } => {
+            "Make the archive with `pg_basebackup -F tar -X fetch` or `zenith export`.".into()
+        }
+        Error::UnknownEntry { path, .. } => format!(
+            "Move `{path}` out of the cluster; PostgreSQL itself makes no such entry there."
+        ),
+        Error::NameNotUtf8 { .. } => "Rename it, or move it out of the cluster.".into(),
+        Error::TablespaceMissing { .. } => {
+            "Mount or restore the directory of the tablespace, then run the command again.".into()
+        }
+        Error::OtherServer { .. } => {
+            "Give the DSN of the server that runs on --pgdata: `SHOW data_directory` tells.".into()
+        }
+        Error::FactsDamaged { .. } | Error::NotACluster { .. } => {
+            "Take another snapshot: `zenith snapshot list --all`.".into()
+        }
+
+        Error::TargetNotEmpty { .. } => {
+            "Name an empty or a new directory; only older checkouts are moved in place.".into()
+        }
+        Error::TargetForeign { .. } => "Name an empty or a new directory.".into(),
+        Error::TargetInvalid { .. } => "Name another directory.".into(),
+        Error::CheckoutPending { dir, snapshot } => {
+            let short = snapshot.get(..8).unwrap_or(snapshot);
+            if is_managed(dir) {
+                format!("Complete it with `zenith checkout {short}`.")
+            } else {
+                format!(
+                    "Complete it with `zenith checkout {short} {}`.",
+                    dir.display()
+                )
+            }
+        }
+        Error::NoSuchTablespace { .. } => {
+            "`zenith snapshot show REV` lists the tablespaces of a snapshot.".into()
+        }
+        Error::TablespacesInStream { .. } => {
+            "Export to a directory or URL instead of `-`: one tar per tablespace goes there.".into()
+        }
+        Error::FormatUnknown { .. } => {
+            "Name a data directory, the tar files of pg_basebackup, or a zenith repository; \
+             --snapshot-format says which."
+                .into()
+        }
+        Error::Compressed { path, how } => {
+            let program = match how.as_str() {
+                "gz" => "gunzip",
+                "zst" => "unzstd",
+                "lz4" => "unlz4",
+                "xz" => "unxz",
+                _ => "bunzip2",
+            };
+            format!("Decompress it first: `{program} {}`.", path.display())
+        }
+        Error::TarTruncated { .. } | Error::StreamIncomplete { .. } => {
+            "Copy or make it again: `pg_basebackup -F tar -X fetch`.".into()
+        }
+        Error::ExportUnfinished { .. } => {
+            "Run the same `zenith export` again; it goes on where it stopped.".into()
+        }
+        Error::NothingToPush { .. } => "`zenith snapshot create` takes one.".into(),
+        Error::Diverged { branch, ours, .. } => format!(
+            "Keep both: `zenith checkout -b {branch}-{0} {0}` begins a branch here that \
+             `zenith push --branch {branch}-{0}` sends.",
+            ours.short()
+        ),
+        Error::StorageBusy { .. } => "Run `zenith push` again.".into(),
+        Error::Io { source, .. } => return io_hints(source),
         _ => return vec![],
     };
+    vec![hint]
+}
+
+/// Whether a directory is the managed cluster of a home: its neighbour is the config.
+fn is_managed(pgdata: &std::path::Path) -> bool {
+    pgdata
+        .parent()
+        .is_some_and(|home| home.join("config.toml").is_file())
+}
+
+fn io_hints(source: &io::Error) -> Vec<String> {
+    let hint = match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "Run it as the user that owns the place, or as root, which becomes that user."
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "No space is left: make room and run the same command again; `df -h` shows where."
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "Name a place on a file system that can be written.",
+        io::ErrorKind::NotFound => "Check the path; a relative one counts from here.",
+        _ => "Look at the disk (`dmesg`), then run the same command again.",
+    };
     vec![hint.to_owned()]
+}
+
+fn store_hints(error: &StoreError) -> Vec<String> {
+    let hint: String = match error {
+        StoreError::Objects(e) => return objects_hints(e),
+        StoreError::NotARepository { .. } => {
+            "`zenith init --storage-dest URL` makes one; check the URL for a typo.".into()
+        }
+        StoreError::RepositoryExists { .. } => "Name another place, or push to this one.".into(),
+        StoreError::TooNew { .. } => {
+            "Install a newer zenith; this one changes nothing there.".into()
+        }
+        StoreError::Damaged { .. }
+        | StoreError::BlobDamaged { .. }
+        | StoreError::Missing { .. } => {
+            "Nothing was changed. Fetch the snapshot anew into another home: `zenith -D NEW init \
+             --storage-dest URL`; and take a new one: `zenith snapshot create --read-all`."
+                .into()
+        }
+        StoreError::NoSnapshot { .. } => "`zenith snapshot list --all` lists what there is.".into(),
+        StoreError::RefMoved {
+            name,
+            expected: None,
+            ..
+        } => format!(
+            "There is a {} of this name already; `zenith snapshot list --all` shows it.",
+            name.split('/').next().unwrap_or("ref")
+        ),
+        StoreError::RefMoved { .. } | StoreError::Contended { .. } => {
+            "Somebody else was faster: run the command again.".into()
+        }
+        StoreError::ParamsDiffer { .. } => {
+            "Export to an empty place: `zenith export --snapshot-format zenith`.".into()
+        }
+        StoreError::Index { path, .. } => {
+            format!("The index only saves time: move {path} away and run the command again.")
+        }
+        StoreError::File { source, .. } => return io_hints(source),
+        _ => return vec![],
+    };
+    vec![hint]
+}
+
+fn objects_hints(error: &ObjectsError) -> Vec<String> {
+    let hint: String = match error {
+        ObjectsError::NotFound { .. } => {
+            "An object is missing: check the URL, and that nothing else deletes there.".into()
+        }
+        ObjectsError::BucketMissing { bucket, .. } => {
+            format!("Create the bucket `{bucket}` first, or correct the URL.")
+        }
+        ObjectsError::BadCredentials { .. } => {
+            "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION (or the names of your \
+             cloud); for --snapshot-path the same with SNAPSHOT_ in front."
+                .into()
+        }
+        ObjectsError::PermissionDenied { .. } => {
+            "Give the user or key the right to read, write and list there.".into()
+        }
+        ObjectsError::Unreachable { .. } => {
+            "Check the network and AWS_ENDPOINT_URL, then run the command again; snapshots stay \
+             in the home meanwhile."
+                .into()
+        }
+        ObjectsError::NoSpace { .. } => {
+            "No space is left there: make room and run the same command again.".into()
+        }
+        ObjectsError::ReadOnly { .. } => {
+            "Name a place on a file system that can be written.".into()
+        }
+        ObjectsError::HttpNotAllowed { variable, .. } => {
+            format!("Set {variable}=true to allow http, or use an https endpoint.")
+        }
+        ObjectsError::Unsupported { .. } => {
+            "zenith needs conditional writes (If-None-Match: *); use a service that has them."
+                .into()
+        }
+        ObjectsError::Io { source, .. } => return io_hints(source),
+        _ => "Check URL and settings of the storage, then run the command again.".into(),
+    };
+    vec![hint]
+}
+
+fn pg_hints(error: &PgError) -> Vec<String> {
+    let hint: String = match error {
+        PgError::NotACluster { .. } => {
+            "Name a data directory: the one with PG_VERSION in it (`SHOW data_directory`).".into()
+        }
+        PgError::UnsupportedMajor { .. } | PgError::UnsupportedServer { .. } => {
+            "Upgrade it with `pg_upgrade`, or use a newer zenith.".into()
+        }
+        PgError::NoBinaries { .. } => {
+            "Install a server (`apt install postgresql`), or name its programs with --pg-bin DIR."
+                .into()
+        }
+        PgError::WrongBinaries { want, .. } => {
+            format!("Name the programs of PostgreSQL {want} with --pg-bin DIR.")
+        }
+        PgError::NoSuchUser { .. } | PgError::BecomeUser { .. } => {
+            "Name the user that runs the server with --pg-user USER, or run zenith as that user."
+                .into()
+        }
+        PgError::CannotSearch { user, dir, .. } => format!(
+            "Let {user} through with `chmod a+x {}`, or choose a place elsewhere, for instance \
+             below /var/lib or /srv.",
+            dir.display()
+        ),
+        PgError::PortInUse { port } => format!(
+            "Choose another port: `zenith start --port {}`.",
+            if *port == u16::MAX {
+                port - 1
+            } else {
+                port + 1
+            }
+        ),
+        PgError::AlreadyRunning { .. } => {
+            "`zenith stop` stops it; `zenith start` without --foreground adopts it.".into()
+        }
+        PgError::LockFileExists { path } => format!(
+            "Another server uses this socket: choose another --port; remove {} only if no \
+             server runs.",
+            path.display()
+        ),
+        PgError::StartFailed { .. } | PgError::Program { .. } => {
+            "The lines above say why; mend that and run the same command again.".into()
+        }
+        PgError::NotReady { .. } => {
+            "It goes on starting (after a crash it replays WAL): `zenith start` waits again.".into()
+        }
+        PgError::StopTimeout { .. } => {
+            "`zenith stop` waits again; `zenith stop --mode immediate` does not wait for clients."
+                .into()
+        }
+        PgError::PathUnquotable { .. } => "Use a directory without such characters.".into(),
+        PgError::BadPidFile { path, .. } => format!(
+            "If no server runs on this cluster, remove {}; if one does, wait for it.",
+            path.display()
+        ),
+        PgError::BadDsn { .. } => {
+            "A DSN looks like `host=/run/postgresql user=postgres dbname=postgres`.".into()
+        }
+        PgError::Connect { .. } => {
+            "Check that the server runs and that pg_hba.conf lets you in: `psql DSN`.".into()
+        }
+        PgError::Privilege { .. } => {
+            "docs/least-privilege.md shows the role that --dsn needs.".into()
+        }
+        PgError::WalLevelMinimal => {
+            "Set wal_level = replica and restart the server, or stop it and take it offline.".into()
+        }
+        PgError::SlotRefused { .. } => {
+            "Raise max_replication_slots and max_wal_senders, and restart the server.".into()
+        }
+        PgError::SlotLost { .. } => {
+            "Raise max_slot_wal_keep_size and take the snapshot again.".into()
+        }
+        PgError::ServerChanged { .. } | PgError::WalRecycled { .. } => {
+            "Take the snapshot again: `zenith snapshot create`.".into()
+        }
+        PgError::ControlDamaged { .. }
+        | PgError::ControlBytes { .. }
+        | PgError::WalDamaged { .. }
+        | PgError::WalMissing { .. }
+        | PgError::WalForeign { .. }
+        | PgError::BadLabel { .. }
+        | PgError::BadHistory { .. }
+        | PgError::BadTablespaceMap { .. } => {
+            "Check the cluster with `pg_checksums --check` and `pg_amcheck`; an earlier state is \
+             in `zenith snapshot list`."
+                .into()
+        }
+        PgError::Query { .. } => "The server's log says more.".into(),
+        PgError::Io { source, .. } => return io_hints(source),
+        _ => return vec![],
+    };
+    vec![hint]
+}
+
+fn managed_hints(error: &Refusal) -> Vec<String> {
+    let hint: String = match error {
+        Refusal::NothingToStart { .. } => {
+            "Change to the directory of your home or name it with -D DIR; a new one is made by \
+             `zenith start --storage-dest URL` or `zenith init`."
+                .into()
+        }
+        Refusal::NoCluster { .. } => {
+            "`zenith init` makes a cluster; `zenith init --snapshot-path PATH` takes one over."
+                .into()
+        }
+        Refusal::NoStorage { .. } => {
+            "Add one: `zenith init --storage-dest URL`; nothing that is there changes.".into()
+        }
+        Refusal::BranchNotAtStorage { branches, .. } => match branches.first() {
+            Some(first) => {
+                format!("Name one of them, for instance --branch {first}, or another storage.")
+            }
+            None => "Name another storage.".into(),
+        },
+        Refusal::BranchTaken { .. } => {
+            "Attach to it with `zenith init` without --snapshot-path, or import into a branch of \
+             its own with --branch NEW."
+                .into()
+        }
+        Refusal::OtherStorage { dir, .. } => format!(
+            "To move on to another storage, edit storage_dest in {}/config.toml and run \
+             `zenith push`; -D DIR makes another home.",
+            dir.display()
+        ),
+        Refusal::OtherBranch { .. } => {
+            "`zenith checkout -b NEW HEAD` begins a branch; -D DIR makes another home.".into()
+        }
+        Refusal::OtherCluster { .. } => {
+            "Import it into a branch of its own with `zenith import --snapshot-path PATH --branch \
+             NEW`, or make another home with -D DIR."
+                .into()
+        }
+        Refusal::Unmounted { pgdata } => format!(
+            "Mount the disk; if the cluster is lost for good, remove {} and run `zenith start`.",
+            pgdata.display()
+        ),
+        Refusal::Incomplete { pgdata, .. } => format!(
+            "Move {} away and run `zenith start`: it is rebuilt from the last snapshot.",
+            pgdata.display()
+        ),
+        Refusal::AgentSilent { log, .. } => {
+            format!(
+                "`tail {}` shows why; `zenith start` tries again.",
+                log.display()
+            )
+        }
+        Refusal::AgentRunning { .. } => "`zenith stop` stops it, `zenith status` shows it.".into(),
+        Refusal::ServerDied { .. } => {
+            "Its messages above say why; `zenith start --foreground` starts it again.".into()
+        }
+        Refusal::SocketDirForeign { dir } => {
+            format!("Look at {} and remove it if it is nobody's.", dir.display())
+        }
+        Refusal::Referenced { id, .. } => format!(
+            "`zenith snapshot delete --force {id}` deletes it all the same: branches step back to \
+             its parent, tags go."
+        ),
+        Refusal::Guarded { .. } => "If this is the original now: `zenith start --primary`.".into(),
+        _ => return vec![],
+    };
+    vec![hint]
+}
+
+fn revision_hints(error: &RevisionError) -> Vec<String> {
+    let hint: String = match error {
+        RevisionError::NotFound { similar, .. } => {
+            let list = "`zenith snapshot list --all` lists every snapshot and its refs.";
+            match similar.first() {
+                Some(name) => format!("Did you mean `{name}`? {list}"),
+                None => list.to_owned(),
+            }
+        }
+        RevisionError::Unborn { .. } => "`zenith snapshot create` takes the first one.".into(),
+        RevisionError::Ambiguous { .. } => "Write more digits, or the full name of the ref.".into(),
+        RevisionError::TooShort { .. } => "Write at least four digits.".into(),
+        RevisionError::Step { .. } => {
+            "Steps are ~N, ^, @{2 hours ago}, @{2026-11-22 10:00} and @{0/3000028}.".into()
+        }
+        RevisionError::OtherLineage { before, .. } => {
+            format!("Ask below it: `{}@{{LSN}}`.", before.short())
+        }
+        _ => "`zenith snapshot list` shows the history of the branch.".into(),
+    };
+    vec![hint]
 }
 
 /// What panics say, kept instead of printed.
@@ -243,3 +665,6 @@ impl Panics {
         kept.unwrap_or_else(|| "a panic without words".to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,10 +20,9 @@ pub const UNSUPPORTED: u8 = 6;
 pub const DAMAGED: u8 = 7;
 /// This machine refuses: permissions, a full disk, a missing program.
 pub const IO: u8 = 8;
-/// A bug in zenith.
+/// A bug in zenith. (130 is what shells make of SIGINT, which ends zenith at once: what was
+/// committed stands, and the same command goes on from there.)
 pub const INTERNAL: u8 = 70;
-/// Stopped by SIGINT or SIGTERM before it was done.
-pub const INTERRUPTED: u8 = 130;
 
 /// The code of each kind of error.
 pub fn of(kind: ErrorKind) -> u8 {

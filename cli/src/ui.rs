@@ -15,8 +15,6 @@ use crate::args::{Color, Global};
 use crate::error::Failure;
 
 const HEAD: Style = AnsiColor::Green.on_default().bold();
-const ID: Style = AnsiColor::Cyan.on_default();
-const GOOD: Style = AnsiColor::Green.on_default();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
@@ -27,12 +25,6 @@ const FAINT: Style = Style::new().dimmed();
 pub enum Tone {
     /// The mark of HEAD.
     Head,
-    /// An id or a name to paste back.
-    Id,
-    /// Done, up, reachable.
-    Good,
-    /// Something to look at.
-    Warning,
     /// Titles and side remarks.
     Faint,
 }
@@ -159,9 +151,6 @@ impl Ui {
     pub fn tone(&self, text: impl Display, tone: Tone) -> String {
         let style = match tone {
             Tone::Head => HEAD,
-            Tone::Id => ID,
-            Tone::Good => GOOD,
-            Tone::Warning => WARNING,
             Tone::Faint => FAINT,
         };
         paint(self.colored_out, &text.to_string(), style)

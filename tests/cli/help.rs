@@ -1,5 +1,7 @@
 //! Help texts, and docs/cli.md, which is made of them.
 
+use std::path::Path;
+
 use insta::assert_snapshot;
 
 use crate::zenith::Zenith;
@@ -13,6 +15,15 @@ fn what_there_is() {
     Usage: zenith [OPTIONS] <COMMAND>
 
     Commands:
+      init         Make a home: a new cluster or an imported one, and its first snapshot
+      start        Start the server and the agent that takes and pushes snapshots
+      stop         Stop the server, take a last snapshot and push it
+      status       Server, snapshots, storage: how things stand
+      snapshot     Take, list, show and delete snapshots
+      checkout     Materialise a snapshot: in a new directory, or as the managed cluster
+      push         Send snapshots that the storage does not have yet
+      export       Write a snapshot as plain PostgreSQL files, as tar, or as a repository
+      import       Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
       config       Show the settings of this home and where each comes from
       completions  Print the completion script of a shell
       man          Print the manual page, or write one per command into a directory
@@ -39,4 +50,65 @@ fn what_there_is() {
     --snapshot-path the same names with SNAPSHOT_ in front win.
     --- exit 0
     "#);
+}
+
+#[test]
+fn usage_without_a_command_is_talk() {
+    let output = Zenith::new().command("").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("Usage: zenith")
+    );
+}
+
+/// docs/cli.md is what the program itself says; `ZENITH_UPDATE_DOCS=1` writes it anew.
+#[test]
+fn the_page_of_all_commands_is_up_to_date() {
+    let zenith = Zenith::new();
+    let mut page = "# The command line\n\nMade from the program's own help by tests/cli/help.rs. \
+                    Every long flag is understood in snake_case, too.\n"
+        .to_owned();
+    add(&zenith, "", &mut page);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    if std::env::var_os("ZENITH_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        there == page,
+        "docs/cli.md is out of date: run this test with ZENITH_UPDATE_DOCS=1"
+    );
+}
+
+/// The help of a command and of those below it.
+fn add(zenith: &Zenith, command: &str, page: &mut String) {
+    let output = zenith
+        .command(&format!("{command} --help"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{command}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let title = format!("zenith {command}");
+    // What holds for every command stands under the first one only.
+    let shown = match text.split_once("\nGlobal options:") {
+        Some((own, _)) if !command.is_empty() => own,
+        _ => text.as_str(),
+    };
+    page.push_str(&format!(
+        "\n## {}\n\n```text\n{}\n```\n",
+        title.trim_end(),
+        shown.trim_end()
+    ));
+    let listed = text
+        .split_once("Commands:\n")
+        .and_then(|(_, rest)| rest.split_once("\n\n"));
+    for line in listed.map(|(lines, _)| lines).unwrap_or_default().lines() {
+        let name = line.split_whitespace().next().unwrap();
+        if name != "help" {
+            add(zenith, format!("{command} {name}").trim_start(), page);
+        }
+    }
 }

@@ -42,6 +42,8 @@ fn a_command_that_is_none() {
     --- stderr
     error: unrecognized subcommand 'inot'
 
+      tip: some similar subcommands exist: 'import', 'init'
+
     Usage: zenith [OPTIONS] <COMMAND>
 
     For more information, try '--help'.
@@ -169,4 +171,65 @@ fn no_colour_without_a_terminal_and_colour_on_request() {
     assert!(!stderr("config").contains('\x1b'));
     assert!(stderr("config --color always").contains("\x1b["));
     assert!(!stderr("config --color always --json").contains('\x1b'));
+}
+
+/// A wrong directory never yields a home or a server.
+#[test]
+fn commands_without_a_home() {
+    let zenith = Zenith::new();
+    for line in [
+        "start",
+        "stop",
+        "status",
+        "push",
+        "snapshot create",
+        "snapshot list",
+        "snapshot show main",
+        "snapshot delete main",
+        "checkout main",
+        "checkout main copy",
+        "export --snapshot-path out",
+        "import --snapshot-path in",
+    ] {
+        let output = zenith.command(line).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}: {stderr}");
+        assert!(
+            stderr.contains("no zenith home at") && stderr.contains("hint: "),
+            "{stderr}"
+        );
+        assert!(output.stdout.is_empty(), "{line}");
+        assert_eq!(
+            std::fs::read_dir(zenith.dir()).unwrap().count(),
+            0,
+            "{line} made something"
+        );
+    }
+}
+
+#[test]
+fn words_that_do_not_go_together() {
+    let zenith = Zenith::new();
+    for line in [
+        "snapshot create --dsn host=/x",
+        "snapshot list --all --branch x",
+        "status --max-age never",
+        "start --port 0",
+        "checkout main x --tablespace-mapping a=b",
+        "init --snapshot-format gzip",
+        "-q -v status",
+    ] {
+        let output = zenith.command(line).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(output.stdout.is_empty(), "{line}");
+    }
+    let mut wrong = zenith.command("start --storage-dest /x");
+    let output = wrong.env("ZENITH_PORT", "many").output().unwrap();
+    assert_snapshot!(zenith.shown(&output), @r#"
+    --- stderr
+    error: ZENITH_PORT is `many`, not a port
+
+    hint: Run `zenith --help` for the ways to say it.
+    --- exit 2
+    "#);
 }

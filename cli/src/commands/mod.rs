@@ -1,12 +1,29 @@
 //! What happens: one file per verb.
 
+mod agent;
+mod checkout;
 mod completions;
 mod config;
+mod export;
+mod import;
+mod init;
 mod man;
+mod push;
+mod snapshot;
+mod start;
+mod status;
+mod stop;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use crate::args::Verb;
+use jiff::Zoned;
+use zenith::managed::{self, Managed, Surroundings};
+use zenith::store::{SnapshotId, State};
+use zenith::{publish, revision};
+
+use crate::args::{ServerArgs, SnapshotVerb, Verb};
 use crate::config::Environment;
 use crate::error::Failure;
 use crate::ui::Ui;
@@ -24,12 +41,92 @@ impl Context {
         let home = env.find_home(home);
         Self { ui, env, home }
     }
+
+    /// What the engine is given from outside.
+    pub fn around(&self) -> Surroundings {
+        Surroundings {
+            path: self.env.path.clone(),
+            storage: self.env.storage.clone(),
+            program: self.env.program.clone(),
+        }
+    }
+
+    /// The home with its saved settings; as root this process becomes its owner first.
+    pub fn open(&self) -> Result<Managed, Failure> {
+        // A home that is not there is said before anything about users.
+        zenith::home::Home::open(&self.home)?;
+        managed::become_owner(&self.home)?;
+        let mut managed = Managed::open(&self.home)?;
+        self.env.apply(&mut managed.settings)?;
+        Ok(managed)
+    }
+
+    /// The snapshot that a text names.
+    pub fn resolve(
+        &self,
+        managed: &Managed,
+        state: &State,
+        revision: &str,
+    ) -> Result<SnapshotId, Failure> {
+        let head = managed.home.head()?;
+        let found = revision::resolve(state, &head, revision, &Zoned::now());
+        Ok(found.map_err(zenith::Error::from)?)
+    }
+
+    /// The state of the home's repository.
+    pub fn state(&self, managed: &Managed) -> Result<Arc<State>, Failure> {
+        Ok(publish::local_state(managed)?)
+    }
+
+    /// A place of this machine that is about to be filled, made ready for the home's owner when
+    /// root asks: after this the process is that user and can write there and nowhere else.
+    pub fn give_target(&self, dir: &Path) -> Result<(), Failure> {
+        Ok(managed::give_target(&self.home, dir)?)
+    }
+
+    /// Set when SIGTERM or SIGINT comes.
+    pub fn stop_on_signals(&self) -> Result<Arc<AtomicBool>, Failure> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register(signal, Arc::clone(&stop))
+                .map_err(|e| Failure::Bug(format!("watching signal {signal}: {e}")))?;
+        }
+        Ok(stop)
+    }
+}
+
+impl ServerArgs {
+    /// Flags before the environment.
+    pub fn or_environment(mut self, env: &Environment) -> Result<Self, Failure> {
+        self.storage_dest = self
+            .storage_dest
+            .or_else(|| env.storage_dest.clone())
+            .map(|location| env.absolute_location(&location));
+        let pg_bin = self.pg_bin.or_else(|| env.pg_bin.clone());
+        self.pg_bin = pg_bin.map(|dir| env.absolute(&dir));
+        self.port = self.port.or(env.port()?);
+        self.snapshot_interval = self.snapshot_interval.or(env.snapshot_interval()?);
+        Ok(self)
+    }
 }
 
 pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
     match verb {
+        Verb::Init(args) => init::run(args, context),
+        Verb::Start(args) => start::run(args, context),
+        Verb::Stop(args) => stop::run(&args, context),
+        Verb::Status(args) => status::run(&args, context),
+        Verb::Snapshot(SnapshotVerb::Create(args)) => snapshot::create(args, context),
+        Verb::Snapshot(SnapshotVerb::List(args)) => snapshot::list(&args, context),
+        Verb::Snapshot(SnapshotVerb::Show(args)) => snapshot::show(&args, context),
+        Verb::Snapshot(SnapshotVerb::Delete(args)) => snapshot::delete(&args, context),
+        Verb::Checkout(args) => checkout::run(args, context),
+        Verb::Push(args) => push::run(&args, context),
+        Verb::Export(args) => export::run(args, context),
+        Verb::Import(args) => import::run(args, context),
         Verb::Config(_) => config::run(context),
         Verb::Completions(args) => completions::run(&args, context),
         Verb::Man(args) => man::run(&args, context),
+        Verb::Agent(args) => agent::run(args, context),
     }
 }

@@ -1,6 +1,10 @@
 //! How answers look: one file per noun, each with its lines for people and its JSON.
 
+pub mod place;
+pub mod push;
 pub mod settings;
 pub mod size;
+pub mod snapshot;
+pub mod status;
 pub mod table;
 pub mod time;

@@ -1,0 +1,109 @@
+//! `zenith export`: a snapshot as plain PostgreSQL files, as tar, or as a repository.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use zenith::emit::{self, EmitOptions, Emitted, Target};
+use zenith::import::Format;
+
+use super::Context;
+use crate::args::{ExportArgs, ExportFormat};
+use crate::error::Failure;
+use crate::progress::Progress;
+use crate::render::place;
+use crate::render::size::{count, size};
+use crate::render::time::took;
+
+pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
+    zenith::home::Home::open(&context.home)?;
+    let is_stream = args.snapshot_path == "-";
+    let location = context.env.absolute_location(&args.snapshot_path);
+    let format = match args.snapshot_format {
+        Some(ExportFormat::Pgdata) => Format::Pgdata,
+        Some(ExportFormat::Tar) => Format::Tar,
+        Some(ExportFormat::Zenith) => Format::Zenith,
+        None if is_stream => Format::Tar,
+        None => Format::Pgdata,
+    };
+    if is_stream && format != Format::Tar {
+        return Err(Failure::usage(
+            "only a tar can go to stdout: --snapshot-format tar",
+        ));
+    }
+    let dir = if is_stream {
+        None
+    } else {
+        emit::local_dir(&location)?
+    };
+    if let Some(dir) = &dir {
+        let mapped: Vec<&Path> = args
+            .tablespace_mapping
+            .iter()
+            .map(|(_, new)| new.as_path())
+            .collect();
+        super::checkout::make_room(&args.rev, dir, &mapped, context)?;
+    }
+    let managed = context.open()?;
+    let state = context.state(&managed)?;
+    let id = context.resolve(&managed, &state, &args.rev)?;
+    let options = EmitOptions {
+        tablespace_mapping: args.tablespace_mapping,
+        no_sync: args.no_sync,
+    };
+    let around = context.around();
+    let progress = Progress::new(&context.ui);
+    let on = |event| progress.on(event);
+    let done = if is_stream {
+        let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
+        let target = Target::Stream(&mut out, "stdout");
+        emit::emit(&managed, &around, id, target, format, &options, &on)
+            .map_err(Failure::from)
+            .and_then(|done| out.flush().map(|()| done).map_err(Failure::from_output))?
+    } else {
+        let target = Target::Location(&location);
+        emit::emit(&managed, &around, id, target, format, &options, &on)?
+    };
+    let elapsed = progress.elapsed();
+    drop(progress);
+    let ui = &context.ui;
+    let (files, bytes) = match &done {
+        Emitted::Files(report) => (Some(report.files), report.bytes),
+        Emitted::Repository { bytes, .. } => (None, *bytes),
+    };
+    let shown = match &dir {
+        Some(dir) => place::path(dir, &context.env.current_dir),
+        None => location.clone(),
+    };
+    if ui.is_json() && !is_stream {
+        return ui.record(&serde_json::json!({
+            "type": "export", "v": 1,
+            "id": id.to_string(),
+            "format": format.word(),
+            "location": location,
+            "files": files,
+            "bytes": bytes,
+            "millis": elapsed.as_millis() as u64,
+        }));
+    }
+    let what = match (&done, files) {
+        (Emitted::Repository { branch, .. }, _) => format!("branch {branch}, {} sent", size(bytes)),
+        (_, Some(files)) => format!("{} in {} files", size(bytes), count(files)),
+        (_, None) => size(bytes),
+    };
+    let line = format!(
+        "exported {} as {} to {shown}  {what}, {}",
+        id.short(),
+        format.word(),
+        took(elapsed)
+    );
+    // stdout is the archive itself then.
+    if is_stream {
+        ui.talk(line);
+        return Ok(());
+    }
+    ui.answer(line)?;
+    if format == Format::Pgdata && dir.is_some() {
+        ui.talk(format_args!("check it: pg_verifybackup {shown}"));
+    }
+    Ok(())
+}

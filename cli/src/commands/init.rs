@@ -1,0 +1,117 @@
+//! `zenith init`: a home, a cluster in it, a first snapshot, and that pushed.
+
+use zenith::bring::Source;
+use zenith::init::{self, InitOptions, Initialised, Origin};
+
+use super::Context;
+use crate::args::InitArgs;
+use crate::error::Failure;
+use crate::progress::Progress;
+use crate::render::{place, push, size, snapshot};
+
+pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
+    let source = match &args.snapshot_path {
+        Some(path) => Some(super::import::source(path, args.snapshot_format, context)?),
+        None => None,
+    };
+    let server = args.server.or_environment(&context.env)?;
+    let pg_user = server.pg_user.clone();
+    let options = InitOptions {
+        storage_dest: server.storage_dest,
+        branch: args.branch,
+        source,
+        initdb_args: args.initdb_arg,
+        pg_bin: server.pg_bin,
+        port: server.port,
+        listen: server.listen,
+        interval_secs: server
+            .snapshot_interval
+            .map(|interval| interval.as_secs().max(1)),
+    };
+    let done = init(&options, pg_user.as_deref(), context)?;
+    if !done.was_home {
+        context.ui.talk("next: zenith start");
+    }
+    Ok(())
+}
+
+/// Makes what is not there and says what that was; `start` does this, too, where there is no home.
+pub fn init(
+    options: &InitOptions,
+    pg_user: Option<&str>,
+    context: &Context,
+) -> Result<Initialised, Failure> {
+    init::become_user(
+        &context.home,
+        options.source.as_ref().and_then(Source::local_dir),
+        options.storage_dest.as_deref(),
+        pg_user,
+    )?;
+    let progress = Progress::new(&context.ui);
+    let done = init::init(&context.home, &context.around(), options, &|event| {
+        progress.on(event);
+    })?;
+    drop(progress);
+    if context.ui.is_json() {
+        let record = serde_json::json!({
+            "type": "init", "v": 1,
+            "home": context.home,
+            "branch": done.branch,
+            "id": done.tip.to_string(),
+            "was_home": done.was_home,
+            "origin": origin_word(&done.origin),
+            "storage_dest": done.push.as_ref().map(|(location, _)| location),
+        });
+        context.ui.record(&record)?;
+        return Ok(done);
+    }
+    let shown = place::path(&context.home, &context.env.current_dir);
+    let line = match (&done.origin, done.was_home) {
+        (Origin::Made { version }, _) => {
+            format!("initialised home {shown} with PostgreSQL {version} (initdb)")
+        }
+        (Origin::Imported { location }, _) => {
+            format!("initialised home {shown} from {location}; it starts guarded as a copy")
+        }
+        (Origin::Attached { location, bytes }, _) => format!(
+            "attached home {shown} to {location}: {} at {}, {} fetched",
+            done.branch,
+            done.tip.short(),
+            size::size(*bytes)
+        ),
+        (Origin::Kept, true) => {
+            format!(
+                "home {shown} is initialised already: {} at {}",
+                done.branch,
+                done.tip.short()
+            )
+        }
+        (Origin::Kept, false) => {
+            format!(
+                "initialised home {shown} with what lay there: {}",
+                done.tip.short()
+            )
+        }
+    };
+    context.ui.answer(line)?;
+    if let Some(report) = &done.report {
+        context
+            .ui
+            .answer(snapshot::taken(report, &done.branch, done.snapshot_took))?;
+    }
+    if let Some((location, report)) = &done.push {
+        context
+            .ui
+            .answer(push::line(report, location, done.push_took))?;
+    }
+    Ok(done)
+}
+
+fn origin_word(origin: &Origin) -> &'static str {
+    match origin {
+        Origin::Made { .. } => "initdb",
+        Origin::Imported { .. } => "import",
+        Origin::Attached { .. } => "storage",
+        Origin::Kept => "kept",
+    }
+}

@@ -1,0 +1,252 @@
+//! How a home stands.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use zenith::agent::state::{AgentState, Phase};
+use zenith::head::Head;
+use zenith::status::{Agent, Server, Status};
+
+use super::size::{plural, size};
+use super::time::{age, age_of, interval};
+
+/// The first line says most of it, the others have a name each.
+pub fn lines(status: &Status, now: Timestamp) -> Vec<String> {
+    let mut lines = vec![format!("{}, {}", place(status), server(&status.server))];
+    let mut row = |name: &str, value: String| lines.push(format!("  {name:<20}  {value}"));
+    if let Some(tip) = &status.tip {
+        let message = if tip.message.is_empty() {
+            format!("({})", tip.kind.word())
+        } else {
+            tip.message.clone()
+        };
+        row(
+            "last snapshot",
+            format!("{} ago  {message}", age_of(tip.time.unix_micros, now)),
+        );
+    }
+    if status.guarded {
+        row(
+            "guarded",
+            "as a copy: it neither archives nor replicates (start --primary)".into(),
+        );
+    }
+    row("agent", agent(&status.agent, now));
+    if let Agent::Up(state) | Agent::Silent(Some(state)) = &status.agent {
+        if let Some(reason) = &state.paused {
+            row(
+                "PAUSED",
+                format!("automatic snapshots are paused: {reason}"),
+            );
+        }
+        if let Some(trouble) = &state.trouble {
+            let ago = age(now.as_second() - trouble.time);
+            row(
+                "last snapshot error",
+                format!("{ago} ago: {}", trouble.message),
+            );
+        }
+    }
+    row(
+        "not yet pushed",
+        match (status.unpushed, &status.storage) {
+            (0, Some(_)) => "nothing".to_owned(),
+            (n, Some(_)) => format!("{}, {}", plural(n, "snapshot"), size(status.unpushed_bytes)),
+            (n, None) => format!("{}, there is no storage_dest", plural(n, "snapshot")),
+        },
+    );
+    if let Some(storage) = &status.storage {
+        let reachable = match &storage.reachable {
+            Ok(time) => format!("reachable ({} ms)", time.as_millis()),
+            Err(why) if why.contains("unreachable") => why.clone(),
+            Err(why) => format!("unreachable: {why}"),
+        };
+        let last = match status.push_age() {
+            Some(seconds) => format!("last push {} ago", age(seconds)),
+            None => "never pushed from here".to_owned(),
+        };
+        row(
+            "storage",
+            format!("{}, {reachable}, {last}", storage.location),
+        );
+        if let Some(trouble) = &storage.pushes.trouble {
+            let ago = age(now.as_second() - trouble.time);
+            row("last push error", format!("{ago} ago: {}", trouble.message));
+        }
+        if let Some(branch) = &storage.pushes.diverged_to {
+            row(
+                "diverged",
+                format!("pushed to {branch}, since the branch moved without us"),
+            );
+        }
+    }
+    row(
+        "on this machine",
+        format!(
+            "packs {}, index {}",
+            size(status.packs_bytes),
+            size(status.index_bytes)
+        ),
+    );
+    lines
+}
+
+fn place(status: &Status) -> String {
+    match (&status.head, &status.tip) {
+        (Head::Branch(branch), Some(tip)) => format!("{branch} at {}", tip.id.short()),
+        (Head::Branch(branch), None) => format!("{branch} without a snapshot"),
+        (Head::Detached(id), _) => format!("no branch, at {}", &id[..8]),
+    }
+}
+
+fn server(server: &Server) -> String {
+    match server {
+        Server::Up(postmaster) => {
+            format!(
+                "server up (pid {}, localhost:{})",
+                postmaster.pid, postmaster.port
+            )
+        }
+        Server::Down(state) if state == "shut down" => "server down".to_owned(),
+        Server::Down(state) => format!("server DOWN, not shut down (\"{state}\")"),
+        Server::Missing => "no cluster (start rebuilds it)".to_owned(),
+        Server::Unusable(why) => format!("cluster NOT usable: {why}"),
+    }
+}
+
+fn agent(agent: &Agent, now: Timestamp) -> String {
+    let ago = |state: &AgentState| {
+        let last = match (&state.taken, state.unchanged) {
+            (Some(taken), Some(unchanged)) => taken.time.max(unchanged),
+            (Some(taken), None) => taken.time,
+            (None, Some(unchanged)) => unchanged,
+            (None, None) => return String::new(),
+        };
+        format!(", looked {} ago", age(now.as_second() - last))
+    };
+    match agent {
+        Agent::Up(state) => {
+            let does = match state.phase {
+                Phase::Idle => "idle",
+                Phase::WaitingForServer => "waiting for the server",
+                Phase::WaitingForHome => "waiting for another command",
+                Phase::Snapshot => "taking a snapshot",
+                Phase::Thinning => "thinning",
+                Phase::Stopping => "stopping",
+            };
+            let every = interval(state.interval_secs);
+            format!("{does} (pid {}), every {every}{}", state.pid, ago(state))
+        }
+        Agent::Silent(_) => "alive, does not answer".to_owned(),
+        Agent::Down(None) => "not running".to_owned(),
+        Agent::Down(Some(state)) => format!("not running{}", ago(state)),
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct StatusRecord<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    v: u32,
+    home: &'a Path,
+    branch: Option<&'a str>,
+    head: Option<String>,
+    server: &'static str,
+    pid: Option<i32>,
+    port: Option<u16>,
+    cluster_state: Option<&'a str>,
+    guarded: bool,
+    agent: &'static str,
+    agent_pid: Option<u32>,
+    agent_phase: Option<Phase>,
+    paused: Option<&'a str>,
+    snapshot_error: Option<&'a str>,
+    last_snapshot_age_secs: Option<i64>,
+    unpushed: Unpushed,
+    storage: Option<&'a str>,
+    reachable: Option<bool>,
+    reachable_error: Option<&'a str>,
+    last_push_age_secs: Option<i64>,
+    push_error: Option<&'a str>,
+    packs_bytes: u64,
+    index_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Unpushed {
+    snapshots: u64,
+    bytes: u64,
+}
+
+pub fn record(status: &Status, now: Timestamp) -> StatusRecord<'_> {
+    let (server, postmaster, cluster_state) = match &status.server {
+        Server::Up(postmaster) => ("up", Some(postmaster), None),
+        Server::Down(state) => ("down", None, Some(state.as_str())),
+        Server::Missing => ("missing", None, None),
+        Server::Unusable(why) => ("unusable", None, Some(why.as_str())),
+    };
+    let (agent, state) = match &status.agent {
+        Agent::Up(state) => ("up", Some(state)),
+        Agent::Silent(state) => ("silent", state.as_ref()),
+        Agent::Down(state) => ("down", state.as_ref()),
+    };
+    let storage = status.storage.as_ref();
+    StatusRecord {
+        kind: "status",
+        v: 1,
+        home: &status.home,
+        branch: match &status.head {
+            Head::Branch(branch) => Some(branch),
+            Head::Detached(_) => None,
+        },
+        head: match &status.head {
+            Head::Branch(_) => status.tip.as_ref().map(|tip| tip.id.to_string()),
+            Head::Detached(id) => Some(id.clone()),
+        },
+        server,
+        pid: postmaster.map(|p| p.pid),
+        port: postmaster.map(|p| p.port),
+        cluster_state,
+        guarded: status.guarded,
+        agent,
+        agent_pid: state.map(|state| state.pid).filter(|_| agent != "down"),
+        agent_phase: state.map(|state| state.phase).filter(|_| agent == "up"),
+        paused: state.and_then(|state| state.paused.as_deref()),
+        snapshot_error: state
+            .and_then(|s| s.trouble.as_ref())
+            .map(|t| t.message.as_str()),
+        last_snapshot_age_secs: status
+            .tip
+            .as_ref()
+            .map(|tip| (now.as_microsecond() - tip.time.unix_micros) / 1_000_000),
+        unpushed: Unpushed {
+            snapshots: status.unpushed,
+            bytes: status.unpushed_bytes,
+        },
+        storage: storage.map(|s| s.location.as_str()),
+        reachable: storage.map(|s| s.reachable.is_ok()),
+        reachable_error: storage
+            .and_then(|s| s.reachable.as_ref().err())
+            .map(String::as_str),
+        last_push_age_secs: status.push_age(),
+        push_error: storage
+            .and_then(|s| s.pushes.trouble.as_ref())
+            .map(|t| t.message.as_str()),
+        packs_bytes: status.packs_bytes,
+        index_bytes: status.index_bytes,
+    }
+}
+
+/// How long ago the last push was, for `--max-age`.
+pub fn too_old(seconds: Option<i64>, limit_secs: u64) -> Option<String> {
+    match seconds {
+        Some(seconds) if seconds as u64 <= limit_secs => None,
+        Some(seconds) => Some(format!(
+            "last push {} ago, more than {}",
+            age(seconds),
+            interval(limit_secs)
+        )),
+        None => Some("never pushed from here".to_owned()),
+    }
+}
