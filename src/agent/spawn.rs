@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -115,7 +116,10 @@ pub fn stop(managed: &Managed) -> Result<bool> {
 }
 
 fn command(managed: &Managed, around: &Surroundings, flags: &AgentFlags) -> Command {
-    let mut command = Command::new(&around.program);
+    // By this link, since the user of the home may not search the directories above the program
+    // (root's home, say); the list of processes still shows the name people look for.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(&around.program);
     command
         .arg("--home")
         .arg(managed.home.dir())
