@@ -169,6 +169,13 @@ struct Names<'a> {
 impl Names<'_> {
     fn resolve(&self, text: &str) -> Result<SnapshotId, RevisionError> {
         let text = text.trim();
+        if text.is_empty() {
+            // An unset variable of a script must not mean HEAD.
+            return Err(RevisionError::NotFound {
+                name: String::new(),
+                similar: Vec::new(),
+            });
+        }
         let end = text.find(['~', '^']).unwrap_or(text.len());
         let end = text.find("@{").map_or(end, |at| at.min(end));
         let (base, mut steps) = text.split_at(end);
