@@ -123,5 +123,5 @@ fn a_cluster_on_another_device_is_not_taken_for_lost() {
     else {
         return;
     };
-    home.zenith.run(&["start"]).failed(1).hints();
+    home.zenith.run(&["start"]).failed(8).hints();
 }

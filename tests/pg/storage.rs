@@ -8,7 +8,10 @@ use zenith_testkit::{Zenith, load};
 use crate::support::{Home, PROGRAM, id_of, on_s3};
 
 fn with_env(zenith: &Zenith, env: Vec<(String, String)>) -> Zenith {
-    env.into_iter().fold(zenith.clone(), |zenith, (name, value)| zenith.env(&name, value))
+    env.into_iter()
+        .fold(zenith.clone(), |zenith, (name, value)| {
+            zenith.env(&name, value)
+        })
 }
 
 /// The whole life of a cluster whose storage is a bucket.
@@ -45,8 +48,21 @@ fn exports_to_a_url_come_back() {
     s3.create_bucket("exports");
     for format in ["pgdata", "tar", "zenith"] {
         let url = format!("s3://exports/{format}");
-        home.zenith.ok(&["export", "--snapshot-path", &url, "--snapshot-format", format]);
-        let args = ["--json", "import", "--snapshot-path", &url, "--snapshot-format", format];
+        home.zenith.ok(&[
+            "export",
+            "--snapshot-path",
+            &url,
+            "--snapshot-format",
+            format,
+        ]);
+        let args = [
+            "--json",
+            "import",
+            "--snapshot-path",
+            &url,
+            "--snapshot-format",
+            format,
+        ];
         let output = home.zenith.ok(&[&args[..], &["--branch", format]].concat());
         let id = id_of(&output);
         if format == "zenith" {
@@ -67,22 +83,41 @@ fn what_does_not_work_is_named() {
     let init = |zenith: &Zenith, url: &str| zenith.run(&["init", "--storage-dest", url]);
 
     let zenith = with_env(&home.zenith, env.clone());
-    init(&zenith, "s3://nosuchbucket/x").failed(1).hints().says("nosuchbucket");
+    init(&zenith, "s3://nosuchbucket/x")
+        .failed(1)
+        .hints()
+        .says("nosuchbucket");
 
     let wrong = zenith.env("AWS_SECRET_ACCESS_KEY", "wrong");
-    init(&wrong, "s3://bucket/x").failed(1).hints().says("credentials");
+    init(&wrong, "s3://bucket/x")
+        .failed(1)
+        .hints()
+        .says("credentials");
 
     let away = zenith.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
-    init(&away, "s3://bucket/x").failed(5).hints().says("127.0.0.1:9");
+    init(&away, "s3://bucket/x")
+        .failed(5)
+        .hints()
+        .says("127.0.0.1:9");
 
-    let http = env.iter().filter(|(name, _)| name != "AWS_ALLOW_HTTP").cloned().collect();
+    let http = env
+        .iter()
+        .filter(|(name, _)| name != "AWS_ALLOW_HTTP")
+        .cloned()
+        .collect();
     let http = with_env(&home.zenith, http);
-    init(&http, "s3://bucket/x").failed(1).hints().says("AWS_ALLOW_HTTP");
+    init(&http, "s3://bucket/x")
+        .failed(1)
+        .hints()
+        .says("AWS_ALLOW_HTTP");
 
     // Nothing of these attempts is in the way of one that is right.
     let profile = zenith.env("AWS_PROFILE", "work");
     let output = profile.ok(&["init", "--storage-dest", "s3://bucket/x"]);
-    assert!(output.stderr.contains("AWS_PROFILE"), "it is not read, and that is said\n{output}");
+    assert!(
+        output.stderr.contains("AWS_PROFILE"),
+        "it is not read, and that is said\n{output}"
+    );
 }
 
 /// Credentials of an import's source have names of their own, and are not saved.
@@ -90,7 +125,10 @@ fn what_does_not_work_is_named() {
 fn snapshot_path_has_credentials_of_its_own() {
     let (theirs, ours) = (S3Server::start(), S3Server::start());
     let home = Home::new();
-    let there = with_env(&Zenith::new(PROGRAM, &home.place, "there"), theirs.env("source"));
+    let there = with_env(
+        &Zenith::new(PROGRAM, &home.place, "there"),
+        theirs.env("source"),
+    );
     there.ok(&["init", "--storage-dest", "s3://source/x"]);
 
     let mut env = ours.env("bucket");
@@ -98,8 +136,17 @@ fn snapshot_path_has_credentials_of_its_own() {
         env.push((format!("SNAPSHOT_{name}"), value));
     }
     let zenith = with_env(&home.zenith, env);
-    let from = ["init", "--snapshot-path", "s3://source/x", "--snapshot-format", "zenith"];
+    let from = [
+        "init",
+        "--snapshot-path",
+        "s3://source/x",
+        "--snapshot-format",
+        "zenith",
+    ];
     zenith.ok(&[&from[..], &["--storage-dest", "s3://bucket/y"]].concat());
     let config = std::fs::read_to_string(zenith.home().join("config.toml")).unwrap();
-    assert!(!config.contains("source") && !config.contains("testkit"), "{config}");
+    assert!(
+        !config.contains("source") && !config.contains("testkit"),
+        "{config}"
+    );
 }

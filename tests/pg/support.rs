@@ -158,7 +158,13 @@ pub(crate) fn on_s3(mut home: Home, s3: &S3Server) -> (Home, String) {
         home.zenith = home.zenith.env(&name, value);
     }
     let dest = "s3://bucket/some/prefix".to_owned();
-    home.zenith.ok(&["init", "--storage-dest", &dest, "--port", &home.port.to_string()]);
+    home.zenith.ok(&[
+        "init",
+        "--storage-dest",
+        &dest,
+        "--port",
+        &home.port.to_string(),
+    ]);
     (home, dest)
 }
 

@@ -148,11 +148,9 @@ fn a_base_backup_is_the_same_tree_as_tar_and_unpacked() {
                 .success()
         );
     }
-    fs::copy(
-        Path::new(&tars).join("backup_manifest"),
-        plain.join("backup_manifest"),
-    )
-    .unwrap();
+    let manifest = plain.join("backup_manifest");
+    fs::copy(Path::new(&tars).join("backup_manifest"), &manifest).unwrap();
+    zenith_testkit::user::give(&manifest);
     fs::set_permissions(&plain, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
 
     home.init(&[]);

@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -41,9 +43,16 @@ impl Zenith {
         new
     }
 
-    /// The same, run as the server user and not as root.
+    /// The same, run as the server user and not as root; from a copy, since that user may not
+    /// search the directories above the target directory.
     pub fn unprivileged(&self) -> Zenith {
+        let copy = self.dir.with_extension("program");
+        if !copy.exists() {
+            fs::copy(&self.program, &copy).expect("the place is writable");
+            fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("own file");
+        }
         Zenith {
+            program: copy,
             as_server_user: true,
             ..self.clone()
         }
