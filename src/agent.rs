@@ -25,6 +25,7 @@ use zenith_store::SnapshotKind;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::head::Head;
 use crate::home::{Home, Wait};
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::publish;
@@ -89,7 +90,8 @@ pub fn run(
             },
             stopping: false,
             busy: 0,
-            push_wanted: 0,
+            // Whatever an earlier run left is pushed at once.
+            push_wanted: 1,
         }),
         changed: Condvar::new(),
     });
@@ -197,6 +199,11 @@ struct Shared {
 impl Agent {
     /// The keeper's life.
     fn keep(&self) {
+        let first = self.time_to_first();
+        self.update(|state| state.next = now() + first.as_secs() as i64);
+        if !self.sleep_until(Instant::now() + first) {
+            return;
+        }
         let mut snapshots = 0;
         let mut thinned: Option<Instant> = None;
         loop {
@@ -228,6 +235,27 @@ impl Agent {
                 return;
             }
         }
+    }
+
+    /// An interval after the last look, which may have been that of an agent before this one:
+    /// restarts neither delay snapshots nor add any.
+    fn time_to_first(&self) -> Duration {
+        let tip = || -> Result<Option<i64>> {
+            let state = publish::local_state(&self.managed)?;
+            let id = match self.managed.home.head()? {
+                Head::Branch(branch) => state.get_ref(&format!("branch/{branch}")),
+                Head::Detached(id) => id.parse().ok(),
+            };
+            let row = id.and_then(|id| state.snapshot(&id));
+            Ok(row.map(|row| row.time.unix_micros / 1_000_000))
+        };
+        // What keeps this from being told will be told by the first turn.
+        let taken = tip().ok().flatten();
+        let Some(last) = taken.max(self.shared().state.unchanged) else {
+            return Duration::ZERO;
+        };
+        let since = Duration::from_secs((now() - last).max(0) as u64);
+        self.options.interval.saturating_sub(since)
     }
 
     /// One look at the server, and a snapshot when something changed.
@@ -412,8 +440,8 @@ impl Agent {
         let mut served = 0;
         let mut pause = RETRY.0;
         loop {
-            // Whatever an earlier run left is pushed at once; then every turn of the keeper is a
-            // reason, also where nothing changed: it shows that the storage has everything.
+            // Every turn of the keeper is a reason, also where nothing changed: it shows that the
+            // storage has everything.
             let Some(wanted) = self.wait_for_push(served) else {
                 return;
             };
@@ -515,8 +543,7 @@ impl Agent {
         self.changed.notify_all();
     }
 
-    /// The count of reasons as soon as it is more than `served`; nothing at the end. The first
-    /// push needs no reason.
+    /// The count of reasons as soon as it is more than `served`; nothing at the end.
     fn wait_for_push(&self, served: u64) -> Option<u64> {
         let mut shared = self.shared();
         loop {

@@ -127,9 +127,6 @@ pub fn foreground(
     up: &dyn Fn(&Started),
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Stopped> {
-    /// How soon a signal or a death is noticed.
-    const LOOK: Duration = Duration::from_millis(100);
-
     let rebuilt = prepare(managed, around, options, on)?;
     let server = managed.server(around)?;
     if let Some(running) = server.postmaster()? {
@@ -151,15 +148,58 @@ pub fn foreground(
         .process_group(0)
         .spawn()
         .map_err(Error::io("run", &program))?;
+    match watch(
+        managed,
+        around,
+        options,
+        &server,
+        &mut child,
+        stop,
+        up,
+        (rebuilt, begun),
+        on,
+    ) {
+        Ok(()) => end(managed, around, &mut child, on),
+        Err(e) => {
+            // Nothing of this run is left behind, whatever went wrong. The first error counts.
+            let _ = spawn::stop(managed);
+            if matches!(ended(&mut child), Ok(None)) {
+                let _ = server.stop(StopMode::Fast, stop::STOP_WITHIN);
+                let _ = child.wait();
+            }
+            Err(e)
+        }
+    }
+}
+
+/// Returns when `stop` is set.
+///
+/// Errors: `Refusal::ServerDied`, those of starting the agent.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one function, cut in two where errors are caught"
+)]
+fn watch(
+    managed: &Managed,
+    around: &Surroundings,
+    options: &StartOptions,
+    server: &pg::Server,
+    child: &mut Child,
+    stop: &AtomicBool,
+    up: &dyn Fn(&Started),
+    (rebuilt, begun): (Option<Rebuilt>, Instant),
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<()> {
+    /// How soon a signal or a death is noticed.
+    const LOOK: Duration = Duration::from_millis(100);
+
     let postmaster = loop {
-        if let Some(status) = ended(&mut child)? {
+        if let Some(status) = ended(child)? {
             return Err(Refusal::ServerDied { status }.into());
         }
         match server.wait_ready(LOOK) {
             Ok(postmaster) => break postmaster,
-            Err(pg::Error::NotReady { .. }) if stop.load(Ordering::Relaxed) => {
-                return end(managed, around, &mut child, on);
-            }
+            Err(pg::Error::NotReady { .. }) if stop.load(Ordering::Relaxed) => return Ok(()),
             Err(pg::Error::NotReady { .. }) => {}
             Err(e) => return Err(e.into()),
         }
@@ -176,12 +216,8 @@ pub fn foreground(
         guarded: is_guarded(managed)?,
         took,
     });
-    loop {
-        if stop.load(Ordering::Relaxed) {
-            return end(managed, around, &mut child, on);
-        }
-        if let Some(status) = ended(&mut child)? {
-            spawn::stop(managed)?;
+    while !stop.load(Ordering::Relaxed) {
+        if let Some(status) = ended(child)? {
             return Err(Refusal::ServerDied { status }.into());
         }
         if let Some(status) = ended(&mut agent)? {
@@ -196,6 +232,7 @@ pub fn foreground(
         }
         std::thread::sleep(LOOK);
     }
+    Ok(())
 }
 
 /// Everything up to a cluster that can be started.
