@@ -17,7 +17,7 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::facts::{Facts, Summary};
-use crate::head;
+use crate::head::{self, Head};
 use crate::home::{Home, Wait};
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::pg::{self, Binaries, Control, user};
@@ -191,14 +191,10 @@ pub fn init(
     managed
         .home
         .create_repository(storage.params(), operation("init", ""))?;
-    if was_home {
-        managed.home.save_settings(&managed.settings)?;
-    } else {
-        // From here on it is a home, which init and start complete if this is cut off.
-        managed.home.complete(&managed.settings)?;
-    }
-
     let branch = managed.settings.branch.clone();
+    if !was_home {
+        managed.home.set_head(&Head::Branch(branch.clone()))?;
+    }
     let presence = managed.presence()?;
     let tip = start::local_tip(&managed, &branch)?;
     let mut report = None;
@@ -211,7 +207,13 @@ pub fn init(
         refuse_other_cluster(&managed, tip, source)?;
     }
     match (tip, presence) {
-        (Some(_), Presence::Whole) => drop(lock),
+        (Some(tip), Presence::Whole) => {
+            // An earlier init was cut off when all but the settings was there.
+            if !was_home && is_init(&managed, tip)? {
+                managed.settings.primary = true;
+            }
+            drop(lock);
+        }
         (Some(_), Presence::Missing) => {
             drop(lock);
             start::rebuild(&managed, around, on)?;
@@ -223,7 +225,7 @@ pub fn init(
         // An earlier init was cut off between the cluster and its snapshot.
         (None, Presence::Whole) => {
             report = Some(first_snapshot(&managed, &lock, SnapshotKind::Init, on)?);
-            be_primary(&mut managed)?;
+            managed.settings.primary = true;
             drop(lock);
         }
         (None, Presence::Missing) if storage.has(&branch) => {
@@ -232,6 +234,9 @@ pub fn init(
             }
             let location = managed.settings.storage_dest.clone().unwrap_or_default();
             drop(lock);
+            // The storage notes what this home holds, by its id: it is a home from here on, and
+            // start completes it if this is cut off.
+            managed.home.complete(&managed.settings)?;
             let bytes = start::fetch(&managed, around, &location, &branch, on)?;
             start::rebuild(&managed, around, on)?;
             origin = Origin::Attached { location, bytes };
@@ -259,11 +264,18 @@ pub fn init(
                 let begun = Instant::now();
                 report = Some(first_snapshot(&managed, &lock, SnapshotKind::Init, on)?);
                 snapshot_took = begun.elapsed();
-                be_primary(&mut managed)?;
+                // A cluster that was made here is no copy of another.
+                managed.settings.primary = true;
                 drop(lock);
                 origin = Origin::Made { version };
             }
         },
+    }
+    // Last: without settings there is no home, and init begins or goes on.
+    if was_home {
+        managed.home.save_settings(&managed.settings)?;
+    } else {
+        managed.home.complete(&managed.settings)?;
     }
     managed.remember()?;
 
@@ -471,10 +483,12 @@ fn remove_left_over(home: &Home) -> Result<()> {
     Ok(())
 }
 
-/// A cluster that was made here is no copy of another.
-fn be_primary(managed: &mut Managed) -> Result<()> {
-    managed.settings.primary = true;
-    managed.home.save_settings(&managed.settings)
+/// Whether a snapshot is that of a cluster that was made here, which is no copy of another.
+fn is_init(managed: &Managed, tip: SnapshotId) -> Result<bool> {
+    let state = publish::local_state(managed)?;
+    Ok(state
+        .snapshot(&tip)
+        .is_some_and(|row| row.kind == SnapshotKind::Init))
 }
 
 fn first_snapshot(

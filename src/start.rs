@@ -23,7 +23,7 @@ use crate::head::Head;
 use crate::home::Wait;
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::pg::server::{Postmaster, StopMode};
-use crate::pg::{self, guard};
+use crate::pg::{self, Control, guard};
 use crate::publish;
 use crate::stop::{self, StopOptions, Stopped};
 use crate::sync::{self, Attached};
@@ -96,7 +96,9 @@ pub fn start(
         None => {
             managed::rotate_log(&managed.server_log(), SERVER_LOG_MAX)?;
             on(Event::Phase("starting the server"));
-            (server.start(&managed.start_options(READY_WITHIN)?)?, false)
+            let options = managed.start_options(READY_WITHIN)?;
+            let died = rebuilt.is_some() || !Control::read(&server.pgdata)?.state.is_shut_down();
+            (start_server(&server, &options, died)?, false)
         }
     };
     let took = begun.elapsed();
@@ -233,6 +235,24 @@ fn watch(
         std::thread::sleep(LOOK);
     }
     Ok(())
+}
+
+/// Starts the server. Where the one before died, its children may hold the port a moment longer.
+fn start_server(
+    server: &pg::Server,
+    options: &pg::server::StartOptions,
+    died: bool,
+) -> Result<Postmaster> {
+    const CHILDREN_GONE_WITHIN: Duration = Duration::from_secs(5);
+    let begun = Instant::now();
+    loop {
+        match server.start(options) {
+            Err(pg::Error::PortInUse { .. }) if died && begun.elapsed() < CHILDREN_GONE_WITHIN => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 /// Everything up to a cluster that can be started.
