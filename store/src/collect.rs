@@ -121,13 +121,15 @@ impl Repository {
         for row in state.snapshots() {
             usages.push((row.clone(), self.usage_of(row.id, row.tree)?));
         }
-        let lengths: HashMap<PackName, u64> = self
-            .lock_live_read()
-            .packs
-            .iter()
-            .chain(&new)
-            .map(|(name, len)| (*name, *len))
-            .collect();
+        let lengths: HashMap<PackName, u64> = {
+            // Pending are the new packs, and whole ones that an interrupted collection left.
+            let live = self.lock_live_read();
+            live.packs
+                .iter()
+                .chain(&live.pending)
+                .map(|(name, len)| (*name, *len))
+                .collect()
+        };
         let base = state.seq();
         let committed = self.commit_with(operation, |next| {
             // The lock keeps others out; a root from elsewhere means that it was not held.

@@ -237,8 +237,9 @@ impl Repository {
         Ok(places
             .into_iter()
             .filter(|l| live.packs.contains_key(&l.pack) || live.pending.contains_key(&l.pack))
-            // Any would do; always the same one keeps usage lists short.
-            .min_by_key(|l| (l.pack, l.ordinal)))
+            // Any would do; committed ones before leftovers, and always the same one, so that
+            // usage lists stay short.
+            .min_by_key(|l| (!live.packs.contains_key(&l.pack), l.pack, l.ordinal)))
     }
 
     /// Teaches the index the live packs that it does not know.

@@ -397,6 +397,67 @@ fn mostly_dead_packs_are_packed_anew() {
 }
 
 #[test]
+fn what_an_interrupted_collection_left_does_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = home(dir.path());
+    let big: Files = BTreeMap::from([
+        ("kept".into(), noise(1, 200_000)),
+        ("gone".into(), noise(2, 5_000_000)),
+    ]);
+    let first = snapshot(&repository, &big, "big").id;
+    let small = BTreeMap::from([("kept".to_owned(), noise(1, 200_000))]);
+    let second = snapshot(&repository, &small, "small").id;
+    // Copies of all packs under names of their own, as if moved out but never committed.
+    for (n, listed) in repository
+        .objects()
+        .list("packs/")
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        let path = repository.objects().local_path(&listed.key).unwrap();
+        let name = PackName {
+            session: [0; 16],
+            number: n as u32,
+        };
+        std::fs::copy(&path, dir.path().join(name.key())).unwrap();
+    }
+    repository
+        .commit(Change {
+            remove: vec![first],
+            ..Change::default()
+        })
+        .unwrap();
+    reopen(dir.path())
+        .collect(Operation::default(), false)
+        .unwrap();
+    let repository = reopen(dir.path());
+    assert_eq!(files_of(&repository, second), small);
+    assert!(repository.verify(Verify::ReadData).unwrap().is_good());
+}
+
+#[test]
+fn a_rotten_pack_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = home(dir.path());
+    let id = snapshot(&local, &example(1), "one").id;
+    let pack = local.objects().list("packs/").unwrap().remove(0);
+    let path = local.objects().local_path(&pack.key).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let remote = in_memory("rotten");
+    let what = Transfer {
+        snapshots: vec![id],
+        ..Transfer::default()
+    };
+    let error = transfer(&local, &remote, what, &|_| {}).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    assert!(remote.state().unwrap().is_empty());
+    assert!(remote.objects().list("packs/").unwrap().is_empty());
+}
+
+#[test]
 fn removing_any_row_keeps_the_usage_of_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let repository = home(dir.path());

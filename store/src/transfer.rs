@@ -263,41 +263,33 @@ fn send(
     Ok((left.len() as u64, bytes))
 }
 
+/// Sends one pack, which is checked here first: what rotted must not pass for a copy.
 fn send_pack(from: &Repository, to: &Repository, name: PackName, len: u64) -> Result<()> {
     let key = name.key();
-    if let Some(path) = from.objects().local_path(&key) {
-        let found = std::fs::metadata(&path)
-            .map_err(Error::file("open", &path))?
-            .len();
-        if found != len {
-            return Err(cut_short(from, name, found, len));
+    let mut fetched = None;
+    let path = match from.objects().local_path(&key) {
+        Some(path) => path,
+        None => {
+            let file = tempfile::NamedTempFile::new()
+                .map_err(Error::file("create", std::env::temp_dir().as_path()))?;
+            from.objects().get_to_file(&key, file.path())?;
+            fetched.insert(file).path().to_owned()
         }
-        to.objects().put_file(&key, &path)?;
-        return Ok(());
-    }
-    let temporary = tempfile::NamedTempFile::new()
-        .map_err(Error::file("create", std::env::temp_dir().as_path()))?;
-    let found = from.objects().get_to_file(&key, temporary.path())?;
-    if found != len {
-        return Err(cut_short(from, name, found, len));
-    }
-    let bytes = std::fs::read(temporary.path()).map_err(Error::file("read", temporary.path()))?;
-    pack::reader::check(&bytes).map_err(|why| Error::Damaged {
+    };
+    let mut file = std::fs::File::open(&path).map_err(Error::file("open", &path))?;
+    let found = file.metadata().map_err(Error::file("open", &path))?.len();
+    let checked = if found == len {
+        pack::reader::check_file(&mut file).map_err(Error::file("read", &path))?
+    } else {
+        Err(format!("it has {found} bytes, {len} expected"))
+    };
+    checked.map_err(|why| Error::Damaged {
         what: format!("pack {name}"),
         location: from.location(),
         why,
     })?;
-    drop(bytes);
-    to.objects().put_file(&key, temporary.path())?;
+    to.objects().put_file(&key, &path)?;
     Ok(())
-}
-
-fn cut_short(from: &Repository, name: PackName, found: u64, len: u64) -> Error {
-    Error::Damaged {
-        what: format!("pack {name}"),
-        location: from.location(),
-        why: format!("it has {found} bytes, {len} expected"),
-    }
 }
 
 fn check_pack(objects: &dyn Objects, name: PackName) -> Result<()> {

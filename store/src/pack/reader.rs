@@ -70,6 +70,41 @@ pub fn check(bytes: &[u8]) -> Result<Directory, String> {
     Ok(directory)
 }
 
+/// Checks the bytes of a pack in a file against its hashes, in little memory: that it is what its
+/// writer wrote. What that was, [`check`] tells.
+///
+/// # Errors
+/// The outer: what reading gives. The inner says what is wrong.
+pub fn check_file(file: &mut std::fs::File) -> std::io::Result<Result<(), String>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let len = file.seek(SeekFrom::End(0))?;
+    let Some(trailer_at) = len.checked_sub(TRAILER_LEN as u64) else {
+        return Ok(Err("it is shorter than its trailer".into()));
+    };
+    let mut bytes = [0; TRAILER_LEN];
+    file.seek(SeekFrom::Start(trailer_at))?;
+    file.read_exact(&mut bytes)?;
+    let trailer = match Trailer::decode(&bytes, len) {
+        Ok(trailer) => trailer,
+        Err(why) => return Ok(Err(why)),
+    };
+    file.seek(SeekFrom::Start(0))?;
+    let mut hash_of = |len: u64| -> std::io::Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(file.by_ref().take(len))?;
+        Ok(hasher.finalize())
+    };
+    let content = hash_of(trailer.directory_offset)?;
+    let directory = hash_of(trailer.directory_len)?;
+    if content.as_bytes()[..16] != trailer.content_hash {
+        return Ok(Err("its content has another hash".into()));
+    }
+    if directory.as_bytes()[..12] != trailer.directory_hash {
+        return Ok(Err("its directory has another hash".into()));
+    }
+    Ok(Ok(()))
+}
+
 fn check_frame(content: &[u8], entry: &FrameEntry) -> Result<(), String> {
     let at = |why: String| format!("the frame at offset {} {why}", entry.offset);
     let start = entry.offset as usize;
@@ -153,10 +188,25 @@ mod tests {
         }
         // The reserved bytes of header and directory carry no meaning of their own, but the
         // hashes cover them.
+        let mut file = tempfile::tempfile().unwrap();
+        let mut check_as_file = |bytes: &[u8]| {
+            use std::io::{Seek, Write};
+            file.rewind().unwrap();
+            file.set_len(0).unwrap();
+            file.write_all(bytes).unwrap();
+            check_file(&mut file).unwrap()
+        };
+        check_as_file(&pack).unwrap();
         for at in 0..pack.len() {
             let mut bad = pack.clone();
             bad[at] ^= 0x10;
             assert!(check(&bad).is_err(), "flip at {at}");
+            // The numbers of frames and blobs are told by the directory, which only `check` reads.
+            let trailer = pack.len() - TRAILER_LEN;
+            assert!(
+                check_as_file(&bad).is_err() || (trailer + 16..trailer + 24).contains(&at),
+                "flip at {at} of a file"
+            );
         }
     }
 }
