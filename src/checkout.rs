@@ -3,8 +3,8 @@
 //! [`to_new`] fills an empty directory, [`in_place`] turns an older checkout or the managed
 //! cluster into another snapshot and writes only what differs. Both go through [`fill`], whose
 //! order is the promise: as long as not everything is in place and on disk there is no
-//! `global/pg_control`, and without it no server starts. A directory with a marker and without
-//! pg_control is therefore known as half made, and running the command again completes it.
+//! `global/pg_control`, and without it no server starts. A directory whose marker says `placing`
+//! and that has no pg_control is half made, and running the command again completes it.
 
 pub mod journal;
 mod place;
@@ -128,7 +128,12 @@ pub fn to_new(
     let work = Work::load(repo, id, dir, opts, on)?;
     work.refuse_unusable_target()?;
     let mut ours = Vec::new();
-    match half_made(dir)? {
+    let there = if dir.is_dir() {
+        Marker::half_made(dir)?
+    } else {
+        None
+    };
+    match there {
         Some(marker) if marker.snapshot == id.to_string() => ours = marker.tablespaces,
         _ => {
             if let Some(found) = tablespaces::first_name(dir)? {
@@ -175,13 +180,14 @@ pub fn in_place(
     // If we stopped after pg_control was in place, all is done but the journal; and a server may
     // have written here since.
     let control = dir.join(CONTROL);
-    if let (Some(before), Some(marker)) = (&before, &marker)
+    if let (Some(before), Some(mut marker)) = (&before, marker.clone())
         && before.step == Step::Placing
         && before.snapshot == id.to_string()
         && control.exists()
     {
+        marker.complete(dir)?;
         journal::remove(home)?;
-        return work.report(marker, place::Placed::default(), 0);
+        return work.report(&marker, place::Placed::default(), 0);
     }
     let ours = marker.map(|m| m.tablespaces).unwrap_or_default();
     work.tablespaces.refuse_occupied(&ours)?;
@@ -200,14 +206,6 @@ pub fn in_place(
     let report = work.fill(known)?;
     journal::remove(home)?;
     Ok(report)
-}
-
-/// The marker of a directory that a checkout did not complete.
-fn half_made(dir: &Path) -> Result<Option<Marker>> {
-    if !dir.is_dir() {
-        return Ok(None);
-    }
-    Ok(Marker::read(dir)?.filter(|_| !dir.join(CONTROL).exists()))
 }
 
 /// A snapshot on its way into a directory.
@@ -377,6 +375,7 @@ impl<'a> Work<'a> {
         }
         let cache = self.cache(&wanted);
         self.write_control()?;
+        marker.complete(self.dir)?;
         if let (Some(home), Some(cache)) = (&self.opts.home, cache)
             && let Err(e) = cache.save(&FileCache::path(&home.file_cache_dir(), self.dir))
         {

@@ -257,8 +257,8 @@ impl Managed {
         }
         for missing in ["PG_VERSION", "global/pg_control"] {
             if !pgdata.join(missing).is_file() {
-                if let Some(snapshot) = Marker::read(&pgdata)?.and_then(|m| m.snapshot.parse().ok())
-                {
+                let marker = Marker::half_made(&pgdata)?;
+                if let Some(snapshot) = marker.and_then(|m| m.snapshot.parse().ok()) {
                     return Ok(Presence::HalfMade(snapshot));
                 }
                 return Err(Refusal::Incomplete { pgdata, missing }.into());
@@ -581,6 +581,24 @@ mod tests {
         ));
         fs::write(pgdata.join("global/pg_control"), "").unwrap();
         assert_eq!(managed.presence().unwrap(), Presence::Whole);
+    }
+
+    #[test]
+    fn a_checkout_that_lost_pg_control_is_not_made_anew() {
+        let (_dir, managed) = managed();
+        let pgdata = managed.home.pgdata();
+        fs::create_dir_all(pgdata.join("global")).unwrap();
+        fs::write(pgdata.join("PG_VERSION"), "15\n").unwrap();
+        let id = SnapshotId([7; 32]);
+        let mut marker = Marker::new(&pgdata, id.to_string(), "cd".repeat(16)).unwrap();
+        marker.write(&pgdata).unwrap();
+        assert_eq!(managed.presence().unwrap(), Presence::HalfMade(id));
+        marker.complete(&pgdata).unwrap();
+        let error = managed.presence().unwrap_err();
+        assert!(
+            matches!(error, Error::Managed(Refusal::Incomplete { .. })),
+            "{error}"
+        );
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! PostgreSQL does not look at names it does not know; scan, checkout and export leave it out. A
 //! copy of the directory is another cluster: its inode tells, and the marker counts for nothing.
 //!
-//! A directory with a marker and without `global/pg_control` is one that was never completed.
+//! While it is being filled the marker says `placing`. Only then, and as long as there is no
+//! `global/pg_control`, is the directory half made; one that was complete and lost that file is a
+//! damaged cluster, with data that a checkout must not replace.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::pg::control::control_path;
 
 /// Name of the file.
 pub const NAME: &str = "zenith.checkout";
@@ -30,6 +33,9 @@ pub struct Marker {
     pub device: u64,
     /// Inode of the directory.
     pub inode: u64,
+    /// Whether a checkout fills the directory, or was cut off doing so.
+    #[serde(default)]
+    pub placing: bool,
     /// Directories outside it that hold its tablespaces and were made for it.
     #[serde(default)]
     pub tablespaces: Vec<PathBuf>,
@@ -41,7 +47,7 @@ pub fn is_marker(path: &str) -> bool {
 }
 
 impl Marker {
-    /// Of a directory that is being made; it must exist.
+    /// Of a directory that is about to be filled; it must exist.
     pub fn new(dir: &Path, snapshot: String, lineage: String) -> Result<Marker> {
         let meta = fs::metadata(dir).map_err(Error::io("stat", dir))?;
         Ok(Marker {
@@ -49,6 +55,7 @@ impl Marker {
             lineage,
             device: meta.dev(),
             inode: meta.ino(),
+            placing: true,
             tablespaces: Vec::new(),
         })
     }
@@ -68,6 +75,28 @@ impl Marker {
         let meta = fs::metadata(dir).map_err(Error::io("stat", dir))?;
         let same = (marker.device, marker.inode) == (meta.dev(), meta.ino());
         Ok(same.then_some(marker))
+    }
+
+    /// The marker of a directory that a checkout did not complete.
+    ///
+    /// Errors: those of [`Marker::read`].
+    pub fn half_made(dir: &Path) -> Result<Option<Marker>> {
+        let marker = Marker::read(dir)?;
+        Ok(marker.filter(|marker| marker.placing && !control_path(dir).exists()))
+    }
+
+    /// Says durably that nothing is missing any more. The caller saw that pg_control is there.
+    pub(crate) fn complete(&mut self, dir: &Path) -> Result<()> {
+        if !self.placing {
+            return Ok(());
+        }
+        // As root zenith may have given the file to another user.
+        let path = dir.join(NAME);
+        let meta = fs::metadata(&path).map_err(Error::io("stat", &path))?;
+        self.placing = false;
+        self.write(dir)?;
+        std::os::unix::fs::chown(&path, Some(meta.uid()), Some(meta.gid()))
+            .map_err(Error::io("chown", &path))
     }
 
     /// Writes it durably into `dir`.
@@ -99,6 +128,21 @@ mod tests {
         fs::create_dir(&one).unwrap();
         fs::copy(moved.join(NAME), one.join(NAME)).unwrap();
         assert_eq!(Marker::read(&one).unwrap(), None);
+    }
+
+    #[test]
+    fn only_what_was_never_complete_is_half_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let mut marker = Marker::new(dir, "ab".repeat(32), "cd".repeat(16)).unwrap();
+        marker.write(dir).unwrap();
+        assert_eq!(Marker::half_made(dir).unwrap(), Some(marker.clone()));
+        fs::create_dir(dir.join("global")).unwrap();
+        fs::write(control_path(dir), "").unwrap();
+        assert_eq!(Marker::half_made(dir).unwrap(), None);
+        marker.complete(dir).unwrap();
+        fs::remove_file(control_path(dir)).unwrap();
+        assert_eq!(Marker::half_made(dir).unwrap(), None);
     }
 
     #[test]

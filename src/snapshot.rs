@@ -683,14 +683,12 @@ fn refuse_unfinished(pgdata: &Path, opts: &SnapshotOptions) -> Result<()> {
     if let Some(home) = &opts.home {
         crate::checkout::journal::refuse_pending(home, pgdata)?;
     }
-    match crate::marker::Marker::read(pgdata)? {
-        Some(marker) if !pg::control::control_path(pgdata).exists() => {
-            Err(Error::CheckoutPending {
-                dir: pgdata.to_owned(),
-                snapshot: marker.snapshot,
-            })
-        }
-        _ => Ok(()),
+    match crate::marker::Marker::half_made(pgdata)? {
+        Some(marker) => Err(Error::CheckoutPending {
+            dir: pgdata.to_owned(),
+            snapshot: marker.snapshot,
+        }),
+        None => Ok(()),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::head::Head;
 use crate::home::Wait;
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
+use crate::marker::Marker;
 use crate::pg::server::{Postmaster, StopMode};
 use crate::pg::{self, Control, guard};
 use crate::publish;
@@ -267,7 +268,14 @@ fn prepare(
         disk::create_dir(&dir, 0o700)?;
     }
     let rebuilt = match managed.presence()? {
-        Presence::Whole => None,
+        Presence::Whole => {
+            // A checkout that was cut off after its last file left this to do.
+            let pgdata = managed.home.pgdata();
+            if let Some(mut marker) = Marker::read(&pgdata)? {
+                marker.complete(&pgdata)?;
+            }
+            None
+        }
         Presence::Missing => Some(rebuild(managed, around, on)?),
         // The same snapshot, or what is in place would be foreign.
         Presence::HalfMade(id) => {

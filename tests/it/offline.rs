@@ -248,6 +248,13 @@ fn half_made_checkouts_do_not_pass_for_whole_ones() {
         f.checkout(id, &name);
         assert_same_contents(&dir, &whole);
     }
+    // One that was complete holds data: it is not made anew, whatever it lost.
+    let lost = f.checkout(id, "lost");
+    fs::remove_file(lost.join("global/pg_control")).unwrap();
+    is(f.try_checkout(id, &lost, &f.checkout_options()), |e| {
+        matches!(e, Error::TargetNotEmpty { .. })
+    });
+    assert!(lost.join("PG_VERSION").exists());
     let refuse = |dir: &Path, check: fn(&Error) -> bool| {
         is(f.try_checkout(id, dir, &f.checkout_options()), check);
     };
