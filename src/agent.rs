@@ -10,10 +10,11 @@ pub mod socket;
 pub mod spawn;
 pub mod state;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -70,6 +71,11 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<()> {
     let _alone = claim(&managed.home)?;
+    step_back();
+    // It was run by way of a link, whose name says nothing in lists of processes.
+    if let Err(e) = fs::write("/proc/self/comm", "zenith") {
+        info!("/proc/self/comm: {e}");
+    }
     let listener = socket::listen(&managed.home)?;
     let agent = Arc::new(Agent {
         managed: managed.clone(),
@@ -117,6 +123,30 @@ pub fn run(
     agent.wait_for_end(stop);
     info!("agent ended");
     Ok(())
+}
+
+/// The server comes first: idle I/O priority and a low one for the processor. By the programs of
+/// util-linux, since the system calls have no safe binding; without them the agent works all the
+/// same. Called before there are threads, which inherit it.
+fn step_back() {
+    let pid = std::process::id().to_string();
+    for (program, args) in [
+        ("ionice", ["-c", "3", "-p"]),
+        ("renice", ["-n", "10", "-p"]),
+    ] {
+        let done = Command::new(program)
+            .args(args)
+            .arg(&pid)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        match done {
+            Ok(status) if status.success() => {}
+            Ok(status) => info!("{program} ended with {status}: the priority stays as it was"),
+            Err(e) => info!("{program}: {e}: the priority stays as it was"),
+        }
+    }
 }
 
 /// The only agent of this home: holds `agent.pid` locked, with its process id in it.
