@@ -13,6 +13,7 @@ pub mod state;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -63,7 +64,8 @@ pub struct AgentOptions {
 
 /// Runs until `stop` is set or a command asks for the end.
 ///
-/// Errors: `Refusal::AgentRunning`, and what keeps it from listening.
+/// Errors: `Refusal::AgentRunning`, what keeps it from listening, and `Internal` when one of its
+/// threads panicked.
 pub fn run(
     managed: &Managed,
     around: &Surroundings,
@@ -77,50 +79,15 @@ pub fn run(
         info!("/proc/self/comm: {e}");
     }
     let listener = socket::listen(&managed.home)?;
-    let agent = Arc::new(Agent {
-        managed: managed.clone(),
-        around: around.clone(),
-        options: options.clone(),
-        shared: Mutex::new(Shared {
-            state: AgentState {
-                pid: std::process::id(),
-                since: now(),
-                phase: Phase::Idle,
-                interval_secs: options.interval.as_secs(),
-                push_to: options.push_to.clone(),
-                next: now(),
-                unchanged: None,
-                taken: None,
-                paused: None,
-                trouble: None,
-            },
-            stopping: false,
-            busy: 0,
-            // Whatever an earlier run left is pushed at once.
-            push_wanted: 1,
-        }),
-        changed: Condvar::new(),
-    });
-    // Its past is worth keeping over a restart; where it stands is not.
-    if let Some(before) = AgentState::load(&managed.home) {
-        let mut shared = agent.shared();
-        shared.state.taken = before.taken;
-        shared.state.unchanged = before.unchanged;
-    }
+    let agent = Arc::new(Agent::new(managed, around, options));
     agent.save();
     info!(interval_secs = options.interval.as_secs(), push_to = ?options.push_to, "agent began");
 
-    for (name, work) in [
-        ("keeper", Agent::keep as fn(&Agent)),
-        ("pusher", Agent::push),
-    ] {
-        let agent = Arc::clone(&agent);
-        spawn_thread(name, move || work(&agent))?;
-    }
-    let porter = Arc::clone(&agent);
-    spawn_thread("porter", move || porter.answer(&listener))?;
+    agent.spawn("keeper", Agent::keep)?;
+    agent.spawn("pusher", Agent::push)?;
+    agent.spawn("porter", move |agent| agent.answer(&listener))?;
 
-    agent.wait_for_end(stop);
+    agent.wait_for_end(stop)?;
     info!("agent ended");
     Ok(())
 }
@@ -198,16 +165,6 @@ fn pid_path(home: &Home) -> PathBuf {
     home.dir().join("agent.pid")
 }
 
-fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map(drop)
-        .map_err(|e| Error::Internal {
-            what: format!("starting the thread {name}: {e}"),
-        })
-}
-
 struct Agent {
     managed: Managed,
     around: Surroundings,
@@ -220,6 +177,8 @@ struct Agent {
 struct Shared {
     state: AgentState,
     stopping: bool,
+    /// The thread that is no more, by a bug.
+    panicked: Option<&'static str>,
     /// Threads in the middle of something.
     busy: u32,
     /// Counts the reasons to push; the pusher remembers how many it has served.
@@ -227,6 +186,61 @@ struct Shared {
 }
 
 impl Agent {
+    fn new(managed: &Managed, around: &Surroundings, options: &AgentOptions) -> Agent {
+        // Its past is worth keeping over a restart; where it stands is not.
+        let before = AgentState::load(&managed.home);
+        let (taken, unchanged) = before.map_or((None, None), |b| (b.taken, b.unchanged));
+        Agent {
+            managed: managed.clone(),
+            around: around.clone(),
+            options: options.clone(),
+            shared: Mutex::new(Shared {
+                state: AgentState {
+                    pid: std::process::id(),
+                    since: now(),
+                    phase: Phase::Idle,
+                    interval_secs: options.interval.as_secs(),
+                    push_to: options.push_to.clone(),
+                    next: now(),
+                    unchanged,
+                    taken,
+                    paused: None,
+                    trouble: None,
+                },
+                stopping: false,
+                panicked: None,
+                busy: 0,
+                // Whatever an earlier run left is pushed at once.
+                push_wanted: 1,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Begins one of the threads. If it panics the agent ends: one that lacks a thread would say
+    /// that all is well, and one that is gone is started again.
+    fn spawn(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl FnOnce(&Agent) + Send + 'static,
+    ) -> Result<()> {
+        let agent = Arc::clone(self);
+        let watched = move || {
+            if catch_unwind(AssertUnwindSafe(|| work(&agent))).is_err() {
+                error!("the {name} panicked: the agent ends");
+                agent.shared().panicked = Some(name);
+                agent.begin_end();
+            }
+        };
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(watched)
+            .map(drop)
+            .map_err(|e| Error::Internal {
+                what: format!("starting the thread {name}: {e}"),
+            })
+    }
+
     /// The keeper's life.
     fn keep(&self) {
         let first = self.time_to_first();
@@ -238,11 +252,12 @@ impl Agent {
         let mut thinned: Option<Instant> = None;
         loop {
             let begun = Instant::now();
-            let rest = match self.turn() {
+            let turn = self.turn();
+            let rest = match &turn {
                 Turn::Down => LOOK_EVERY.min(self.options.interval),
                 Turn::Took(took) => {
                     snapshots += 1;
-                    self.options.interval.max(took * REST_FACTOR)
+                    self.options.interval.max(*took * REST_FACTOR)
                 }
                 Turn::Nothing => self.options.interval,
             };
@@ -251,6 +266,12 @@ impl Agent {
             if due && !self.is_stopping() && self.thin() {
                 thinned = Some(Instant::now());
                 snapshots = 0;
+            }
+            // After thinning, which would find the packs in use while they are sent. Where nothing
+            // was taken this shows that the storage has everything, and what fills the spool may
+            // be a storage that is back by now.
+            if !matches!(turn, Turn::Down) {
+                self.want_push();
             }
             if let Err(e) = managed::rotate_open_log(&self.managed.server_log(), SERVER_LOG_MAX) {
                 warn!("{}", one_line(&e));
@@ -308,8 +329,6 @@ impl Agent {
                     error!("automatic snapshots pause: {reason}");
                 }
                 self.update(|state| state.paused = Some(reason));
-                // What fills the spool may be a storage that is back by now.
-                self.want_push();
                 return Turn::Nothing;
             }
             Err(e) => {
@@ -371,7 +390,6 @@ impl Agent {
                     state.unchanged = Some(now());
                     state.trouble = None;
                 });
-                self.want_push();
                 Turn::Nothing
             }
             Ok(taken) => {
@@ -390,7 +408,6 @@ impl Agent {
                     });
                     state.trouble = None;
                 });
-                self.want_push();
                 Turn::Took(took)
             }
             // A server that is stopped takes the backup with it; that is no trouble.
@@ -533,7 +550,9 @@ impl Agent {
     }
 
     /// Returns when the end was asked for and what was under way is done, or takes too long.
-    fn wait_for_end(&self, stop: &AtomicBool) {
+    ///
+    /// Errors: `Internal` when it was a panic that asked.
+    fn wait_for_end(&self, stop: &AtomicBool) -> Result<()> {
         /// How soon a signal is noticed.
         const LOOK: Duration = Duration::from_millis(250);
         let mut shared = self.shared();
@@ -552,6 +571,12 @@ impl Agent {
         }
         if shared.busy > 0 {
             warn!("work was cut off; the last committed state stands");
+        }
+        match shared.panicked {
+            Some(name) => Err(Error::Internal {
+                what: format!("the agent's {name} panicked"),
+            }),
+            None => Ok(()),
         }
     }
 
@@ -672,5 +697,32 @@ impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.shared().busy -= 1;
         self.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_panic_in_a_thread_ends_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("home")).unwrap();
+        home.complete(&Settings::new()).unwrap();
+        let managed = Managed::open(home.dir()).unwrap();
+        let options = AgentOptions {
+            interval: Duration::from_secs(1),
+            push_to: None,
+        };
+        let agent = Arc::new(Agent::new(&managed, &Surroundings::default(), &options));
+        let torn = |agent: &Agent| {
+            let _busy = agent.busy();
+            panic!("torn");
+        };
+        agent.spawn("keeper", torn).unwrap();
+        let end = agent.wait_for_end(&AtomicBool::new(false));
+        assert!(matches!(end, Err(Error::Internal { what }) if what.contains("keeper")));
+        assert!(agent.is_stopping());
     }
 }

@@ -108,7 +108,7 @@ pub fn emit(
         }
         Format::Zenith => {
             let operation = operation("export", id.short());
-            let to = sync::open_or_create(objects, &repo, &operation)?;
+            let to = sync::open_or_create(objects, repo.params(), &operation)?;
             let branch = branch_of(managed, &repo, id)?;
             let bytes = sync::copy(&repo, &to, id, &branch, &operation, on)?;
             Ok(Emitted::Repository { branch, bytes })

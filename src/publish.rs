@@ -33,8 +33,9 @@ pub fn storage(
     options: &OpenOptions,
 ) -> Result<Repository> {
     let objects = sync::open_objects(location, managed.home.dir(), &around.storage, options)?;
-    let (local, _guard) = managed.home.reader()?;
-    sync::open_or_create(objects, &local, &operation("init", ""))
+    // The guard goes at once: a storage that does not answer must not keep packs from collection.
+    let params = managed.home.reader()?.0.params();
+    sync::open_or_create(objects, params, &operation("init", ""))
 }
 
 /// Says which variables are set, expected to work for this storage, and not read.

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use zenith_store::objects::{Environment, Objects, OpenOptions, StorageUrl};
 use zenith_store::{
-    Change, IndexChoice, Operation, RefChange, Repository, Row, SnapshotId, State, Transfer,
-    TransferEvent, transfer,
+    Change, IndexChoice, Operation, Params, RefChange, Repository, Row, SnapshotId, State,
+    Transfer, TransferEvent, transfer,
 };
 
 use crate::error::{Error, Result};
@@ -130,7 +130,8 @@ fn relation(
         return Relation::Behind;
     }
     // A tip that this home pushed itself and thinned afterwards, before it could note the push:
-    // its descendants here no longer name it.
+    // its descendants here no longer name it. What it fetched is here as long as it is noted for
+    // that, since it is noted only after all has arrived.
     if own == Some(theirs) && local.snapshot(&theirs).is_none() {
         return Relation::Ahead;
     }
@@ -148,10 +149,7 @@ pub fn push(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<PushReport> {
     let home_id = home.settings()?.home_id;
-    let report = {
-        let (local, _guard) = home.reader()?;
-        upload(&local, storage, &home_id, options, on)?
-    };
+    let report = upload(home, storage, &home_id, options, on)?;
     let (branch, tip) = match &report {
         PushReport::UpToDate { tip } | PushReport::Pushed { tip, .. } => (&options.branch, *tip),
         PushReport::Diverged { branch, ours, .. } => (branch, *ours),
@@ -164,7 +162,7 @@ pub fn push(
 
 /// The part of a push that touches the storage.
 fn upload(
-    local: &Repository,
+    home: &Home,
     storage: &Repository,
     home_id: &str,
     options: &PushOptions,
@@ -174,7 +172,10 @@ fn upload(
     let mine = format!("homes/{home_id}");
     let aside = format!("diverged/{home_id}/{branch}");
     for _ in 0..TRIES {
-        let (here, there) = (local.state()?, storage.state()?);
+        // The storage may take its time, so it is asked before packs are kept from collection.
+        let there = storage.state()?;
+        let (local, _guard) = home.reader()?;
+        let here = local.state()?;
         let ours =
             here.get_ref(&format!("branch/{branch}"))
                 .ok_or_else(|| Error::NothingToPush {
@@ -221,7 +222,7 @@ fn upload(
                 refs,
                 operation: options.operation.clone(),
             };
-            match transfer(local, storage, what, &|event| tell(event, on)) {
+            match transfer(&local, storage, what, &|event| tell(event, on)) {
                 Ok(done) => (done.packs, done.bytes),
                 // Somebody was faster; look again.
                 Err(zenith_store::Error::RefMoved { .. }) => continue,
@@ -358,7 +359,11 @@ pub fn attach(
     let mine = format!("homes/{home_id}");
     if let Some(ours) = here.get_ref(&name) {
         match relation(&here, ours, &there, Some(theirs), there.get_ref(&mine)) {
-            Relation::Same | Relation::Ahead => {
+            relation @ (Relation::Same | Relation::Ahead) => {
+                if relation == Relation::Same {
+                    // We may have stopped right before this.
+                    hold(storage, &mine, theirs, operation)?;
+                }
                 home.set_head(&Head::Branch(branch.to_owned()))?;
                 return Ok(Attached::UpToDate { tip: ours });
             }
@@ -372,20 +377,6 @@ pub fn attach(
             }
         }
     }
-    // The storage keeps what local commits will build on from now on, so this comes first.
-    let from = there.get_ref(&mine);
-    if from != Some(theirs) {
-        let refs = vec![RefChange {
-            name: mine,
-            from,
-            to: Some(theirs),
-        }];
-        storage.commit(Change {
-            refs,
-            operation: operation.clone(),
-            ..Change::default()
-        })?;
-    }
     on(Event::Phase("fetching"));
     let refs = [name, noted].map(|name| RefChange {
         from: here.get_ref(&name),
@@ -398,11 +389,32 @@ pub fn attach(
         operation: operation.clone(),
     };
     let done = transfer(storage, &local, what, &|event| tell(event, on))?;
+    // Not before it is here: a push must never take what we failed to fetch for what we sent.
+    hold(storage, &mine, theirs, operation)?;
     home.set_head(&Head::Branch(branch.to_owned()))?;
     Ok(Attached::Fetched {
         tip: theirs,
         bytes: done.bytes,
     })
+}
+
+/// Has the storage keep what commits of a home build on from now on, under the home's ref.
+fn hold(storage: &Repository, mine: &str, tip: SnapshotId, operation: &Operation) -> Result<()> {
+    let from = storage.state()?.get_ref(mine);
+    if from == Some(tip) {
+        return Ok(());
+    }
+    let refs = vec![RefChange {
+        name: mine.to_owned(),
+        from,
+        to: Some(tip),
+    }];
+    storage.commit(Change {
+        refs,
+        operation: operation.clone(),
+        ..Change::default()
+    })?;
+    Ok(())
 }
 
 /// Copies one snapshot into another repository, as export and import in the format `zenith` do:
@@ -460,10 +472,10 @@ pub fn copy(
     })
 }
 
-/// The repository at a storage; made with the parameters of `like` where there is none yet.
+/// The repository at a storage; made with `params` where there is none yet.
 pub fn open_or_create(
     objects: Arc<dyn Objects>,
-    like: &Repository,
+    params: Params,
     operation: &Operation,
 ) -> Result<Repository> {
     match Repository::open(objects.clone(), IndexChoice::Memory) {
@@ -472,7 +484,7 @@ pub fn open_or_create(
     }
     let made = Repository::create(
         objects.clone(),
-        like.params(),
+        params,
         IndexChoice::Memory,
         operation.clone(),
     );

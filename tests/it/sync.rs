@@ -37,19 +37,7 @@ fn machine(place: &Place, name: &str) -> Machine {
 /// The storage, opened anew as by another process.
 fn storage(place: &Place) -> Repository {
     let objects: Arc<dyn Objects> = Arc::new(Directory::new(place.join("storage")));
-    let like = Repository::create(
-        Arc::new(Directory::new(place.join("like"))),
-        Params::default(),
-        IndexChoice::Memory,
-        operation(),
-    )
-    .or_else(|_| {
-        Repository::open(
-            Arc::new(Directory::new(place.join("like"))),
-            IndexChoice::Memory,
-        )
-    });
-    sync::open_or_create(objects, &like.unwrap(), &operation()).unwrap()
+    sync::open_or_create(objects, Params::default(), &operation()).unwrap()
 }
 
 impl Machine {
@@ -137,7 +125,15 @@ impl Machine {
     }
 
     fn attach(&self, storage: &Repository) -> Result<Attached> {
-        sync::attach(&self.home, storage, "main", &operation(), &ignore)
+        self.attach_watched(storage, &ignore)
+    }
+
+    fn attach_watched(
+        &self,
+        storage: &Repository,
+        on: &(dyn Fn(Event) + Sync),
+    ) -> Result<Attached> {
+        sync::attach(&self.home, storage, "main", &operation(), on)
     }
 
     fn unpushed(&self) -> Vec<SnapshotId> {
@@ -360,6 +356,30 @@ fn an_interrupted_push_is_completed() {
     let state = there.state().unwrap();
     assert_eq!(ids(&state), [one, two, three]);
     assert_eq!(a.state().get_ref("remote/origin/main"), Some(three));
+}
+
+#[test]
+fn a_push_after_a_fetch_that_failed_moves_nothing_back() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let there = storage(&place);
+    a.snapshot("main", "1");
+    a.push(&there, false).unwrap();
+    b.attach(&there).unwrap();
+    let theirs = b.snapshot("main", "b2");
+    pushed(b.push(&there, false), theirs, 1);
+    assert!(torn(0, |on| a.attach_watched(&there, on)));
+    a.snapshot("main", "a2");
+    is(
+        a.push(&there, false),
+        |e| matches!(e, Error::Diverged { theirs: t, .. } if *t == theirs),
+    );
+    assert!(matches!(
+        a.push(&there, true).unwrap(),
+        PushReport::Diverged { .. }
+    ));
+    let state = storage(&place).state().unwrap();
+    assert_eq!(state.get_ref("branch/main"), Some(theirs));
 }
 
 #[test]
