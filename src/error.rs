@@ -207,6 +207,21 @@ pub enum Error {
         /// What differs.
         why: String,
     },
+    /// A snapshot would go on from one of another cluster.
+    #[error(
+        "{} is cluster {found}, but branch `{branch}` holds cluster {expected} (system identifiers)",
+        place.display()
+    )]
+    BranchForeign {
+        /// Where the cluster lies.
+        place: PathBuf,
+        /// Its system identifier.
+        found: u64,
+        /// The branch.
+        branch: String,
+        /// The system identifier of its tip, or of where it would begin.
+        expected: u64,
+    },
     /// The PostgreSQL part of a snapshot does not decode.
     #[error("the facts of snapshot {id} are damaged: {why}")]
     FactsDamaged {
@@ -402,6 +417,7 @@ impl Error {
             | Error::HomeInUse { .. }
             | Error::ServerRunning { .. }
             | Error::ClusterChanged { .. }
+            | Error::BranchForeign { .. }
             | Error::FileUnstable { .. }
             | Error::CheckoutPending { .. } => ErrorKind::Conflict,
             Error::HomeForeign { .. }

@@ -95,7 +95,7 @@ pub struct SnapshotReport {
 /// the home's lock.
 ///
 /// Errors: `ServerRunning`, `NotShutDown`, `BackupWithoutWal`, `BackupIncremental`,
-/// `ClusterChanged`, those of `scan`, `pg` and the store.
+/// `BranchForeign`, `ClusterChanged`, those of `scan`, `pg` and the store.
 pub fn offline(
     repo: &Repository,
     pgdata: &Path,
@@ -118,7 +118,7 @@ pub fn offline(
             });
         }
     };
-    let parent = Parent::of(repo, opts)?;
+    let parent = Parent::of(repo, opts, pgdata, control.system_identifier)?;
     let outside = Places::of_stopped(pgdata)?.outside(pgdata)?;
     let mut facts = Facts {
         lineage: lineage::of(opts.home.as_ref(), pgdata, control.system_identifier)?,
@@ -177,9 +177,7 @@ pub fn offline(
         save_cache(opts, pgdata, &cache);
         return Ok(parent.unchanged());
     }
-    if let Some(parent) = &parent
-        && parent.facts.system_identifier == facts.system_identifier
-    {
+    if let Some(parent) = &parent {
         // Nobody can be asked for names; those of the parent still hold for most files.
         facts.databases.clone_from(&parent.facts.databases);
         facts.collations.clone_from(&parent.facts.collations);
@@ -194,7 +192,7 @@ pub fn offline(
 /// Takes a snapshot of the cluster whose server answers at `dsn`; `pgdata` is its directory on
 /// this machine. The caller holds the home's lock.
 ///
-/// Errors: `OtherServer`, `ClusterChanged`, `FileVanished`, `FileUnstable`, those of `scan`, `pg`
+/// Errors: `OtherServer`, `BranchForeign`, `ClusterChanged`, `FileVanished`, `FileUnstable`, those of `scan`, `pg`
 /// and the store.
 pub fn online(
     repo: &Repository,
@@ -208,7 +206,7 @@ pub fn online(
     // and whatever is committed from now on counts as a change for the next snapshot.
     let server = pg::session::facts(dsn)?;
     check_same_server(pgdata, &server)?;
-    let parent = Parent::of(repo, opts)?;
+    let parent = Parent::of(repo, opts, pgdata, server.system_identifier)?;
     let lineage = lineage::of(opts.home.as_ref(), pgdata, server.system_identifier)?;
     let mark = Mark {
         xids: server.current_snapshot.clone(),
@@ -224,7 +222,6 @@ pub fn online(
     let config_digest = Some(config::digest(pgdata, &outside)?);
     if let Some(parent) = &parent
         && opts.skip_if_unchanged
-        && parent.facts.system_identifier == server.system_identifier
         && parent.facts.lineage == lineage
         && parent
             .facts
@@ -387,7 +384,15 @@ struct Parent {
 }
 
 impl Parent {
-    fn of(repo: &Repository, opts: &SnapshotOptions) -> Result<Option<Parent>> {
+    /// `place` names the cluster with this system identifier, which is to go on from there.
+    ///
+    /// Errors: `BranchForeign`.
+    fn of(
+        repo: &Repository,
+        opts: &SnapshotOptions,
+        place: &Path,
+        system_identifier: u64,
+    ) -> Result<Option<Parent>> {
         let tip = repo
             .state()?
             .get_ref(&branch_ref(&opts.branch))
@@ -395,6 +400,14 @@ impl Parent {
         let Some(id) = tip else { return Ok(None) };
         let snapshot = repo.snapshot(id)?;
         let facts = Facts::decode(&snapshot.body, &id)?;
+        if facts.system_identifier != system_identifier {
+            return Err(Error::BranchForeign {
+                place: place.to_owned(),
+                found: system_identifier,
+                branch: opts.branch.clone(),
+                expected: facts.system_identifier,
+            });
+        }
         Ok(Some(Parent {
             id,
             snapshot,

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use zenith_store::{SnapshotId, SnapshotKind, State};
+use zenith_store::{Row, SnapshotId, SnapshotKind, State};
 
 use crate::error::Result;
 use crate::event::Event;
+use crate::facts::{Lineage, Summary};
 use crate::head::{self, Head};
 use crate::home::HomeLock;
+use crate::lineage;
 use crate::managed::{Managed, Presence, Refusal};
+use crate::pg::Control;
 use crate::snapshot::{self, SnapshotOptions, SnapshotReport};
 use crate::who::{self, operation};
 
@@ -71,7 +74,11 @@ pub fn take(
     let repo = managed.home.writer(lock)?;
     let head = managed.home.head()?;
     let asked = take.branch.as_deref();
-    let target = Target::of(&*repo.state()?, &head, asked, take.cluster.is_none())?;
+    let ours = match take.cluster {
+        Some(_) => None,
+        None => Some(Identity::of(managed)?),
+    };
+    let target = Target::of(&*repo.state()?, &head, asked, ours.as_ref())?;
     let detail = if take.message.is_empty() {
         &target.branch
     } else {
@@ -108,9 +115,9 @@ pub fn take(
         (None, Ok(None)) => snapshot::offline(&repo, &managed.home.pgdata(), &options, on)?,
         (None, Err(e)) => return Err(e),
     };
-    // If we stop before this, HEAD is detached still, and the next snapshot goes to the branch
-    // that is there by now.
-    if target.leaves_detached && !report.unchanged {
+    // If we stop before this, HEAD is detached still, and the next snapshot goes on from this one
+    // on the branch that is there by now.
+    if target.leaves_detached && Some(report.id) != target.parent {
         managed
             .home
             .set_head(&Head::Branch(target.branch.clone()))?;
@@ -120,6 +127,33 @@ pub fn take(
         branch: target.branch,
         new_branch: target.is_new,
     })
+}
+
+/// What tells the managed cluster from others.
+struct Identity {
+    system_identifier: u64,
+    lineage: Lineage,
+}
+
+impl Identity {
+    fn of(managed: &Managed) -> Result<Identity> {
+        let pgdata = managed.home.pgdata();
+        let system_identifier = Control::read(&pgdata)?.system_identifier;
+        Ok(Identity {
+            system_identifier,
+            lineage: lineage::of(Some(&managed.home), &pgdata, system_identifier)?,
+        })
+    }
+
+    /// Whether the snapshot holds this cluster, in whatever state.
+    fn is_in(&self, row: &Row) -> Result<bool> {
+        Ok(Summary::decode(&row.summary, &row.id)?.system_identifier == self.system_identifier)
+    }
+
+    /// Whether the snapshot was taken of this cluster after it was last checked out.
+    fn is_of_this_run(&self, row: &Row) -> Result<bool> {
+        Ok(Summary::decode(&row.summary, &row.id)?.lineage == self.lineage)
+    }
 }
 
 /// Where a snapshot goes.
@@ -134,61 +168,82 @@ struct Target {
 }
 
 impl Target {
-    /// A branch that was asked for, HEAD's, or `from-<id>` where HEAD is detached.
+    /// A branch that was asked for, HEAD's, or `from-<id>` where HEAD is detached. `ours` is the
+    /// managed cluster, if that is the one.
     ///
-    /// A new branch of the managed cluster goes on from where HEAD is.
+    /// A new branch of the managed cluster goes on from where HEAD is, and only its snapshots
+    /// take a detached HEAD along.
     ///
-    /// Errors: `NameInvalid`.
-    fn of(state: &State, head: &Head, asked: Option<&str>, is_managed: bool) -> Result<Target> {
-        let there = |branch: &str| state.get_ref(&format!("branch/{branch}")).is_some();
+    /// Errors: `NameInvalid`, `FactsDamaged`.
+    fn of(
+        state: &State,
+        head: &Head,
+        asked: Option<&str>,
+        ours: Option<&Identity>,
+    ) -> Result<Target> {
+        let tip = |branch: &str| state.get_ref(&format!("branch/{branch}"));
         if let Some(branch) = asked {
             head::check_name(branch)?;
             let here = match head {
-                Head::Branch(branch) => state.get_ref(&format!("branch/{branch}")),
+                Head::Branch(branch) => tip(branch),
                 Head::Detached(id) => id.parse().ok(),
+            };
+            // A cluster that took the place of another one begins anew.
+            let parent = match (here.and_then(|id| state.snapshot(&id)), ours) {
+                (Some(row), Some(ours)) if ours.is_in(row)? => here,
+                _ => None,
             };
             return Ok(Target {
                 branch: branch.to_owned(),
-                parent: here.filter(|_| is_managed),
-                is_new: !there(branch),
+                parent,
+                is_new: tip(branch).is_none(),
                 leaves_detached: false,
             });
         }
-        Ok(match head {
-            Head::Branch(branch) => Target {
-                branch: branch.clone(),
-                parent: None,
-                is_new: false,
-                leaves_detached: false,
-            },
-            Head::Detached(id) => {
-                let parent = id.parse().ok();
-                let branch = free_name(&format!("from-{}", &id[..8]), |name| {
-                    // A branch of that name that still stands at the snapshot may be used.
-                    let tip = state.get_ref(&format!("branch/{name}"));
-                    tip.is_none() || tip == parent
+        let id = match head {
+            Head::Branch(branch) => {
+                return Ok(Target {
+                    branch: branch.clone(),
+                    parent: None,
+                    is_new: false,
+                    leaves_detached: false,
                 });
-                Target {
-                    is_new: !there(&branch),
-                    branch,
-                    parent,
-                    leaves_detached: true,
-                }
             }
+            Head::Detached(id) => id,
+        };
+        let parent: Option<SnapshotId> = id.parse().ok();
+        // Free is also a branch that still stands at the snapshot, and one that goes on from there
+        // with this very cluster: we stopped before HEAD went along.
+        let is_free = |name: &str| -> Result<bool> {
+            let Some(tip) = tip(name).filter(|tip| Some(*tip) != parent) else {
+                return Ok(true);
+            };
+            match (state.snapshot(&tip), ours) {
+                (Some(row), Some(ours)) => {
+                    Ok(row.parents.first() == parent.as_ref() && ours.is_of_this_run(row)?)
+                }
+                _ => Ok(false),
+            }
+        };
+        let branch = free_name(&format!("from-{}", &id[..8]), is_free)?;
+        Ok(Target {
+            is_new: tip(&branch).is_none(),
+            branch,
+            parent,
+            leaves_detached: ours.is_some(),
         })
     }
 }
 
 /// The name itself, or with the first number that makes it free.
-fn free_name(name: &str, is_free: impl Fn(&str) -> bool) -> String {
-    if is_free(name) {
-        return name.to_owned();
+fn free_name(name: &str, is_free: impl Fn(&str) -> Result<bool>) -> Result<String> {
+    let mut free = name.to_owned();
+    let mut n = 2u64;
+    while !is_free(&free)? {
+        free = format!("{name}-{n}");
+        n += 1;
     }
-    let numbered = (2u64..).map(|n| format!("{name}-{n}"));
-    numbered
-        .into_iter()
-        .find(|name| is_free(name))
-        .unwrap_or_else(|| name.to_owned())
+    Ok(free)
 }
 
 #[cfg(test)]
@@ -197,7 +252,8 @@ mod tests {
 
     #[test]
     fn names_that_are_taken_get_a_number() {
-        assert_eq!(free_name("from-a", |_| true), "from-a");
-        assert_eq!(free_name("from-a", |name| name == "from-a-3"), "from-a-3");
+        let free = |name, which: &str| free_name(name, |name| Ok(name == which)).unwrap();
+        assert_eq!(free("from-a", "from-a"), "from-a");
+        assert_eq!(free("from-a", "from-a-3"), "from-a-3");
     }
 }

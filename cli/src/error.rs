@@ -322,6 +322,9 @@ fn hints(error: &Error) -> Vec<String> {
             };
             format!("Decompress it first: `{program} {}`.", path.display())
         }
+        Error::BranchForeign { .. } => {
+            "Give it a branch of its own: run the same command with --branch NEW.".into()
+        }
         Error::TarTruncated { .. } | Error::StreamIncomplete { .. } => {
             "Copy or make it again: `pg_basebackup -F tar -X fetch`.".into()
         }

@@ -16,7 +16,7 @@ pub(crate) use super::copy::OddPages;
 
 use super::copy::Copy;
 use super::wal::Span;
-use super::{SnapshotOptions, SnapshotReport, commit, facts_of, read_label, report};
+use super::{Parent, SnapshotOptions, SnapshotReport, commit, facts_of, read_label, report};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -66,7 +66,7 @@ pub(crate) struct Streamed<'a> {
 /// Commits what was read.
 ///
 /// Errors: `StreamIncomplete`, `TablespaceMissing`, `NotShutDown`, `BackupWithoutWal`,
-/// `BackupIncremental`, those of `pg` and the store.
+/// `BackupIncremental`, `BranchForeign`, those of `pg` and the store.
 pub(crate) fn finish(
     repo: &Repository,
     writer: Writer,
@@ -93,6 +93,7 @@ pub(crate) fn finish(
     }
     pg::version::major_of_dir(skeleton)?;
     let (control, control_bytes) = Control::read_with_bytes(skeleton)?;
+    Parent::of(repo, opts, name, control.system_identifier)?;
     let label = read_label(skeleton)?;
     let map = disk::read_if_there(&skeleton.join("tablespace_map"))?.unwrap_or_default();
     let span = match &label {

@@ -22,7 +22,7 @@ pub(crate) struct Fixture {
     pub(crate) programs: Programs,
     pub(crate) home: Home,
     pub(crate) repo: Repository,
-    _lock: HomeLock,
+    pub(crate) lock: HomeLock,
 }
 
 impl Fixture {
@@ -39,7 +39,7 @@ impl Fixture {
             programs: Programs::debian(),
             home,
             repo,
-            _lock: lock,
+            lock,
         }
     }
 

@@ -9,3 +9,4 @@ mod online;
 mod s3;
 mod sync;
 mod tablespaces;
+mod take;
