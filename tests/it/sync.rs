@@ -13,8 +13,8 @@ use zenith::sync::{self, Attached, PushOptions, PushReport};
 use zenith::{Error, Result, head::Head};
 use zenith_store::objects::{Directory, Objects};
 use zenith_store::{
-    Change, IndexChoice, Listing, Node, Params, RefChange, Repository, Snapshot, SnapshotId,
-    SnapshotKind, SnapshotSource, State,
+    Change, Listing, Node, Params, RefChange, Repository, Snapshot, SnapshotId, SnapshotKind,
+    SnapshotSource, State,
 };
 use zenith_testkit::Place;
 
