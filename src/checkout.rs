@@ -17,12 +17,15 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use zenith_store::{Content, File, Listing, Node, Repository, SnapshotId};
 
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::facts::{Facts, Lineage};
+use crate::head::Head;
 use crate::home::Home;
 use crate::marker::{self, Marker};
 use crate::pg;
@@ -77,6 +80,8 @@ pub struct CheckoutOptions {
     pub owner: Option<RunAs>,
     /// Keeps the file cache, so that the next snapshot or checkout need not read everything.
     pub home: Option<Home>,
+    /// Where the home's HEAD goes together with the managed cluster.
+    pub head: Option<Head>,
 }
 
 impl Default for CheckoutOptions {
@@ -88,6 +93,7 @@ impl Default for CheckoutOptions {
             threads: 0,
             owner: None,
             home: None,
+            head: None,
         }
     }
 }
@@ -115,7 +121,7 @@ pub struct CheckoutReport {
 
 /// Makes a cluster in `dir`, which is empty or not there, or was half made by the same command.
 ///
-/// Errors: `TargetNotEmpty`, `TargetInvalid`, `NoSuchTablespace`, `ServerRunning`, `Io`, those of
+/// Errors: `TargetNotEmpty`, `TargetInvalid`, `TargetBusy`, `NoSuchTablespace`, `ServerRunning`, `Io`, those of
 /// the store and `Pg(CannotSearch)`.
 pub fn to_new(
     repo: &Repository,
@@ -127,28 +133,28 @@ pub fn to_new(
     let dir = &std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
     let work = Work::load(repo, id, dir, opts, on)?;
     work.refuse_unusable_target()?;
-    let mut ours = Vec::new();
-    let there = if dir.is_dir() {
-        Marker::half_made(dir)?
-    } else {
-        None
-    };
-    match there {
-        Some(marker) if marker.snapshot == id.to_string() => ours = marker.tablespaces,
-        _ => {
-            if let Some(found) = tablespaces::first_name(dir)? {
-                return Err(Error::TargetNotEmpty {
-                    dir: dir.clone(),
-                    found,
-                });
-            }
-        }
-    }
-    work.tablespaces.refuse_occupied(&ours)?;
+    // Before anything is made, and again when nobody else can be filling it any more.
+    work.refuse_content()?;
+    let _alone = lock_target(dir)?;
+    let resumes = work.refuse_content()?;
+    place::directory(dir, ROOT_MODE, opts.owner.as_ref())?;
+    work.fill(Known::nothing(), resumes, opts.head.as_ref())
+}
+
+/// Makes the directory where it is missing, and keeps other checkouts and exports out of it as
+/// long as what is returned lives. The lock is on the directory itself, so that nothing of it
+/// stays behind and it counts for the commands of all homes.
+fn lock_target(dir: &Path) -> Result<Flock<fs::File>> {
     let above = disk::parent(dir);
     fs::create_dir_all(above).map_err(Error::io("create", above))?;
-    place::directory(dir, ROOT_MODE, opts.owner.as_ref())?;
-    work.fill(Known::nothing())
+    disk::create_dir(dir, ROOT_MODE)?;
+    let open = fs::File::open(dir).map_err(Error::io("open", dir))?;
+    Flock::lock(open, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => Error::TargetBusy {
+            dir: dir.to_owned(),
+        },
+        errno => Error::io("lock", dir)(errno.into()),
+    })
 }
 
 /// Turns the cluster in `dir`, an older checkout or the managed cluster of `home`, into snapshot
@@ -172,20 +178,25 @@ pub fn in_place(
     }
     let work = Work::load(repo, id, dir, opts, on)?;
     work.refuse_unusable_target()?;
-    let marker = Marker::read(dir)?;
     let is_managed = journal::same_dir(dir, &home.pgdata());
-    if !is_managed && marker.is_none() && before.is_none() {
+    if !is_managed && before.is_none() && Marker::read(dir)?.is_none() {
         return Err(Error::TargetForeign { dir: dir.clone() });
     }
+    let _alone = lock_target(dir)?;
+    let marker = Marker::read(dir)?;
     // If we stopped after pg_control was in place, all is done but the journal; and a server may
     // have written here since.
     let control = dir.join(CONTROL);
+    let head = wanted_head(before.as_ref(), id, home, opts.head.as_ref())?;
     if let (Some(before), Some(mut marker)) = (&before, marker.clone())
         && before.step == Step::Placing
         && before.snapshot == id.to_string()
         && control.exists()
     {
         marker.complete(dir)?;
+        if let Some(head) = &head {
+            home.set_head(head)?;
+        }
         journal::remove(home)?;
         return work.report(&marker, place::Placed::default(), 0);
     }
@@ -195,6 +206,7 @@ pub fn in_place(
     let mut journal = Journal {
         dir: dir.clone(),
         snapshot: id.to_string(),
+        head: head.as_ref().map(Head::to_string),
         step: Step::Begun,
     };
     journal.write(home)?;
@@ -203,9 +215,36 @@ pub fn in_place(
     journal.write(home)?;
     place::directory(dir, ROOT_MODE, opts.owner.as_ref())?;
     let known = work.known(home)?;
-    let report = work.fill(known)?;
+    let report = work.fill(known, before.is_some(), head.as_ref())?;
     journal::remove(home)?;
     Ok(report)
+}
+
+/// Where HEAD goes. Whoever completes a checkout by naming the snapshot alone means what the
+/// interrupted command meant.
+fn wanted_head(
+    before: Option<&Journal>,
+    id: SnapshotId,
+    home: &Home,
+    asked: Option<&Head>,
+) -> Result<Option<Head>> {
+    if let (Some(before), None | Some(Head::Detached(_))) = (before, asked)
+        && before.snapshot == id.to_string()
+        && before.head.is_some()
+    {
+        return before.head(home);
+    }
+    Ok(asked.cloned())
+}
+
+fn refuse_running(dir: &Path) -> Result<()> {
+    match pg::server::postmaster(dir)? {
+        Some(postmaster) => Err(Error::ServerRunning {
+            pgdata: dir.to_owned(),
+            pid: postmaster.pid,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// A snapshot on its way into a directory.
@@ -258,13 +297,34 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// That the target is empty or not there, or was half made by the same command: whether it
+    /// was.
+    fn refuse_content(&self) -> Result<bool> {
+        let dir = self.dir;
+        let there = if dir.is_dir() {
+            Marker::half_made(dir)?
+        } else {
+            None
+        };
+        let ours = there.filter(|marker| marker.snapshot == self.id.to_string());
+        if ours.is_none()
+            && let Some(found) = tablespaces::first_name(dir)?
+        {
+            return Err(Error::TargetNotEmpty {
+                dir: dir.to_owned(),
+                found,
+            });
+        }
+        let resumes = ours.is_some();
+        let tablespaces = ours.map(|marker| marker.tablespaces).unwrap_or_default();
+        self.tablespaces.refuse_occupied(&tablespaces)?;
+        Ok(resumes)
+    }
+
     fn refuse_unusable_target(&self) -> Result<()> {
         let dir = self.dir;
         if dir.is_dir() {
-            if let Some(postmaster) = pg::server::postmaster(dir)? {
-                let (pgdata, pid) = (dir.to_owned(), postmaster.pid);
-                return Err(Error::ServerRunning { pgdata, pid });
-            }
+            refuse_running(dir)?;
         } else if fs::symlink_metadata(dir).is_ok() {
             let why = "it is no directory".to_owned();
             return Err(Error::TargetInvalid {
@@ -304,8 +364,9 @@ impl<'a> Work<'a> {
         Ok(known)
     }
 
-    /// Everything, pg_control last. The directory exists and holds no pg_control.
-    fn fill(&self, known: Known) -> Result<CheckoutReport> {
+    /// Everything, HEAD with it, pg_control last. The directory exists, is locked and holds no
+    /// pg_control. One that `resumes` brings to disk what the run before it wrote, too.
+    fn fill(&self, known: Known, resumes: bool, head: Option<&Head>) -> Result<CheckoutReport> {
         let owner = self.opts.owner.as_ref();
         // First the marker: from here on the directory is known as half made.
         let old = Marker::read(self.dir)?
@@ -324,6 +385,7 @@ impl<'a> Work<'a> {
             bytes: self.size.saturating_sub(self.control.size),
         });
         let (directories, wanted) = self.wanted()?;
+        refuse_running(self.dir)?;
         let mut removed = self.remove_surplus(&directories, &wanted)?;
         let mut dirty_dirs = BTreeSet::new();
         for place in self.tablespaces.0.values() {
@@ -371,9 +433,18 @@ impl<'a> Work<'a> {
                 .cloned()
                 .chain([self.dir.to_owned()])
                 .collect();
-            place::sync(&placed.dirty, &dirty_dirs, &roots)?;
+            let dirty = if resumes {
+                wanted.iter().map(|wanted| wanted.target.clone()).collect()
+            } else {
+                placed.dirty.clone()
+            };
+            place::sync(&dirty, &dirty_dirs, &roots)?;
         }
         let cache = self.cache(&wanted);
+        // Before the cluster is whole: its next snapshot must not go to the branch it left.
+        if let (Some(home), Some(head)) = (&self.opts.home, head) {
+            home.set_head(head)?;
+        }
         self.write_control()?;
         marker.complete(self.dir)?;
         if let (Some(home), Some(cache)) = (&self.opts.home, cache)

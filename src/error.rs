@@ -262,6 +262,12 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// Another checkout or export fills the target.
+    #[error("another process is filling {}", dir.display())]
+    TargetBusy {
+        /// The target.
+        dir: PathBuf,
+    },
     /// An in-place checkout was interrupted.
     #[error("a checkout of {snapshot} into {} is half done", dir.display())]
     CheckoutPending {
@@ -419,6 +425,7 @@ impl Error {
             | Error::ClusterChanged { .. }
             | Error::BranchForeign { .. }
             | Error::FileUnstable { .. }
+            | Error::TargetBusy { .. }
             | Error::CheckoutPending { .. } => ErrorKind::Conflict,
             Error::HomeForeign { .. }
             | Error::SettingsInvalid { .. }

@@ -64,7 +64,7 @@ pub fn create_branch(managed: &Managed, name: &str, at: SnapshotId) -> Result<()
 /// Moves the managed cluster, and HEAD with it. What no snapshot holds is saved first.
 ///
 /// If we stop in between, start and snapshot refuse until the same command has completed it; HEAD
-/// moves last, so that revisions that count from it mean the same then.
+/// moves when all files are there, so that revisions that count from it mean the same then.
 ///
 /// Errors: `ServerRunning`, `NotShutDown` (nothing can be saved), those of `checkout`.
 pub fn managed(
@@ -106,6 +106,7 @@ pub fn managed(
     let (repo, _guard) = home.reader()?;
     let checkout_options = CheckoutOptions {
         unguarded: options.unguarded || managed.settings.primary,
+        head: Some(to.clone()),
         ..self::options(managed, options)
     };
     let report = match presence {
@@ -114,7 +115,6 @@ pub fn managed(
             checkout::to_new(&repo, id, &pgdata, &checkout_options, on)?
         }
     };
-    home.set_head(to)?;
     managed.remember()?;
     let saved = saved.filter(|taken| !taken.report.unchanged);
     Ok(Switched { report, saved })
@@ -157,5 +157,6 @@ fn options(managed: &Managed, options: &SwitchOptions) -> CheckoutOptions {
         threads: managed.settings.snapshots.threads.unwrap_or(0),
         owner: None,
         home: Some(managed.home.clone()),
+        head: None,
     }
 }

@@ -290,6 +290,7 @@ fn hints(error: &Error) -> Vec<String> {
         }
         Error::TargetForeign { .. } => "Name an empty or a new directory.".into(),
         Error::TargetInvalid { .. } => "Name another directory.".into(),
+        Error::TargetBusy { .. } => "Run the command again when the other one is done.".into(),
         Error::CheckoutPending { dir, snapshot } => {
             let short = snapshot.get(..8).unwrap_or(snapshot);
             if is_managed(dir) {

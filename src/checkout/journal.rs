@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::head::Head;
 use crate::home::Home;
 
 /// How far it is.
@@ -28,6 +29,9 @@ pub struct Journal {
     pub dir: PathBuf,
     /// The snapshot it is to hold, 64 hexadecimal digits.
     pub snapshot: String,
+    /// Where HEAD goes with it, as the file `HEAD` says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
     /// How far it is.
     pub step: Step,
 }
@@ -62,6 +66,17 @@ pub fn refuse_pending(home: &Home, dir: &Path) -> Result<()> {
 }
 
 impl Journal {
+    /// Where HEAD goes.
+    ///
+    /// Errors: `HomeDamaged`.
+    pub(super) fn head(&self, home: &Home) -> Result<Option<Head>> {
+        let head = self.head.as_deref().map(str::parse).transpose();
+        head.map_err(|why| Error::HomeDamaged {
+            path: path(home),
+            why,
+        })
+    }
+
     pub(super) fn write(&self, home: &Home) -> Result<()> {
         let path = path(home);
         let text = toml::to_string(self).map_err(|e| Error::HomeDamaged {

@@ -37,6 +37,7 @@ pub fn pgdata(
         threads: options.threads,
         owner: owner.cloned(),
         home: None,
+        head: None,
     };
     let made = checkout::to_new(repo, id, dir, &checkout, on)?;
     on(Event::Phase("writing the manifest"));

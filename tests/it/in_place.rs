@@ -5,7 +5,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zenith::checkout::{self, journal};
+use zenith::checkout::{self, CheckoutOptions, journal};
+use zenith::event::Event;
+use zenith::head::Head;
 use zenith::{Error, marker::Marker};
 use zenith_store::SnapshotId;
 use zenith_testkit::Server;
@@ -152,6 +154,60 @@ fn a_journal_left_after_the_last_step_is_only_removed() {
     );
     assert!(dir.join("written-since").exists());
     assert_eq!(checkout::pending(&f.home).unwrap(), None);
+}
+
+#[test]
+fn head_moves_with_the_cluster_and_as_the_interrupted_command_meant() {
+    let Two { f, ids, .. } = two();
+    let dir = f.checkout(ids[0], "b");
+    let to = |head: Head| CheckoutOptions {
+        head: Some(head),
+        ..f.checkout_options()
+    };
+    let (main, side) = (Head::Branch("main".into()), Head::Branch("side".into()));
+    f.home.set_head(&main).unwrap();
+    assert!(torn(5, |on| {
+        checkout::in_place(&f.repo, ids[1], &dir, &f.home, &to(side.clone()), on)
+    }));
+    assert_eq!(f.home.head().unwrap(), main);
+    // As the hint says: by the id alone.
+    let by_id = to(Head::Detached(ids[1].to_string()));
+    let ignore = zenith::event::ignore;
+    checkout::in_place(&f.repo, ids[1], &dir, &f.home, &by_id, &ignore).unwrap();
+    assert_eq!(f.home.head().unwrap(), side);
+    // Cut off when all was there but the end of the journal.
+    let (path, id) = (dir.display(), ids[1]);
+    let text =
+        format!("dir = \"{path}\"\nsnapshot = \"{id}\"\nhead = \"{main}\"\nstep = \"placing\"\n");
+    fs::write(f.home.dir().join("journal"), text).unwrap();
+    checkout::in_place(&f.repo, ids[1], &dir, &f.home, &by_id, &ignore).unwrap();
+    assert_eq!(f.home.head().unwrap(), main);
+    assert_eq!(checkout::pending(&f.home).unwrap(), None);
+    // And a new command moves it where it says.
+    checkout::in_place(&f.repo, ids[0], &dir, &f.home, &to(side.clone()), &ignore).unwrap();
+    assert_eq!(f.home.head().unwrap(), side);
+}
+
+#[test]
+fn one_directory_is_filled_by_one_process_at_a_time() {
+    let Two { f, ids, fresh } = two();
+    let busy = |e: &Error| matches!(e, Error::TargetBusy { .. });
+    let dir = f.place.join("b");
+    let on = |event| {
+        if let Event::Total { .. } = event {
+            is(f.try_checkout(ids[0], &dir, &f.checkout_options()), busy);
+            is(f.in_place(ids[0], &dir), busy);
+        }
+    };
+    checkout::to_new(&f.repo, ids[0], &dir, &f.checkout_options(), &on).unwrap();
+    assert_same_contents(&dir, &fresh[0]);
+    let on = |event| {
+        if let Event::Total { .. } = event {
+            is(f.in_place(ids[1], &dir), busy);
+        }
+    };
+    checkout::in_place(&f.repo, ids[1], &dir, &f.home, &f.checkout_options(), &on).unwrap();
+    assert_same_contents(&dir, &fresh[1]);
 }
 
 #[test]

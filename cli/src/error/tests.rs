@@ -197,6 +197,7 @@ fn targets_and_sources() {
         Error::TargetNotEmpty { dir: p("/t"), found: s("x") },
         Error::TargetForeign { dir: p("/t") },
         Error::TargetInvalid { dir: p("/t"), why: s("it is no directory") },
+        Error::TargetBusy { dir: p("/t") },
         Error::CheckoutPending { dir: p("/t"), snapshot: id(0xab).to_string() },
         Error::NoSuchTablespace { old: p("/ts") },
         Error::TablespacesInStream { oid: 16384, location: p("/ts"), number: 2 },
@@ -222,6 +223,10 @@ fn targets_and_sources() {
     [1] error: /t cannot be a target: it is no directory
 
     hint: Name another directory.
+
+    [4] error: another process is filling /t
+
+    hint: Run the command again when the other one is done.
 
     [4] error: a checkout of abababababababababababababababababababababababababababababababab into /t is half done
 
