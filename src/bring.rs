@@ -105,7 +105,7 @@ pub fn bring(
     }
     let open = OpenOptions {
         snapshot_path: true,
-        ..OpenOptions::default()
+        ..OpenOptions::interactive()
     };
     let objects = sync::open_objects(&source.location, managed.home.dir(), &around.storage, &open)?;
     let format = match source.format {

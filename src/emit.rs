@@ -93,9 +93,12 @@ pub fn emit(
         let dest = TarDest::Directory(dir);
         return export::tar::tar(&repo, id, dest, &export_options, on).map(Emitted::Files);
     }
+    if format == Format::Zenith {
+        sync::refuse_unusable(location, managed.home.dir())?;
+    }
     let open = OpenOptions {
         snapshot_path: true,
-        ..OpenOptions::default()
+        ..OpenOptions::interactive()
     };
     let objects = sync::open_objects(location, managed.home.dir(), &around.storage, &open)?;
     match format {

@@ -115,10 +115,14 @@ impl Home {
     pub fn open(dir: &Path) -> Result<Home> {
         let dir = std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
         let home = Home { dir };
-        if home.config_path().is_file() {
-            Ok(home)
-        } else {
-            Err(Error::NoHome { dir: home.dir })
+        let config = home.config_path();
+        match fs::metadata(&config) {
+            Ok(meta) if meta.is_file() => Ok(home),
+            // It may be one; this user may not look.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(Error::io("open", &config)(e))
+            }
+            _ => Err(Error::NoHome { dir: home.dir }),
         }
     }
 

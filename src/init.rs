@@ -29,7 +29,7 @@ use crate::who::operation;
 use crate::{bring, publish, start};
 
 /// The user that runs server programs when root does not say.
-const PG_USER: &str = "postgres";
+pub const PG_USER: &str = "postgres";
 /// How long another command may hold the home before this one gives up.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
 /// Names of the directories that initdb fills begin so.
@@ -119,7 +119,7 @@ pub fn become_user(
         return Ok(());
     }
     if Home::open(dir).is_ok() {
-        return managed::become_owner(dir);
+        return managed::become_owner(dir, Some(pg_user.unwrap_or(PG_USER)));
     }
     let of_source = match source_dir {
         Some(dir) if pg_user.is_none() => user::owner_of(dir).ok().filter(|owner| !owner.is_root()),
@@ -136,6 +136,9 @@ pub fn become_user(
             reason,
         }
         .into());
+    }
+    if let Some(location) = storage_dest {
+        sync::refuse_unusable(location, dir)?;
     }
     // A storage directory that is not there yet becomes that user's, too.
     let storage = storage_dest
@@ -358,7 +361,9 @@ impl Storage {
                 branches: vec![],
             });
         };
-        let objects = sync::open_objects(location, dir, &around.storage, &OpenOptions::default())?;
+        sync::refuse_unusable(location, dir)?;
+        let objects =
+            sync::open_objects(location, dir, &around.storage, &OpenOptions::interactive())?;
         let repository = match Repository::open(objects, IndexChoice::Memory) {
             Ok(repository) => Some(repository),
             Err(zenith_store::Error::NotARepository { .. }) => None,

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +43,12 @@ pub enum Refusal {
     /// Neither cluster nor snapshot.
     #[error("the home {} has no cluster and no snapshot to make one from", dir.display())]
     NoCluster {
+        /// The home.
+        dir: PathBuf,
+    },
+    /// The cluster is gone, its snapshots are not.
+    #[error("the home {} has snapshots, but no cluster now", dir.display())]
+    ClusterMissing {
         /// The home.
         dir: PathBuf,
     },
@@ -175,6 +182,7 @@ impl Refusal {
         match self {
             Refusal::NothingToStart { .. }
             | Refusal::NoCluster { .. }
+            | Refusal::ClusterMissing { .. }
             | Refusal::BranchNotAtStorage { .. } => NotFound,
             Refusal::NoStorage { .. }
             | Refusal::Guarded { .. }
@@ -450,15 +458,75 @@ fn private_dir(dir: &Path) -> Result<()> {
 
 /// Makes this process the owner of an existing home when root runs it: server programs refuse
 /// root, and files of the home stay one user's. The parents are checked before anything is done.
-pub fn become_owner(home: &Path) -> Result<()> {
+///
+/// A home that belongs to root itself is given to the user `give_to` first, where there is one.
+///
+/// Errors: `CannotSearch`, `NoSuchUser`, `BecomeUser`.
+pub fn become_owner(home: &Path, give_to: Option<&str>) -> Result<()> {
     if !user::is_root() || !home.is_dir() {
         return Ok(());
     }
-    let owner = user::owner_of(home)?;
-    if owner.uid == 0 {
+    let mut owner = user::owner_of(home)?;
+    if owner.is_root() {
+        let Some(name) = give_to else {
+            return Ok(());
+        };
+        owner = user::lookup(name)?;
+        if owner.is_root() {
+            let reason = "PostgreSQL runs as no root".to_owned();
+            return Err(pg::Error::BecomeUser {
+                user: owner.name,
+                reason,
+            }
+            .into());
+        }
+        user::can_search(disk::parent(home), &owner)?;
+        give_all(home, &owner)?;
+    }
+    give_empty(&home.join("pgdata"), &owner)?;
+    become_user(home, &owner)
+}
+
+/// Gives what belongs to root at `path` and below to `owner`. Only directories of root's are
+/// entered and no link is followed: nobody else can have put anything there.
+fn give_all(path: &Path, owner: &user::RunAs) -> Result<()> {
+    let meta = fs::symlink_metadata(path).map_err(Error::io("stat", path))?;
+    if meta.uid() != 0 {
         return Ok(());
     }
-    become_user(home, &owner)
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).map_err(Error::io("read", path))? {
+            give_all(&entry.map_err(Error::io("read", path))?.path(), owner)?;
+        }
+    }
+    std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))
+        .map_err(Error::io("chown", path))
+}
+
+/// Gives an empty directory of root's to `owner`, who may swap names there meanwhile: what is
+/// looked at and what is given are the same open directory.
+fn give_empty(dir: &Path, owner: &user::RunAs) -> Result<()> {
+    use nix::fcntl::OFlag;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let Ok(file) = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(dir)
+    else {
+        // Not there, or no directory: whoever needs it says so.
+        return Ok(());
+    };
+    if file.metadata().map_err(Error::io("stat", dir))?.uid() != 0 {
+        return Ok(());
+    }
+    let opened = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    for entry in fs::read_dir(&opened).map_err(Error::io("read", dir))? {
+        if entry.map_err(Error::io("read", dir))?.file_name() != "lost+found" {
+            return Ok(());
+        }
+    }
+    std::os::unix::fs::fchown(&file, Some(owner.uid), Some(owner.gid))
+        .map_err(Error::io("chown", dir))
 }
 
 /// Runs `work` with the rights of the home's owner where root runs zenith, and takes root's back
@@ -502,8 +570,8 @@ pub fn give_target(home: &Path, dir: &Path) -> Result<()> {
 /// Makes the directory of a home as root, gives it to `owner`, and becomes that user.
 pub fn give_and_become(home: &Path, owner: &user::RunAs) -> Result<()> {
     if let Some(above) = home.parent() {
-        fs::create_dir_all(above).map_err(Error::io("create", above))?;
         user::can_search(above, owner)?;
+        fs::create_dir_all(above).map_err(Error::io("create", above))?;
     }
     give(home, owner)?;
     become_user(home, owner)

@@ -59,7 +59,7 @@ pub fn push_branch(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<PushReport> {
     warn_unread(around, location, on);
-    let outcome = storage(managed, around, location, &OpenOptions::default())
+    let outcome = storage(managed, around, location, &OpenOptions::interactive())
         .and_then(|storage| send(managed, &storage, branch, false, on));
     remember(
         managed,

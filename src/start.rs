@@ -402,7 +402,7 @@ fn open_storage(
     around: &Surroundings,
     location: &str,
 ) -> Result<zenith_store::Repository> {
-    let options = OpenOptions::default();
+    let options = OpenOptions::interactive();
     let objects = sync::open_objects(location, managed.home.dir(), &around.storage, &options)?;
     Ok(zenith_store::Repository::open(
         objects,

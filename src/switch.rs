@@ -9,7 +9,7 @@ use crate::checkout::{self, CheckoutOptions, CheckoutReport};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::{self, Head};
-use crate::home::Wait;
+use crate::home::{HomeLock, Wait};
 use crate::managed::{Managed, Presence};
 use crate::marker::Marker;
 use crate::take::{self, Take, Taken};
@@ -29,6 +29,8 @@ pub struct SwitchOptions {
     pub tablespace_mapping: Vec<(PathBuf, PathBuf)>,
     /// Nobody waits for the disk.
     pub no_sync: bool,
+    /// A branch that begins at the snapshot when it is checked out.
+    pub new_branch: Option<String>,
 }
 
 /// What happened.
@@ -40,25 +42,49 @@ pub struct Switched {
     pub saved: Option<Taken>,
 }
 
-/// Makes a branch at a snapshot.
-///
-/// Errors: `NameInvalid`, `Store(RefMoved)` when there is one.
-pub fn create_branch(managed: &Managed, name: &str, at: SnapshotId) -> Result<()> {
-    head::check_name(name)?;
-    let lock = managed.home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
-    let repo = managed.home.writer(&lock)?;
+/// Makes a branch, or takes it back.
+fn set_branch(
+    managed: &Managed,
+    lock: &HomeLock,
+    name: &str,
+    from: Option<SnapshotId>,
+    to: Option<SnapshotId>,
+) -> Result<()> {
+    let repo = managed.home.writer(lock)?;
     let refs = vec![RefChange {
         name: format!("branch/{name}"),
-        from: None,
-        to: Some(at),
+        from,
+        to,
     }];
-    let operation = operation("branch", format!("{name} at {}", at.short()));
+    let operation = operation("branch", name);
     repo.commit(Change {
         refs,
         operation,
         ..Change::default()
     })?;
     Ok(())
+}
+
+fn is_there(managed: &Managed, branch: &str, at: SnapshotId) -> Result<bool> {
+    let tip = crate::publish::local_state(managed)?.get_ref(&format!("branch/{branch}"));
+    Ok(tip == Some(at))
+}
+
+/// Sees that a branch can be made, before anything moves for it.
+///
+/// Errors: `NameInvalid`, `Store(RefMoved)` when there is one.
+fn refuse_taken(managed: &Managed, name: &str) -> Result<()> {
+    head::check_name(name)?;
+    let name = format!("branch/{name}");
+    match crate::publish::local_state(managed)?.get_ref(&name) {
+        None => Ok(()),
+        found => Err(zenith_store::Error::RefMoved {
+            name,
+            expected: None,
+            found,
+        }
+        .into()),
+    }
 }
 
 /// Moves the managed cluster, and HEAD with it. What no snapshot holds is saved first.
@@ -76,13 +102,18 @@ pub fn managed(
 ) -> Result<Switched> {
     let home = &managed.home;
     let pgdata = home.pgdata();
+    let is_pending = checkout::pending(home)?.is_some();
+    if let Some(new) = &options.new_branch
+        && !(is_pending && is_there(managed, new, id)?)
+    {
+        refuse_taken(managed, new)?;
+    }
     if let Some(postmaster) = managed.postmaster()? {
         return Err(Error::ServerRunning {
             pgdata,
             pid: postmaster.pid,
         });
     }
-    let is_pending = checkout::pending(home)?.is_some();
     let presence = if is_pending {
         Presence::Whole
     } else {
@@ -103,17 +134,33 @@ pub fn managed(
         };
         saved = Some(take::take(managed, &lock, &take, on)?);
     }
-    let (repo, _guard) = home.reader()?;
+    // HEAD goes there together with the cluster, so that it must be there before. A move that was
+    // cut off has made it already.
+    if let Some(new) = &options.new_branch
+        && !is_there(managed, new, id)?
+    {
+        set_branch(managed, &lock, new, None, Some(id))?;
+    }
+    let (repo, guard) = home.reader()?;
     let checkout_options = CheckoutOptions {
         unguarded: options.unguarded || managed.settings.primary,
         head: Some(to.clone()),
         ..self::options(managed, options)
     };
-    let report = match presence {
-        Presence::Whole => checkout::in_place(&repo, id, &pgdata, home, &checkout_options, on)?,
+    let moved = match presence {
+        Presence::Whole => checkout::in_place(&repo, id, &pgdata, home, &checkout_options, on),
         Presence::Missing | Presence::HalfMade(_) => {
-            checkout::to_new(&repo, id, &pgdata, &checkout_options, on)?
+            checkout::to_new(&repo, id, &pgdata, &checkout_options, on)
         }
+    };
+    drop((repo, guard));
+    let report = match (moved, &options.new_branch) {
+        (Ok(report), _) => report,
+        (Err(e), Some(new)) if checkout::pending(home)?.is_none() => {
+            set_branch(managed, &lock, new, Some(id), None)?;
+            return Err(e);
+        }
+        (Err(e), _) => return Err(e),
     };
     managed.remember()?;
     let saved = saved.filter(|taken| !taken.report.unchanged);
@@ -131,6 +178,9 @@ pub fn directory(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Switched> {
     let home = &managed.home;
+    if let Some(new) = &options.new_branch {
+        refuse_taken(managed, new)?;
+    }
     let checkout_options = self::options(managed, options);
     let pending = checkout::pending(home)?.filter(|journal| journal.dir == dir);
     let is_checkout = dir.is_dir() && Marker::read(dir)?.is_some();
@@ -143,6 +193,10 @@ pub fn directory(
         let (repo, _guard) = home.reader()?;
         checkout::to_new(&repo, id, dir, &checkout_options, on)?
     };
+    if let Some(new) = &options.new_branch {
+        let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
+        set_branch(managed, &lock, new, None, Some(id))?;
+    }
     Ok(Switched {
         report,
         saved: None,

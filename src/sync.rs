@@ -43,6 +43,45 @@ pub fn open_objects(
     Ok(StorageUrl::parse(url, cwd)?.open(environment, options)?)
 }
 
+/// Sees that a repository may be made at a place of this machine: not in a cluster, whose files
+/// would lie among its own, and not in the home, which is lost together with it.
+///
+/// Errors: `Url`, `TargetInvalid`.
+pub fn refuse_unusable(location: &str, home: &Path) -> Result<()> {
+    let url = StorageUrl::parse(location, Path::new("/"))?;
+    let Some(dir) = url.local_path() else {
+        return Ok(());
+    };
+    let invalid = |why: &str| Error::TargetInvalid {
+        dir: dir.to_owned(),
+        why: why.to_owned(),
+    };
+    // By real names, as far as there is something.
+    let real = |path: &Path| {
+        let mut rest = Vec::new();
+        let mut there = path;
+        loop {
+            if let Ok(real) = there.canonicalize() {
+                return rest.iter().rev().fold(real, |real, name| real.join(name));
+            }
+            match (there.parent(), there.file_name()) {
+                (Some(above), Some(name)) => {
+                    rest.push(name.to_owned());
+                    there = above;
+                }
+                _ => return path.to_owned(),
+            }
+        }
+    };
+    if real(dir).starts_with(real(home)) {
+        return Err(invalid("it is in the home, whose snapshots it is to keep"));
+    }
+    if dir.join("PG_VERSION").exists() || dir.join("global").exists() {
+        return Err(invalid("it is a data directory of PostgreSQL"));
+    }
+    Ok(())
+}
+
 /// What a push is to do.
 #[derive(Debug, Clone)]
 pub struct PushOptions {

@@ -66,10 +66,16 @@ pub fn take(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Taken> {
     if take.cluster.is_none() && managed.presence()? != Presence::Whole {
-        return Err(Refusal::NoCluster {
-            dir: managed.home.dir().to_owned(),
-        }
-        .into());
+        let dir = managed.home.dir().to_owned();
+        let has_snapshots = crate::publish::local_state(managed)?
+            .snapshots()
+            .next()
+            .is_some();
+        return Err(if has_snapshots {
+            Refusal::ClusterMissing { dir }.into()
+        } else {
+            Refusal::NoCluster { dir }.into()
+        });
     }
     let repo = managed.home.writer(lock)?;
     let head = managed.home.head()?;

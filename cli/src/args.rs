@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 const AFTER_HELP: &str = "\
@@ -118,7 +119,7 @@ pub enum ExportFormat {
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServerArgs {
     /// Where snapshots are pushed: /path, file://, s3://, gs:// or az://
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub storage_dest: Option<String>,
     /// Directory of the PostgreSQL programs; otherwise PATH, pg_config, /usr/lib/postgresql
     #[arg(long, value_name = "DIR")]
@@ -142,7 +143,7 @@ pub struct InitArgs {
     #[command(flatten)]
     pub server: ServerArgs,
     /// Begin with this cluster instead of an empty one: a path or URL; never saved
-    #[arg(long, value_name = "PATH_OR_URL")]
+    #[arg(long, value_name = "PATH_OR_URL", value_parser = NonEmptyStringValueParser::new())]
     pub snapshot_path: Option<String>,
     /// What lies at --snapshot-path
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ImportFormat::Auto)]
@@ -305,7 +306,7 @@ pub struct ExportArgs {
     #[arg(value_name = "REV", default_value = "HEAD")]
     pub rev: String,
     /// Where to: a path or URL; - writes a tar to stdout
-    #[arg(long, value_name = "PATH_OR_URL")]
+    #[arg(long, value_name = "PATH_OR_URL", value_parser = NonEmptyStringValueParser::new())]
     pub snapshot_path: String,
     /// In which format
     #[arg(long, value_name = "FORMAT", value_enum)]
@@ -321,7 +322,7 @@ pub struct ExportArgs {
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// Where from: a path or URL; - reads a tar from stdin
-    #[arg(long, value_name = "PATH_OR_URL")]
+    #[arg(long, value_name = "PATH_OR_URL", value_parser = NonEmptyStringValueParser::new())]
     pub snapshot_path: String,
     /// What lies there
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ImportFormat::Auto)]
@@ -360,7 +361,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub snapshot_interval: Option<Duration>,
     /// Push here instead of to the saved storage_dest
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub storage_dest: Option<String>,
     /// Leave the terminal and its session
     #[arg(long)]

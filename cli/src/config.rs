@@ -83,6 +83,7 @@ impl Environment {
     /// Puts what is set here in the place of what is saved, for this run.
     pub fn apply(&self, settings: &mut Settings) -> Result<(), Failure> {
         if let Some(location) = &self.storage_dest {
+            self.refuse_memory(location)?;
             settings.storage_dest = Some(self.absolute_location(location));
         }
         if let Some(dir) = &self.pg_bin {
@@ -110,6 +111,17 @@ impl Environment {
     /// A path as seen from where the command was typed, without `.` in it.
     pub fn absolute(&self, path: &Path) -> PathBuf {
         self.current_dir.join(path).components().collect()
+    }
+
+    /// What lies in memory is gone when this process ends: for tests only.
+    pub fn refuse_memory(&self, location: &str) -> Result<(), Failure> {
+        let is_test = self.storage.get("ZENITH_TEST_MEMORY").is_some();
+        if location.to_ascii_lowercase().starts_with("memory:") && !is_test {
+            return Err(Failure::usage(format!(
+                "{location} is gone when this command ends: name a path, s3://, gs:// or az://"
+            )));
+        }
+        Ok(())
     }
 
     /// A storage or snapshot location that stays true elsewhere: URLs as they are, paths made

@@ -380,8 +380,9 @@ fn store_hints(error: &StoreError) -> Vec<String> {
         StoreError::Damaged { .. }
         | StoreError::BlobDamaged { .. }
         | StoreError::Missing { .. } => {
-            "Nothing was changed. Fetch the snapshot anew into another home: `zenith -D NEW init \
-             --storage-dest URL`; and take a new one: `zenith snapshot create --read-all`."
+            "Nothing was changed. What the storage has comes into a new home with `zenith -D NEW \
+             init --storage-dest URL`; which snapshots are touched shows `zenith export REV \
+             --snapshot-path - > /dev/null`, one after the other."
                 .into()
         }
         StoreError::NoSnapshot { .. } => "`zenith snapshot list --all` lists what there is.".into(),
@@ -553,6 +554,9 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
         Refusal::NoCluster { .. } => {
             "`zenith init` makes a cluster; `zenith init --snapshot-path PATH` takes one over."
                 .into()
+        }
+        Refusal::ClusterMissing { .. } => {
+            "`zenith start` makes it anew from the last snapshot.".into()
         }
         Refusal::NoStorage { .. } => {
             "Add one: `zenith init --storage-dest URL`; nothing that is there changes.".into()

@@ -218,6 +218,10 @@ fn words_that_do_not_go_together() {
         "checkout main x --tablespace-mapping a=b",
         "init --snapshot-format gzip",
         "-q -v status",
+        "init --storage-dest=",
+        "start --storage-dest=",
+        "init --storage-dest memory://x",
+        "start --storage-dest memory://x",
     ] {
         let output = zenith.command(line).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{line}");
@@ -232,4 +236,24 @@ fn words_that_do_not_go_together() {
     hint: Run `zenith --help` for the ways to say it.
     --- exit 2
     "#);
+}
+
+/// What keeps snapshots is neither lost with the home nor put among the files of a cluster.
+#[test]
+fn places_that_are_no_storage() {
+    let zenith = Zenith::new();
+    let cluster = zenith.dir().join("cluster");
+    std::fs::create_dir_all(cluster.join("global")).unwrap();
+    for (place, why) in [
+        ("cluster", "it is a data directory of PostgreSQL"),
+        (".zenith", "it is in the home"),
+        (".zenith/store", "it is in the home"),
+    ] {
+        let line = format!("init --storage-dest {place}");
+        let output = zenith.command(&line).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{place}: {stderr}");
+        assert!(stderr.contains(why), "{stderr}");
+        assert!(!zenith.dir().join(".zenith").exists(), "{place}");
+    }
 }

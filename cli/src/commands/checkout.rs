@@ -53,14 +53,12 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
             }
         ));
     }
-    if let Some(new) = &args.branch {
-        switch::create_branch(&managed, new, id)?;
-    }
     let options = SwitchOptions {
         force: args.force,
         unguarded: args.unguarded,
         tablespace_mapping: args.tablespace_mapping,
         no_sync: args.no_sync,
+        new_branch: args.branch,
     };
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);

@@ -16,6 +16,7 @@ use crate::render::time::took;
 
 pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
     zenith::home::Home::open(&context.home)?;
+    context.env.refuse_memory(&args.snapshot_path)?;
     let is_stream = args.snapshot_path == "-";
     let location = context.env.absolute_location(&args.snapshot_path);
     let format = match args.snapshot_format {

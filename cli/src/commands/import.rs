@@ -65,5 +65,6 @@ pub fn source(path: &str, format: ImportFormat, context: &Context) -> Result<Sou
             "only a tar can come from stdin: --snapshot-format tar",
         ));
     }
+    context.env.refuse_memory(path)?;
     Ok(Source::new(context.env.absolute_location(path), format)?)
 }

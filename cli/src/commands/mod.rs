@@ -53,9 +53,14 @@ impl Context {
 
     /// The home with its saved settings; as root this process becomes its owner first.
     pub fn open(&self) -> Result<Managed, Failure> {
+        self.open_for(None)
+    }
+
+    /// The same; a home that belongs to root is given to the user `give_to` first.
+    pub fn open_for(&self, give_to: Option<&str>) -> Result<Managed, Failure> {
         // A home that is not there is said before anything about users.
         zenith::home::Home::open(&self.home)?;
-        managed::become_owner(&self.home)?;
+        managed::become_owner(&self.home, give_to)?;
         let mut managed = Managed::open(&self.home)?;
         self.env.apply(&mut managed.settings)?;
         Ok(managed)
@@ -102,6 +107,9 @@ impl ServerArgs {
             .storage_dest
             .or_else(|| env.storage_dest.clone())
             .map(|location| env.absolute_location(&location));
+        if let Some(location) = &self.storage_dest {
+            env.refuse_memory(location)?;
+        }
         let pg_bin = self.pg_bin.or_else(|| env.pg_bin.clone());
         self.pg_bin = pg_bin.map(|dir| env.absolute(&dir));
         self.port = self.port.or(env.port()?);

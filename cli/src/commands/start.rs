@@ -2,7 +2,7 @@
 
 use zenith::agent::spawn::AgentFlags;
 use zenith::home::Home;
-use zenith::init::InitOptions;
+use zenith::init::{self, InitOptions};
 use zenith::managed::{Managed, Refusal};
 use zenith::start::{self, StartOptions, Started};
 use zenith::store::SnapshotId;
@@ -34,12 +34,16 @@ pub fn run(args: StartArgs, context: &Context) -> Result<(), Failure> {
         };
         super::init::init(&options, server.pg_user.as_deref(), context)?;
     }
-    let mut managed = context.open()?;
+    // Root may have put the settings in place alone, after the rest was lost.
+    let saved_user = Home::open(&context.home)?.settings()?.server.pg_user;
+    let pg_user = server.pg_user.clone().or(saved_user);
+    let give_to = pg_user.as_deref().unwrap_or(init::PG_USER);
+    let mut managed = context.open_for(Some(give_to))?;
     let saved = managed.settings.clone();
     // Flags of start hold once.
     let settings = &mut managed.settings;
     settings.server.port = server.port.or(settings.server.port);
-    settings.server.listen = server.listen.or(settings.server.listen.take());
+    settings.server.listen = server.listen.clone().or(settings.server.listen.take());
     settings.server.pg_bin = server.pg_bin.or(settings.server.pg_bin.take());
     settings.storage_dest = server.storage_dest.or(settings.storage_dest.take());
     settings.snapshots.push &= !args.no_push;
@@ -72,8 +76,19 @@ pub fn run(args: StartArgs, context: &Context) -> Result<(), Failure> {
         drop(progress);
         return stop::tell(&stopped, &managed, context);
     }
+    let asked = (server.port, server.listen);
     let started = start::start(&mut managed, &around, &options, &on)?;
     drop(progress);
+    if started.was_running
+        && (asked.0.is_some_and(|port| port != started.postmaster.port)
+            || asked.1.is_some_and(|listen| !listens_on(&managed, &listen)))
+    {
+        context.ui.warn(format_args!(
+            "the server runs already, with port {} and the other settings of its own start; to \
+             change them: `zenith stop`, then `zenith start` as now",
+            started.postmaster.port
+        ));
+    }
     tell(&started, &managed, context)
 }
 
@@ -120,6 +135,9 @@ fn tell(started: &Started, managed: &Managed, context: &Context) -> Result<(), F
         took(started.took)
     };
     ui.answer(format_args!("{branch} is up  {dsn}  (pid {pid}, {since})"))?;
+    if let Some(line) = psql(started, managed, &dsn) {
+        ui.talk(format_args!("psql: {line}"));
+    }
     let every = interval(agent.interval_secs);
     let pushed = match &agent.push_to {
         Some(location) => format!(", pushed to {location}"),
@@ -128,18 +146,6 @@ fn tell(started: &Started, managed: &Managed, context: &Context) -> Result<(), F
     ui.talk(format_args!(
         "snapshots every {every} when something changed{pushed}"
     ));
-    if let Some(dir) = started
-        .postmaster
-        .socket_dir
-        .as_ref()
-        .filter(|_| ui.is_verbose())
-    {
-        ui.talk(format_args!(
-            "socket in {}, password in {}",
-            dir.display(),
-            pgpass(managed)
-        ));
-    }
     if started.guarded {
         ui.talk(
             "guarded as a copy: it neither archives nor replicates until `zenith start --primary`",
@@ -148,8 +154,24 @@ fn tell(started: &Started, managed: &Managed, context: &Context) -> Result<(), F
     Ok(())
 }
 
-fn pgpass(managed: &Managed) -> String {
-    managed.home.dir().join("pgpass").display().to_string()
+/// Whether the running server was started with these addresses (src/backend/postmaster/postmaster.c,
+/// `CreateOptsFile`).
+fn listens_on(managed: &Managed, listen: &str) -> bool {
+    std::fs::read_to_string(managed.home.pgdata().join("postmaster.opts"))
+        .is_ok_and(|options| options.contains(&format!("\"listen_addresses={listen}\"")))
+}
+
+/// How to get in: with the password that initdb gave the superuser, or by the socket, since the
+/// password of a cluster that was made elsewhere is not known here.
+fn psql(started: &Started, managed: &Managed, dsn: &str) -> Option<String> {
+    let pgpass = managed.home.dir().join("pgpass");
+    if pgpass.is_file() {
+        let file = crate::render::place::quoted(&pgpass);
+        return Some(format!("PGPASSFILE={file} psql {dsn}"));
+    }
+    let dir = started.postmaster.socket_dir.as_deref()?;
+    let (dir, port) = (crate::render::place::quoted(dir), started.postmaster.port);
+    Some(format!("psql -h {dir} -p {port} -U postgres postgres"))
 }
 
 /// What a loss may have cost: how old the snapshot is.

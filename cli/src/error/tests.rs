@@ -372,6 +372,7 @@ fn the_managed_cluster() {
     let errors = vec![
         Refusal::NothingToStart { dir: dir() },
         Refusal::NoCluster { dir: dir() },
+        Refusal::ClusterMissing { dir: dir() },
         Refusal::NoStorage { dir: dir() },
         Refusal::BranchNotAtStorage {
             branch: s("mian"),
@@ -434,6 +435,10 @@ fn the_managed_cluster() {
     [1] error: the home /h has no cluster and no snapshot to make one from
 
     hint: `zenith init` makes a cluster; `zenith init --snapshot-path PATH` takes one over.
+
+    [1] error: the home /h has snapshots, but no cluster now
+
+    hint: `zenith start` makes it anew from the last snapshot.
 
     [1] error: the home /h has no storage_dest
 
@@ -661,7 +666,7 @@ fn storages() {
 
     [7] error: root 7 at s3://b/p is damaged: its hash is another
 
-    hint: Nothing was changed. Fetch the snapshot anew into another home: `zenith -D NEW init --storage-dest URL`; and take a new one: `zenith snapshot create --read-all`.
+    hint: Nothing was changed. What the storage has comes into a new home with `zenith -D NEW init --storage-dest URL`; which snapshots are touched shows `zenith export REV --snapshot-path - > /dev/null`, one after the other.
 
     [1] error: there is no snapshot 0101010101010101010101010101010101010101010101010101010101010101 in the repository at s3://b/p
 

@@ -10,9 +10,26 @@ pub fn path(path: &Path, current_dir: &Path) -> String {
     }
 }
 
+/// As one word for a shell.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_reads_one_word() {
+        assert_eq!(quoted(Path::new("/srv/a-1/.zenith")), "/srv/a-1/.zenith");
+        assert_eq!(quoted(Path::new("/it's here")), r"'/it'\''s here'");
+    }
 
     #[test]
     fn paths_below_are_shown_from_here() {

@@ -78,6 +78,16 @@ impl Default for OpenOptions {
     }
 }
 
+impl OpenOptions {
+    /// For commands whose answer a person waits for.
+    pub fn interactive() -> Self {
+        Self {
+            retry_timeout: Duration::from_secs(15),
+            ..Self::default()
+        }
+    }
+}
+
 /// A variable that people expect to work and that is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} is set but not read; set {instead}")]
