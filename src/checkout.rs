@@ -63,7 +63,7 @@ pub(crate) const DIRECTORIES: [&str; 19] = [
     "pg_wal",
     "pg_wal/archive_status",
 ];
-const CONTROL: &str = "global/pg_control";
+pub(crate) const CONTROL: &str = "global/pg_control";
 
 /// How a checkout is made.
 #[derive(Debug, Clone)]
@@ -130,6 +130,19 @@ pub fn to_new(
     opts: &CheckoutOptions,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<CheckoutReport> {
+    let last = || go(opts.home.as_ref(), opts.head.as_ref());
+    to_new_with(repo, id, dir, opts, on, &last)
+}
+
+/// The same, with a last step of the caller's before pg_control makes it a cluster.
+pub(crate) fn to_new_with(
+    repo: &Repository,
+    id: SnapshotId,
+    dir: &Path,
+    opts: &CheckoutOptions,
+    on: &(dyn Fn(Event) + Sync),
+    last: &dyn Fn() -> Result<()>,
+) -> Result<CheckoutReport> {
     let dir = &std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
     let work = Work::load(repo, id, dir, opts, on)?;
     work.refuse_unusable_target()?;
@@ -138,7 +151,7 @@ pub fn to_new(
     let _alone = lock_target(dir)?;
     let resumes = work.refuse_content()?;
     place::directory(dir, ROOT_MODE, opts.owner.as_ref())?;
-    work.fill(Known::nothing(), resumes, opts.head.as_ref())
+    work.fill(Known::nothing(), resumes, last)
 }
 
 /// Makes the directory where it is missing, and keeps other checkouts and exports out of it as
@@ -215,9 +228,19 @@ pub fn in_place(
     journal.write(home)?;
     place::directory(dir, ROOT_MODE, opts.owner.as_ref())?;
     let known = work.known(home)?;
-    let report = work.fill(known, before.is_some(), head.as_ref())?;
+    let last = || go(Some(home), head.as_ref());
+    let report = work.fill(known, before.is_some(), &last)?;
     journal::remove(home)?;
     Ok(report)
+}
+
+/// HEAD goes along before the cluster is whole: its next snapshot must not go to the branch it
+/// left.
+fn go(home: Option<&Home>, head: Option<&Head>) -> Result<()> {
+    match (home, head) {
+        (Some(home), Some(head)) => home.set_head(head),
+        _ => Ok(()),
+    }
 }
 
 /// Where HEAD goes. Whoever completes a checkout by naming the snapshot alone means what the
@@ -364,9 +387,14 @@ impl<'a> Work<'a> {
         Ok(known)
     }
 
-    /// Everything, HEAD with it, pg_control last. The directory exists, is locked and holds no
+    /// Everything, then `last`, then pg_control. The directory exists, is locked and holds no
     /// pg_control. One that `resumes` brings to disk what the run before it wrote, too.
-    fn fill(&self, known: Known, resumes: bool, head: Option<&Head>) -> Result<CheckoutReport> {
+    fn fill(
+        &self,
+        known: Known,
+        resumes: bool,
+        last: &dyn Fn() -> Result<()>,
+    ) -> Result<CheckoutReport> {
         let owner = self.opts.owner.as_ref();
         // First the marker: from here on the directory is known as half made.
         let old = Marker::read(self.dir)?
@@ -417,7 +445,7 @@ impl<'a> Work<'a> {
             .iter()
             .filter(|old| !self.tablespaces.0.values().any(|p| p == *old))
         {
-            removed += remove_all(place)?;
+            removed += self.remove_tablespace(place)?;
         }
         marker.tablespaces = self.tablespaces.0.values().cloned().collect();
         marker.write(self.dir)?;
@@ -441,10 +469,7 @@ impl<'a> Work<'a> {
             place::sync(&dirty, &dirty_dirs, &roots)?;
         }
         let cache = self.cache(&wanted);
-        // Before the cluster is whole: its next snapshot must not go to the branch it left.
-        if let (Some(home), Some(head)) = (&self.opts.home, head) {
-            home.set_head(head)?;
-        }
+        last()?;
         self.write_control()?;
         marker.complete(self.dir)?;
         if let (Some(home), Some(cache)) = (&self.opts.home, cache)
@@ -506,8 +531,10 @@ impl<'a> Work<'a> {
         let files: BTreeSet<&str> = wanted.iter().map(|w| w.path.as_str()).collect();
         let mut removed = 0;
         let mut left = vec![(String::new(), self.dir.to_owned())];
+        // Beside the directory of this major and catalog lie those of other clusters.
+        let version = self.facts.tablespace_version_dir();
         for (oid, place) in &self.tablespaces.0 {
-            left.push((format!("pg_tblspc/{oid}"), place.clone()));
+            left.push((format!("pg_tblspc/{oid}/{version}"), place.join(&version)));
         }
         while let Some((prefix, dir)) = left.pop() {
             let entries = match fs::read_dir(&dir) {
@@ -550,6 +577,24 @@ impl<'a> Work<'a> {
                     }
                 }
             }
+        }
+        Ok(removed)
+    }
+
+    /// Removes what this cluster had in a tablespace that it has no more, and the place itself
+    /// where nothing else lies in it.
+    fn remove_tablespace(&self, place: &Path) -> Result<u64> {
+        let removed = remove_all(&place.join(self.facts.tablespace_version_dir()))?;
+        match fs::remove_dir(place) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => {
+                let place = place.display();
+                (self.on)(Event::Note(format!(
+                    "{place} is no longer used and is left: others have files there"
+                )));
+            }
+            Err(e) => return Err(Error::io("remove", place)(e)),
         }
         Ok(removed)
     }

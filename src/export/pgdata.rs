@@ -8,20 +8,20 @@ use zenith_store::{Repository, SnapshotId};
 
 use super::stream;
 use super::{Cluster, ExportOptions, ExportReport, Item, MANIFEST};
-use crate::checkout::{self, CheckoutOptions};
+use crate::checkout::{self, CONTROL, CheckoutOptions};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::manifest::ManifestFile;
-use crate::marker;
+use crate::marker::{self, Marker};
 use crate::pg::user::RunAs;
 
 /// Writes a snapshot into `dir`, which is empty or not there, or was half made by the same
 /// command. Tablespaces lie at `DIR.tablespaces/<oid>` unless mapped. Files belong to `owner`.
 ///
-/// While it is incomplete, `dir` has no `global/pg_control` or no manifest.
+/// While it is incomplete, `dir` has no `global/pg_control`; that comes after the manifest.
 ///
-/// Errors: those of [`checkout::to_new`].
+/// Errors: those of [`checkout::to_new`] and `HomeDamaged`.
 pub fn pgdata(
     repo: &Repository,
     id: SnapshotId,
@@ -39,14 +39,22 @@ pub fn pgdata(
         home: None,
         head: None,
     };
-    let made = checkout::to_new(repo, id, dir, &checkout, on)?;
-    on(Event::Phase("writing the manifest"));
-    let manifest = manifest(repo, id, options)?;
-    let path = dir.join(MANIFEST);
-    disk::replace(&path, &manifest, 0o600)?;
-    if let Some(owner) = owner {
-        std::os::unix::fs::chown(&path, Some(owner.uid), Some(owner.gid))
-            .map_err(Error::io("chown", &path))?;
+    // All is there but that the marker was not removed: no checkout has a manifest.
+    let is_made = dir.join(CONTROL).is_file()
+        && dir.join(MANIFEST).is_file()
+        && Marker::read(dir)?.is_some_and(|marker| marker.snapshot == id.to_string());
+    if !is_made {
+        let last = || {
+            on(Event::Phase("writing the manifest"));
+            let path = dir.join(MANIFEST);
+            disk::replace(&path, &manifest(repo, id, options)?, 0o600)?;
+            match owner {
+                Some(owner) => std::os::unix::fs::chown(&path, Some(owner.uid), Some(owner.gid))
+                    .map_err(Error::io("chown", &path)),
+                None => Ok(()),
+            }
+        };
+        checkout::to_new_with(repo, id, dir, &checkout, on, &last)?;
     }
     // Nothing in an export is zenith's own.
     let marker = dir.join(marker::NAME);
@@ -54,6 +62,7 @@ pub fn pgdata(
     if options.sync {
         disk::sync_dir(dir)?;
     }
+    let made = repo.snapshot(id)?;
     Ok(ExportReport {
         files: made.files,
         bytes: made.size,

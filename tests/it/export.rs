@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::Command;
 
 use zenith::Error;
-use zenith::event::ignore;
+use zenith::event::{Event, ignore};
 use zenith::export::tar::TarDest;
 use zenith::export::{self, ExportOptions};
 use zenith::import;
+use zenith::marker::Marker;
 use zenith_store::SnapshotId;
 use zenith_store::objects::{Directory, Objects};
 use zenith_testkit::{Programs, Server, user};
@@ -82,13 +84,28 @@ fn an_interrupted_directory_is_no_cluster_and_is_completed() {
     let id = f.offline(&server.pgdata).unwrap().id;
     let dir = f.place.join("b");
     let owner = f.checkout_options().owner;
-    let work = |on: &(dyn Fn(zenith::event::Event) + Sync)| {
+    let work = |on: &(dyn Fn(Event) + Sync)| {
         export::pgdata::pgdata(&f.repo, id, &dir, owner.as_ref(), &options(), on)
     };
     assert!(torn(200, work));
     assert!(!dir.join("global/pg_control").exists());
     assert!(!dir.join("backup_manifest").exists());
+    // Torn out of what comes last before it is a cluster, and right after it became one.
+    let manifest = |event| {
+        if matches!(event, Event::Phase("writing the manifest")) {
+            std::panic::resume_unwind(Box::new("torn"));
+        }
+    };
+    std::panic::catch_unwind(AssertUnwindSafe(|| work(&manifest))).unwrap_err();
+    assert!(!dir.join("global/pg_control").exists());
     work(&ignore).unwrap();
+    verify(&f, &dir).unwrap();
+    Marker::new(&dir, id.to_string(), "0".repeat(32))
+        .unwrap()
+        .write(&dir)
+        .unwrap();
+    work(&ignore).unwrap();
+    assert!(!dir.join(zenith::marker::NAME).exists());
     verify(&f, &dir).unwrap();
     is(work(&ignore), |e| matches!(e, Error::TargetNotEmpty { .. }));
 }
@@ -277,7 +294,7 @@ fn an_interrupted_tar_directory_has_no_base_tar() {
     server.stop();
     let id = f.offline(&server.pgdata).unwrap().id;
     let dir = f.place.join("b");
-    let work = |on: &(dyn Fn(zenith::event::Event) + Sync)| {
+    let work = |on: &(dyn Fn(Event) + Sync)| {
         export::tar::tar(&f.repo, id, TarDest::Directory(&dir), &options(), on)
     };
     assert!(torn(500, work));
@@ -299,7 +316,7 @@ fn objects_hold_a_cluster_only_when_complete() {
     server.stop();
     let other = f.offline(&server.pgdata).unwrap().id;
     let objects = Directory::new(f.place.dir("objects"));
-    let work = |id, on: &(dyn Fn(zenith::event::Event) + Sync)| {
+    let work = |id, on: &(dyn Fn(Event) + Sync)| {
         export::objects::pgdata(&f.repo, id, &objects, &options(), on)
     };
     assert!(torn(300, |on| work(id, on)));

@@ -93,6 +93,33 @@ fn in_place_tablespaces_come_and_go() {
 }
 
 #[test]
+fn what_others_have_in_a_tablespace_stays() {
+    let f = Fixture::new();
+    let (server, _) = with_tablespace(&f);
+    server.stop();
+    let with = f.offline(&server.pgdata).unwrap().id;
+    server.restart("");
+    server.sql("drop table t");
+    server.sql("drop tablespace ts");
+    server.stop();
+    let without = f.offline(&server.pgdata).unwrap().id;
+    let dir = f.checkout(with, "b");
+    let only = |dir: &Path| fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
+    let place = only(&f.place.join("b.tablespaces"));
+    let (ours, theirs) = (only(&place), place.join("PG_99_209901010/5/1"));
+    fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+    fs::write(&theirs, "theirs").unwrap();
+    let surplus = ours.join("surplus");
+    fs::write(&surplus, "").unwrap();
+    for id in [with, without] {
+        f.in_place(id, &dir).unwrap();
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+        assert!(!surplus.exists());
+        assert_eq!(ours.exists(), id == with);
+    }
+}
+
+#[test]
 fn what_the_user_made_elsewhere_is_left_as_it_is() {
     let f = Fixture::new();
     let (server, _) = with_tablespace(&f);
