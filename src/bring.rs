@@ -13,8 +13,8 @@ use crate::import::{self, Format, tar::TarSource};
 use crate::managed::{Managed, Refusal, Surroundings};
 use crate::pg::{Control, Lsn};
 use crate::snapshot::{self, SnapshotOptions, SnapshotReport};
-use crate::sync;
 use crate::who::{self, operation};
+use crate::{publish, sync};
 
 /// Where a cluster lies that is to be imported.
 #[derive(Debug, Clone)]
@@ -107,6 +107,7 @@ pub fn bring(
         snapshot_path: true,
         ..OpenOptions::interactive()
     };
+    publish::warn_unread(around, &source.location, &open, on);
     let objects = sync::open_objects(&source.location, managed.home.dir(), &around.storage, &open)?;
     let format = match source.format {
         Some(format) => format,

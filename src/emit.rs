@@ -12,8 +12,8 @@ use crate::export::{self, ExportOptions, ExportReport, tar::TarDest};
 use crate::head::Head;
 use crate::import::Format;
 use crate::managed::{Managed, Surroundings};
-use crate::sync;
 use crate::who::operation;
+use crate::{publish, sync};
 
 /// Where an export goes.
 pub enum Target<'a> {
@@ -100,6 +100,7 @@ pub fn emit(
         snapshot_path: true,
         ..OpenOptions::interactive()
     };
+    publish::warn_unread(around, location, &open, on);
     let objects = sync::open_objects(location, managed.home.dir(), &around.storage, &open)?;
     match format {
         Format::Pgdata => {

@@ -174,7 +174,7 @@ pub fn init(
     let was_home = before.is_some();
     let settings = settings(dir, before.unwrap_or_default(), options)?;
     // A storage that does not answer is found out before anything is made.
-    let storage = Storage::look(around, &settings, dir)?;
+    let storage = Storage::look(around, &settings, dir, on)?;
     // So are missing programs.
     let binaries = match &options.source {
         None if !was_home && !storage.has(&settings.branch) => {
@@ -354,7 +354,12 @@ struct Storage {
 }
 
 impl Storage {
-    fn look(around: &Surroundings, settings: &Settings, dir: &Path) -> Result<Storage> {
+    fn look(
+        around: &Surroundings,
+        settings: &Settings,
+        dir: &Path,
+        on: &(dyn Fn(Event) + Sync),
+    ) -> Result<Storage> {
         let Some(location) = &settings.storage_dest else {
             return Ok(Storage {
                 repository: None,
@@ -362,6 +367,7 @@ impl Storage {
             });
         };
         sync::refuse_unusable(location, dir)?;
+        publish::warn_unread(around, location, &OpenOptions::interactive(), on);
         let objects =
             sync::open_objects(location, dir, &around.storage, &OpenOptions::interactive())?;
         let repository = match Repository::open(objects, IndexChoice::Memory) {

@@ -13,7 +13,7 @@ use zenith_store::SnapshotId;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::marker::Marker;
+use crate::marker::{self, Marker};
 use crate::pg::binaries::{self, Binaries};
 use crate::pg::server::{Postmaster, Server, StartOptions};
 use crate::pg::{self, user, version};
@@ -251,8 +251,11 @@ impl Managed {
         };
         let mut is_empty = true;
         for entry in entries {
-            // What the root of a file system brings along is no content.
-            is_empty &= entry.map_err(Error::io("read", &pgdata))?.file_name() == "lost+found";
+            // What the root of a file system brings along is no content, nor is a marker whose
+            // writing was cut off.
+            let name = entry.map_err(Error::io("read", &pgdata))?.file_name();
+            is_empty &= name == "lost+found"
+                || Some(name.as_os_str()) == disk::temp_name(Path::new(marker::NAME)).file_name();
         }
         if is_empty {
             let device = device_of(&pgdata)?;

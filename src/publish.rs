@@ -38,13 +38,18 @@ pub fn storage(
     sync::open_or_create(objects, params, &operation("init", ""))
 }
 
-/// Says which variables are set, expected to work for this storage, and not read.
-pub fn warn_unread(around: &Surroundings, location: &str, on: &(dyn Fn(Event) + Sync)) {
+/// Says which variables are set, expected to work for this place, and not read.
+pub fn warn_unread(
+    around: &Surroundings,
+    location: &str,
+    options: &OpenOptions,
+    on: &(dyn Fn(Event) + Sync),
+) {
     // What is wrong with the location is said where it is opened.
     let Ok(url) = StorageUrl::parse(location, Path::new("/")) else {
         return;
     };
-    for warning in url.warnings(&around.storage, &OpenOptions::default()) {
+    for warning in url.warnings(&around.storage, options) {
         on(Event::Warning(warning.to_string()));
     }
 }
@@ -58,7 +63,7 @@ pub fn push_branch(
     branch: &str,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<PushReport> {
-    warn_unread(around, location, on);
+    warn_unread(around, location, &OpenOptions::default(), on);
     let outcome = storage(managed, around, location, &OpenOptions::interactive())
         .and_then(|storage| send(managed, &storage, branch, false, on));
     remember(

@@ -86,7 +86,7 @@ pub fn start(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Started> {
     if let Some(location) = &managed.settings.storage_dest {
-        publish::warn_unread(around, location, on);
+        publish::warn_unread(around, location, &OpenOptions::default(), on);
     }
     let rebuilt = prepare(managed, around, options, on)?;
     let server = managed.server(around)?;

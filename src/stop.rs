@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use zenith_store::SnapshotKind;
+use zenith_store::objects::OpenOptions;
 
 use crate::agent::spawn;
 use crate::agent::state::one_line;
@@ -111,6 +112,7 @@ pub(crate) fn after_server(
         None => LastPush::None,
         Some(location) => {
             on(Event::Phase("pushing"));
+            publish::warn_unread(around, location, &OpenOptions::default(), on);
             match publish::push_all_within(managed, around, location, PUSH_WITHIN, on) {
                 None => LastPush::TimedOut,
                 Some(Ok(reports)) => LastPush::Done(reports),

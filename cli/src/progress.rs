@@ -1,5 +1,6 @@
 //! Events → a bar on a terminal, or silence. Warnings are kept apart: they are always shown.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub struct Progress<'a> {
     /// The phase and when it began, in milliseconds from `begun`.
     phase: Mutex<(&'static str, u64)>,
     bar: Mutex<Option<ProgressBar>>,
+    /// Warnings.
+    said: Mutex<HashSet<String>>,
 }
 
 impl<'a> Progress<'a> {
@@ -40,6 +43,7 @@ impl<'a> Progress<'a> {
             next_draw: AtomicU64::new(SHOW_AFTER.as_millis() as u64),
             phase: Mutex::new(("", 0)),
             bar: Mutex::new(None),
+            said: Mutex::new(HashSet::new()),
         }
     }
 
@@ -58,7 +62,16 @@ impl<'a> Progress<'a> {
             Event::New { bytes } => {
                 self.new.fetch_add(bytes, Ordering::Relaxed);
             }
-            Event::Warning(text) => self.above_bar(|ui| ui.warn(text)),
+            // Several steps may find the same; it is said once.
+            Event::Warning(text) => {
+                let is_new = self
+                    .said
+                    .lock()
+                    .map_or(true, |mut said| said.insert(text.clone()));
+                if is_new {
+                    self.above_bar(|ui| ui.warn(text));
+                }
+            }
             Event::Note(text) => self.above_bar(|ui| ui.detail(text)),
         }
         if self.ui.draws() {

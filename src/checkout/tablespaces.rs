@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::facts::Facts;
+use crate::marker;
 
 /// Oid → directory of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,13 +101,17 @@ impl Tablespaces {
 /// Some name in a directory; nothing when it is empty or not there.
 pub(super) fn first_name(dir: &Path) -> Result<Option<String>> {
     match fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            Some(entry) => {
+        Ok(entries) => {
+            for entry in entries {
                 let name = entry.map_err(Error::io("read", dir))?.file_name();
-                Ok(Some(name.to_string_lossy().into_owned()))
+                let name = name.to_string_lossy().into_owned();
+                // The first marker is written over what a crash left of writing it.
+                if name == marker::NAME || !marker::is_marker(&name) {
+                    return Ok(Some(name));
+                }
             }
-            None => Ok(None),
-        },
+            Ok(None)
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", dir)(e)),
     }

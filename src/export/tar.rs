@@ -83,10 +83,27 @@ pub fn tar(
             out.flush().map_err(Error::io("write", path))?;
             export.report.archives.push(name.to_owned());
         }
-        TarDest::Directory(dir) => to_directory(&mut export, &cluster, dir, options.sync)?,
+        TarDest::Directory(dir) => {
+            if let Err(e) = to_directory(&mut export, &cluster, dir, options.sync) {
+                // What is half written is of no use; the error that led here counts.
+                let _ = remove_temporary(dir);
+                return Err(e);
+            }
+        }
         TarDest::Objects(objects) => to_objects(&mut export, &cluster, objects)?,
     }
     Ok(export.report)
+}
+
+/// Removes what is half written in `dir`.
+fn remove_temporary(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Fills a file; the path is for errors.

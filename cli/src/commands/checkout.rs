@@ -115,7 +115,9 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
             "guarded: it will not archive or replicate"
         };
         ui.talk(format_args!(
-            "start it: pg_ctl -D {shown} -o \"-p 5433\" start      ({guard})"
+            "start it: {} -D {} -o \"-p 5433\" start      ({guard})",
+            context.typed(&managed, &dir, "pg_ctl"),
+            place::quoted(&dir)
         ));
     }
     Ok(())

@@ -103,8 +103,12 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     ui.answer(line)?;
-    if format == Format::Pgdata && dir.is_some() {
-        ui.talk(format_args!("check it: pg_verifybackup {shown}"));
+    if let (Format::Pgdata, Some(dir)) = (format, &dir) {
+        ui.talk(format_args!(
+            "check it: {} {}",
+            context.typed(&managed, dir, "pg_verifybackup"),
+            place::quoted(dir)
+        ));
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ use zenith::{publish, revision};
 use crate::args::{ServerArgs, SnapshotVerb, Verb};
 use crate::config::Environment;
 use crate::error::Failure;
+use crate::render::place;
 use crate::ui::Ui;
 
 /// All that a command works with beside its own words.
@@ -34,12 +35,36 @@ pub struct Context {
     pub env: Environment,
     /// Where the home is or would be.
     pub home: PathBuf,
+    /// Whether root typed the command, whoever this process becomes.
+    typed_by_root: bool,
 }
 
 impl Context {
     pub fn new(ui: Ui, env: Environment, home: Option<&Path>) -> Self {
         let home = env.find_home(home);
-        Self { ui, env, home }
+        Self {
+            ui,
+            env,
+            home,
+            typed_by_root: zenith::pg::user::is_root(),
+        }
+    }
+
+    /// A program of PostgreSQL for a cluster, as it can be typed where this command was: with its
+    /// directory where PATH has none of that name, as the cluster's owner where root typed.
+    pub fn typed(&self, managed: &Managed, pgdata: &Path, program: &str) -> String {
+        let dirs = self.env.path.as_deref().unwrap_or_default();
+        let mut command = program.to_owned();
+        if !std::env::split_paths(dirs).any(|dir| dir.join(program).is_file()) {
+            let major = zenith::pg::version::major_of_dir(pgdata).ok();
+            if let Ok(found) = managed.binaries(&self.around(), major) {
+                command = place::quoted(&found.program(program));
+            }
+        }
+        match zenith::pg::user::owner_of(pgdata) {
+            Ok(owner) if self.typed_by_root => format!("runuser -u {} -- {command}", owner.name),
+            _ => command,
+        }
     }
 
     /// What the engine is given from outside.
