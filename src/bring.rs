@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use zenith_store::objects::{OpenOptions, StorageUrl};
 use zenith_store::{IndexChoice, Repository, SnapshotKind, State};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::facts::Facts;
 use crate::home::HomeLock;
@@ -46,6 +46,19 @@ impl Source {
     /// The path, where it is one of this machine and there.
     pub fn local_dir(&self) -> Option<&Path> {
         self.local.as_deref().filter(|path| path.exists())
+    }
+
+    /// Sees that something that can be imported lies at a path of this machine.
+    ///
+    /// Errors: `NoSuchPath`, `FormatUnknown`, `Compressed`.
+    pub fn look(&self) -> Result<()> {
+        match (&self.local, self.format) {
+            (Some(path), None) => import::detect(path).map(drop),
+            (Some(path), Some(_)) if !path.exists() => {
+                Err(Error::NoSuchPath { path: path.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Of the cluster, where that can be told without reading it.

@@ -1,6 +1,7 @@
 //! `zenith init`: a home, a cluster in it, a first snapshot, and that pushed.
 
 use zenith::bring::Source;
+use zenith::home::Home;
 use zenith::init::{self, InitOptions, Initialised, Origin};
 
 use super::Context;
@@ -41,6 +42,10 @@ pub fn init(
     pg_user: Option<&str>,
     context: &Context,
 ) -> Result<Initialised, Failure> {
+    // Before anything is made for it.
+    if let (Some(source), Err(_)) = (&options.source, Home::open(&context.home)) {
+        source.look()?;
+    }
     init::become_user(
         &context.home,
         options.source.as_ref().and_then(Source::local_dir),
