@@ -223,7 +223,14 @@ pub fn in_place(
         step: Step::Begun,
     };
     journal.write(home)?;
-    disk::remove(&control)?;
+    if let Err(e) = take_control(dir) {
+        // Everything is as it was.
+        match &before {
+            Some(before) => before.write(home)?,
+            None => journal::remove(home)?,
+        }
+        return Err(e);
+    }
     journal.step = Step::Placing;
     journal.write(home)?;
     place::directory(dir, ROOT_MODE, opts.owner.as_ref())?;
@@ -258,6 +265,24 @@ fn wanted_head(
         return before.head(home);
     }
     Ok(asked.cloned())
+}
+
+/// Takes pg_control away durably: from here on no server starts. One that has read it made its
+/// `postmaster.pid` before (PostmasterMain in postmaster.c), is seen by that, and gets it back.
+fn take_control(dir: &Path) -> Result<()> {
+    let control = dir.join(CONTROL);
+    let aside = dir.join("global/pg_control.aside");
+    match fs::rename(&control, &aside) {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::NotFound => return refuse_running(dir),
+        Err(e) => return Err(Error::io("rename", &control)(e)),
+    }
+    if let Err(e) = refuse_running(dir) {
+        fs::rename(&aside, &control).map_err(Error::io("rename", &aside))?;
+        disk::sync_dir(disk::parent(&control))?;
+        return Err(e);
+    }
+    disk::remove(&aside)
 }
 
 fn refuse_running(dir: &Path) -> Result<()> {
@@ -720,4 +745,36 @@ fn remove_all(path: &Path) -> Result<u64> {
     };
     done.map_err(Error::io("remove", path))?;
     Ok(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_started_meanwhile_keeps_pg_control() {
+        let dir = tempfile::tempdir().unwrap();
+        let pgdata = dir.path().join("d");
+        fs::create_dir_all(pgdata.join("global")).unwrap();
+        let control = pgdata.join(CONTROL);
+        fs::write(&control, "control").unwrap();
+        // By its name and its current directory a process is the server.
+        let program = dir.path().join("postgres");
+        symlink("/bin/sleep", &program).unwrap();
+        let mut server = Command::new(&program)
+            .arg("60")
+            .current_dir(&pgdata)
+            .spawn()
+            .unwrap();
+        fs::write(pgdata.join("postmaster.pid"), server.id().to_string()).unwrap();
+        let refused = take_control(&pgdata);
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert!(matches!(refused, Err(Error::ServerRunning { .. })));
+        assert_eq!(fs::read(&control).unwrap(), b"control");
+        take_control(&pgdata).unwrap();
+        assert_eq!(fs::read_dir(pgdata.join("global")).unwrap().count(), 0);
+    }
 }

@@ -20,7 +20,7 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::Head;
-use crate::home::Wait;
+use crate::home::{HomeLock, Wait};
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::marker::Marker;
 use crate::pg::server::{Postmaster, StopMode};
@@ -88,7 +88,7 @@ pub fn start(
     if let Some(location) = &managed.settings.storage_dest {
         publish::warn_unread(around, location, &OpenOptions::default(), on);
     }
-    let rebuilt = prepare(managed, around, options, on)?;
+    let (rebuilt, lock) = prepare(managed, around, options, on)?;
     let server = managed.server(around)?;
     let begun = Instant::now();
     let (postmaster, was_running) = match server.postmaster()? {
@@ -102,6 +102,7 @@ pub fn start(
             (start_server(&server, &options, died)?, false)
         }
     };
+    drop(lock);
     let took = begun.elapsed();
     managed.remember()?;
     let (agent, agent_was_running) = ensure_agent(managed, around, &options.agent)?;
@@ -130,7 +131,12 @@ pub fn foreground(
     up: &dyn Fn(&Started),
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Stopped> {
-    let rebuilt = prepare(managed, around, options, on)?;
+    if managed.postmaster()?.is_none() {
+        // An agent that was left over would push with yesterday's settings. It goes before the
+        // home is locked, since it might wait for that.
+        spawn::stop(managed)?;
+    }
+    let (rebuilt, lock) = prepare(managed, around, options, on)?;
     let server = managed.server(around)?;
     if let Some(running) = server.postmaster()? {
         return Err(pg::Error::AlreadyRunning {
@@ -139,8 +145,6 @@ pub fn foreground(
         }
         .into());
     }
-    // An agent that was left over would push with yesterday's settings.
-    spawn::stop(managed)?;
     let begun = Instant::now();
     on(Event::Phase("starting the server"));
     let program = server.bin.program("postgres");
@@ -159,7 +163,7 @@ pub fn foreground(
         &mut child,
         stop,
         up,
-        (rebuilt, begun),
+        (rebuilt, lock, begun),
         on,
     ) {
         Ok(()) => end(managed, around, &mut child, on),
@@ -190,7 +194,7 @@ fn watch(
     child: &mut Child,
     stop: &AtomicBool,
     up: &dyn Fn(&Started),
-    (rebuilt, begun): (Option<Rebuilt>, Instant),
+    (rebuilt, lock, begun): (Option<Rebuilt>, Option<HomeLock>, Instant),
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<()> {
     /// How soon a signal or a death is noticed.
@@ -207,6 +211,7 @@ fn watch(
             Err(e) => return Err(e.into()),
         }
     };
+    drop(lock);
     let took = begun.elapsed();
     managed.remember()?;
     let (mut agent, state) = spawn::attached(managed, around, &options.agent)?;
@@ -256,40 +261,54 @@ fn start_server(
     }
 }
 
-/// Everything up to a cluster that can be started.
+/// Everything up to a cluster that can be started. The home stays locked until its server runs, or
+/// a checkout could take the cluster away in between. One that runs already needs no lock, and
+/// nobody waits for the snapshot that may be taken of it.
 fn prepare(
     managed: &mut Managed,
     around: &Surroundings,
     options: &StartOptions,
     on: &(dyn Fn(Event) + Sync),
-) -> Result<Option<Rebuilt>> {
+) -> Result<(Option<Rebuilt>, Option<HomeLock>)> {
     // Everything but the settings may have been lost.
     for dir in [managed.home.run_dir(), managed.home.log_dir()] {
         disk::create_dir(&dir, 0o700)?;
     }
-    let rebuilt = match managed.presence()? {
-        Presence::Whole => {
-            // A checkout that was cut off after its last file left this to do.
-            let pgdata = managed.home.pgdata();
-            if let Some(mut marker) = Marker::read(&pgdata)? {
-                marker.complete(&pgdata)?;
+    let mut rebuilt = None;
+    let lock = loop {
+        let lock = match managed.postmaster()? {
+            Some(_) => None,
+            None => Some(managed.home.lock("start", Wait::UpTo(LOCK_WAIT))?),
+        };
+        match managed.presence()? {
+            Presence::Whole => {
+                // A checkout that was cut off after its last file left this to do.
+                let pgdata = managed.home.pgdata();
+                if let Some(mut marker) = Marker::read(&pgdata)? {
+                    marker.complete(&pgdata)?;
+                }
+                break lock;
             }
-            None
-        }
-        Presence::Missing => Some(rebuild(managed, around, on)?),
-        // The same snapshot, or what is in place would be foreign.
-        Presence::HalfMade(id) => {
-            place(managed, id, on)?;
-            Some(Rebuilt {
-                id,
-                fetched_bytes: 0,
-            })
+            // Both lock the home themselves, and not while they fetch.
+            Presence::Missing => {
+                drop(lock);
+                rebuilt = Some(rebuild(managed, around, on)?);
+            }
+            // The same snapshot, or what is in place would be foreign.
+            Presence::HalfMade(id) => {
+                drop(lock);
+                place(managed, id, on)?;
+                rebuilt = Some(Rebuilt {
+                    id,
+                    fetched_bytes: 0,
+                });
+            }
         }
     };
     if options.primary {
         lift_guard(managed, on)?;
     }
-    Ok(rebuilt)
+    Ok((rebuilt, lock))
 }
 
 /// Makes the missing managed cluster from the local tip, or from the storage's where that
@@ -521,6 +540,27 @@ mod tests {
     use super::*;
     use crate::home::Home;
     use crate::settings::Settings;
+
+    #[test]
+    fn nobody_moves_the_cluster_before_its_server_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("h")).unwrap();
+        home.complete(&Settings::new()).unwrap();
+        let mut managed = Managed::open(home.dir()).unwrap();
+        fs::create_dir_all(home.pgdata().join("global")).unwrap();
+        fs::write(home.pgdata().join("PG_VERSION"), "15\n").unwrap();
+        fs::write(home.pgdata().join("global/pg_control"), "").unwrap();
+        let (around, options) = (Surroundings::default(), StartOptions::default());
+        let on = &crate::event::ignore;
+        let (rebuilt, lock) = prepare(&mut managed, &around, &options, on).unwrap();
+        assert_eq!(rebuilt, None);
+        assert!(matches!(
+            home.lock("checkout", Wait::No),
+            Err(Error::HomeBusy { .. })
+        ));
+        drop(lock);
+        home.lock("checkout", Wait::No).unwrap();
+    }
 
     #[test]
     fn primary_lifts_the_guard_and_is_remembered() {

@@ -114,12 +114,13 @@ pub fn managed(
             pid: postmaster.pid,
         });
     }
+    let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
+    let is_pending = checkout::pending(home)?.is_some();
     let presence = if is_pending {
         Presence::Whole
     } else {
         managed.presence()?
     };
-    let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
     let mut saved = None;
     if presence == Presence::Whole && !is_pending && !options.force {
         let here = home.head()?;
