@@ -5,7 +5,6 @@ use std::time::Duration;
 use zenith_store::{Change, RefChange, SnapshotId, State};
 
 use crate::error::{Error, Result};
-use crate::head::Head;
 use crate::home::Wait;
 use crate::managed::{Managed, Refusal};
 use crate::who::operation;
@@ -25,16 +24,17 @@ pub struct Forgotten {
 }
 
 /// Deletes a snapshot. Its space is freed by the next collection. Where a branch or tag points at
-/// it that takes `force`; a branch steps back to the nearest parent there is, a tag goes.
+/// it that takes `force`; a branch steps back to the nearest parent there is, a tag goes. What the
+/// home stands on, or is on its way to, stays in any case.
 ///
-/// Errors: `Refusal::Referenced`, `Store(NoSnapshot)`.
+/// Errors: `Refusal::{Referenced, Needed}`, `Store(NoSnapshot)`.
 pub fn forget(managed: &Managed, id: SnapshotId, force: bool, dry_run: bool) -> Result<Forgotten> {
     let lock = managed
         .home
         .lock("snapshot delete", Wait::UpTo(LOCK_WAIT))?;
     let repo = managed.home.writer(&lock)?;
     let state = repo.state()?;
-    let (plan, refs) = plan(&state, id, &managed.home.head()?, force, &repo.location())?;
+    let (plan, refs) = plan(&state, id, &managed.needed()?, force, &repo.location())?;
     if !dry_run {
         let operation = operation("snapshot delete", id.short());
         repo.commit(Change {
@@ -49,10 +49,19 @@ pub fn forget(managed: &Managed, id: SnapshotId, force: bool, dry_run: bool) -> 
 fn plan(
     state: &State,
     id: SnapshotId,
-    head: &Head,
+    needed: &[(SnapshotId, &'static str)],
     force: bool,
     location: &str,
 ) -> Result<(Forgotten, Vec<RefChange>)> {
+    let by: Vec<&str> = needed
+        .iter()
+        .filter(|(snapshot, _)| *snapshot == id)
+        .map(|(_, what)| *what)
+        .collect();
+    if !by.is_empty() {
+        let id = id.short();
+        return Err(Refusal::Needed { id, by }.into());
+    }
     let Some(row) = state.snapshot(&id) else {
         let location = location.to_owned();
         return Err(Error::Store(zenith_store::Error::NoSnapshot {
@@ -74,10 +83,7 @@ fn plan(
                 format!("{kind} `{n}`")
             })
     };
-    let mut names: Vec<String> = at.iter().filter_map(|name| shown(name)).collect();
-    if *head == Head::Detached(id.to_string()) {
-        names.push("HEAD".to_owned());
-    }
+    let names: Vec<String> = at.iter().filter_map(|name| shown(name)).collect();
     if !names.is_empty() && !force {
         return Err(Refusal::Referenced {
             id: id.short(),
@@ -113,4 +119,29 @@ fn plan(
         });
     }
     Ok((plan, refs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::Head;
+    use crate::home::Home;
+    use crate::settings::Settings;
+
+    #[test]
+    fn where_head_stands_stays_even_by_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("h")).unwrap();
+        home.create_repository(zenith_store::Params::default(), operation("init", ""))
+            .unwrap();
+        home.complete(&Settings::new()).unwrap();
+        let id = SnapshotId([7; 32]);
+        home.set_head(&Head::Detached(id.to_string())).unwrap();
+        let managed = Managed::open(home.dir()).unwrap();
+        let error = forget(&managed, id, true, false).unwrap_err();
+        assert!(
+            matches!(error, Error::Managed(Refusal::Needed { .. })),
+            "{error}"
+        );
+    }
 }

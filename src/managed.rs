@@ -12,6 +12,7 @@ use zenith_store::SnapshotId;
 
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::head::Head;
 use crate::home::Home;
 use crate::marker::{self, Marker};
 use crate::pg::binaries::{self, Binaries};
@@ -167,6 +168,14 @@ pub enum Refusal {
         /// Names of refs.
         refs: Vec<String>,
     },
+    /// The home itself stands on the snapshot, or is on its way there.
+    #[error("{} needs snapshot {id}", by.join(" and "))]
+    Needed {
+        /// The snapshot, short.
+        id: String,
+        /// `HEAD`, `an unfinished checkout`.
+        by: Vec<&'static str>,
+    },
     /// Guard and network do not go together.
     #[error("the cluster in {} is guarded as a copy and listens on localhost only", pgdata.display())]
     Guarded {
@@ -187,7 +196,8 @@ impl Refusal {
             Refusal::NoStorage { .. }
             | Refusal::Guarded { .. }
             | Refusal::OtherCluster { .. }
-            | Refusal::Referenced { .. } => Invalid,
+            | Refusal::Referenced { .. }
+            | Refusal::Needed { .. } => Invalid,
             Refusal::OtherStorage { .. }
             | Refusal::OtherBranch { .. }
             | Refusal::BranchTaken { .. }
@@ -276,6 +286,23 @@ impl Managed {
             }
         }
         Ok(Presence::Whole)
+    }
+
+    /// Snapshots that this home stands on or is on its way to, and what each is needed for. They
+    /// stay as they are, refs or none.
+    pub fn needed(&self) -> Result<Vec<(SnapshotId, &'static str)>> {
+        let mut needed = Vec::new();
+        if let Head::Detached(id) = self.home.head()? {
+            needed.extend(id.parse().ok().map(|id| (id, "HEAD")));
+        }
+        let unfinished = "an unfinished checkout";
+        if let Some(journal) = crate::checkout::pending(&self.home)? {
+            needed.extend(journal.snapshot.parse().ok().map(|id| (id, unfinished)));
+        }
+        if let Some(marker) = Marker::half_made(&self.home.pgdata())? {
+            needed.extend(marker.snapshot.parse().ok().map(|id| (id, unfinished)));
+        }
+        Ok(needed)
     }
 
     /// Remembers where the cluster lies, for [`Managed::presence`].
@@ -669,6 +696,26 @@ mod tests {
         assert!(
             matches!(error, Error::Managed(Refusal::Incomplete { .. })),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn what_the_home_stands_on_or_goes_to_is_needed() {
+        let (_dir, managed) = managed();
+        let (home, pgdata) = (&managed.home, managed.home.pgdata());
+        home.set_head(&Head::Branch("main".into())).unwrap();
+        assert_eq!(managed.needed().unwrap(), []);
+        let [one, two, three] = [1, 2, 3].map(|n| SnapshotId([n; 32]));
+        home.set_head(&Head::Detached(one.to_string())).unwrap();
+        let text = format!("dir = \"/x\"\nsnapshot = \"{two}\"\nstep = \"begun\"\n");
+        fs::write(home.dir().join("journal"), text).unwrap();
+        fs::create_dir(&pgdata).unwrap();
+        let marker = Marker::new(&pgdata, three.to_string(), "cd".repeat(16)).unwrap();
+        marker.write(&pgdata).unwrap();
+        let unfinished = "an unfinished checkout";
+        assert_eq!(
+            managed.needed().unwrap(),
+            [(one, "HEAD"), (two, unfinished), (three, unfinished)]
         );
     }
 

@@ -3,7 +3,6 @@
 use zenith_store::Change;
 
 use crate::error::Result;
-use crate::head::Head;
 use crate::home::HomeLock;
 use crate::managed::Managed;
 use crate::retain::{self, Policy, Verdict};
@@ -32,12 +31,7 @@ pub fn thin(managed: &Managed, lock: &HomeLock) -> Result<Thinned> {
         daily_days: keep.daily_days,
         monthly_months: keep.monthly_months,
     };
-    let here = match managed.home.head()? {
-        Head::Detached(id) => id.parse().ok(),
-        Head::Branch(_) => None,
-    };
-    let also: Vec<_> = here.into_iter().map(|id| (id, "HEAD")).collect();
-    let candidates = retain::candidates(&state, &also);
+    let candidates = retain::candidates(&state, &managed.needed()?);
     let now = jiff::Timestamp::now().as_second();
     let remove: Vec<_> = candidates
         .iter()

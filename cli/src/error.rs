@@ -610,6 +610,10 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
             "`zenith snapshot delete --force {id}` deletes it all the same: branches step back to \
              its parent, tags go."
         ),
+        Refusal::Needed { .. } => {
+            "Complete the checkout, or move the cluster to another snapshot: `zenith checkout REV`."
+                .into()
+        }
         Refusal::Guarded { .. } => "If this is the original now: `zenith start --primary`.".into(),
         _ => return vec![],
     };

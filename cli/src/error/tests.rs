@@ -423,6 +423,10 @@ fn the_managed_cluster() {
             id: s("4f1c9a27"),
             refs: vec![s("branch `main`"), s("tag `v1`")],
         },
+        Refusal::Needed {
+            id: s("4f1c9a27"),
+            by: vec!["HEAD"],
+        },
         Refusal::Guarded {
             pgdata: p("/h/pgdata"),
         },
@@ -491,6 +495,10 @@ fn the_managed_cluster() {
     [1] error: branch `main`, tag `v1` points at snapshot 4f1c9a27
 
     hint: `zenith snapshot delete --force 4f1c9a27` deletes it all the same: branches step back to its parent, tags go.
+
+    [1] error: HEAD needs snapshot 4f1c9a27
+
+    hint: Complete the checkout, or move the cluster to another snapshot: `zenith checkout REV`.
 
     [1] error: the cluster in /h/pgdata is guarded as a copy and listens on localhost only
 
