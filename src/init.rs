@@ -274,6 +274,14 @@ pub fn init(
             }
         },
     }
+    // A storage that takes nothing is found out while it can still be named differently.
+    if let (None, Some(location), false) = (
+        &storage.repository,
+        &managed.settings.storage_dest,
+        managed.home.config_path().exists(),
+    ) {
+        publish::storage(&managed, around, location, &OpenOptions::interactive())?;
+    }
     // Last: without settings there is no home, and init begins or goes on.
     if was_home {
         managed.home.save_settings(&managed.settings)?;
