@@ -437,6 +437,27 @@ pub fn attach(
     })
 }
 
+/// Brings one snapshot of the storage into the home, whole and on no branch; the bytes fetched.
+///
+/// Errors: those of both repositories.
+pub fn fetch(
+    home: &Home,
+    storage: &Repository,
+    id: SnapshotId,
+    operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<u64> {
+    let lock = home.lock("fetching", Wait::UpTo(NOTE_WAIT))?;
+    let local = home.writer(&lock)?;
+    on(Event::Phase("fetching"));
+    let what = Transfer {
+        snapshots: vec![id],
+        operation: operation.clone(),
+        ..Transfer::default()
+    };
+    Ok(transfer(storage, &local, what, &|event| tell(event, on))?.bytes)
+}
+
 /// Has the storage keep what commits of a home build on from now on, under the home's ref.
 fn hold(storage: &Repository, mine: &str, tip: SnapshotId, operation: &Operation) -> Result<()> {
     let from = storage.state()?.get_ref(mine);

@@ -240,6 +240,9 @@ pub struct ListArgs {
     /// Snapshots of every branch and of none
     #[arg(long, short)]
     pub all: bool,
+    /// What lies at the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
 }
 
 #[derive(Debug, Args)]

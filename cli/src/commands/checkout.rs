@@ -29,7 +29,7 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
     }
     let managed = context.open()?;
     let state = context.state(&managed)?;
-    let id = context.resolve(&managed, &state, &args.rev)?;
+    let id = context.resolve_or_fetch(&managed, &state, &args.rev)?;
     let is_branch = state.get_ref(&format!("branch/{}", args.rev)) == Some(id);
     let to = match (&args.branch, is_branch) {
         (Some(new), _) => Head::Branch(new.clone()),
@@ -164,7 +164,7 @@ pub fn make_room(
 fn facts(revision: &str, context: &Context) -> Result<Facts, Failure> {
     let managed = Managed::open(&context.home)?;
     let state = context.state(&managed)?;
-    let id = context.resolve(&managed, &state, revision)?;
+    let id = context.resolve_or_fetch(&managed, &state, revision)?;
     let (repo, _guard) = managed.home.reader()?;
     let snapshot = repo.snapshot(id).map_err(zenith::Error::from)?;
     Ok(Facts::decode(&snapshot.body, &id)?)

@@ -46,7 +46,7 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
     }
     let managed = context.open()?;
     let state = context.state(&managed)?;
-    let id = context.resolve(&managed, &state, &args.rev)?;
+    let id = context.resolve_or_fetch(&managed, &state, &args.rev)?;
     let options = EmitOptions {
         tablespace_mapping: args.tablespace_mapping,
         no_sync: args.no_sync,

@@ -19,14 +19,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use jiff::Zoned;
+use zenith::head::Head;
 use zenith::managed::{self, Managed, Surroundings};
-use zenith::store::{SnapshotId, State};
+use zenith::store::objects::OpenOptions;
+use zenith::store::{Repository, SnapshotId, State};
 use zenith::{publish, revision};
 
 use crate::args::{ServerArgs, SnapshotVerb, Verb};
 use crate::config::Environment;
 use crate::error::Failure;
+use crate::progress::Progress;
 use crate::render::place;
+use crate::render::size::size;
 use crate::ui::Ui;
 
 /// All that a command works with beside its own words.
@@ -101,6 +105,63 @@ impl Context {
         let head = managed.home.head()?;
         let found = revision::resolve(state, &head, revision, &Zoned::now());
         Ok(found.map_err(zenith::Error::from)?)
+    }
+
+    /// The same for what is about to be read: a snapshot that lies only at the storage is fetched.
+    pub fn resolve_or_fetch(
+        &self,
+        managed: &Managed,
+        state: &State,
+        revision: &str,
+    ) -> Result<SnapshotId, Failure> {
+        let not_here = match self.resolve(managed, state, revision) {
+            Err(e) if managed.settings.storage_dest.is_some() => e,
+            found => return found,
+        };
+        let head = managed.home.head()?;
+        let there = self.storage(managed).and_then(|storage| {
+            let state = storage.state().map_err(zenith::Error::from)?;
+            Ok((state, storage))
+        });
+        let Ok((there, storage)) = there else {
+            return Err(not_here);
+        };
+        // `main~3` there is `main~3` here only where both stand at the same snapshot.
+        let is_id = revision.len() >= 4 && revision.bytes().all(|b| b.is_ascii_hexdigit());
+        let same_tip = match &head {
+            Head::Branch(name) => {
+                let name = format!("branch/{name}");
+                there.get_ref(&name).is_some() && there.get_ref(&name) == state.get_ref(&name)
+            }
+            Head::Detached(_) => false,
+        };
+        let found = revision::resolve(&there, &head, revision, &Zoned::now());
+        let Some(id) = found.ok().filter(|_| is_id || same_tip) else {
+            return Err(not_here);
+        };
+        let progress = Progress::new(&self.ui);
+        let on = |event| progress.on(event);
+        let operation = zenith::who::operation("fetch", id.short());
+        let bytes = zenith::sync::fetch(&managed.home, &storage, id, &operation, &on)?;
+        drop(progress);
+        self.ui.talk(format_args!(
+            "fetched {} from {}  {}",
+            id.short(),
+            publish::location(managed)?,
+            size(bytes)
+        ));
+        Ok(id)
+    }
+
+    /// The repository where this home pushes.
+    pub fn storage(&self, managed: &Managed) -> Result<Repository, Failure> {
+        let location = publish::location(managed)?;
+        Ok(publish::storage(
+            managed,
+            &self.around(),
+            location,
+            &OpenOptions::interactive(),
+        )?)
     }
 
     /// The state of the home's repository.

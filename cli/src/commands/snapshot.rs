@@ -9,7 +9,7 @@ use zenith::history::History;
 use zenith::home::Wait;
 use zenith::store::{Row, SnapshotId, SnapshotKind, State};
 use zenith::take::{self, Elsewhere, Take};
-use zenith::{forget, sync};
+use zenith::{forget, publish, sync};
 
 use super::Context;
 use crate::args::{CreateArgs, DeleteArgs, ListArgs, ShowArgs};
@@ -76,7 +76,12 @@ fn lock(
 
 pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let state = context.state(&managed)?;
+    let state = if args.remote {
+        let storage = context.storage(&managed)?;
+        storage.state().map_err(zenith::Error::from)?
+    } else {
+        context.state(&managed)?
+    };
     let head = managed.home.head()?;
     let here = stands_at(&state, &head);
     let of_branch = match (&args.branch, args.all) {
@@ -93,7 +98,12 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             .map(|tip| history.ancestors(tip).iter().map(|node| node.id).collect())
             .unwrap_or_default()
     });
-    let waiting = sync::unpushed(&state);
+    // Nothing that lies at the storage waits to go there.
+    let waiting = if args.remote {
+        sync::Unpushed::default()
+    } else {
+        sync::unpushed(&state)
+    };
     let unpushed: BTreeSet<SnapshotId> = waiting.rows.iter().map(|row| row.id).collect();
     let mut rows: Vec<&Row> = state
         .snapshots()
@@ -131,7 +141,13 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             all - listed.len()
         ));
     }
-    if managed.settings.storage_dest.is_some() {
+    if args.remote {
+        ui.talk(format_args!(
+            "{} at {}; checkout and export fetch what is not here",
+            state.len(),
+            publish::location(&managed)?
+        ));
+    } else if managed.settings.storage_dest.is_some() {
         let pushed = state.len() - waiting.rows.len();
         let waiting_text = match waiting.rows.len() {
             0 => String::new(),
