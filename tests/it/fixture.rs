@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use zenith::checkout::{self, CheckoutOptions, CheckoutReport};
@@ -14,7 +15,10 @@ use zenith::pg::user;
 use zenith::settings::Settings;
 use zenith::snapshot::{self, SnapshotOptions, SnapshotReport};
 use zenith::{Error, Result};
-use zenith_store::{Listing, Operation, Params, Repository, SnapshotId, SnapshotKind, Time};
+use zenith_store::objects::Directory;
+use zenith_store::{
+    IndexChoice, Listing, Operation, Params, Repository, SnapshotId, SnapshotKind, Time,
+};
 use zenith_testkit::{Place, Programs};
 
 pub(crate) struct Fixture {
@@ -33,7 +37,9 @@ impl Fixture {
             .unwrap();
         home.complete(&Settings::new()).unwrap();
         let lock = home.lock("test", Wait::No).unwrap();
-        let repo = home.writer(&lock).unwrap();
+        // An index of its own, since what is tested may open the home's.
+        let objects = Arc::new(Directory::new(home.dir()));
+        let repo = Repository::open(objects, IndexChoice::Memory).unwrap();
         Fixture {
             place,
             programs: Programs::debian(),

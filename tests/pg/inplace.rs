@@ -89,7 +89,7 @@ fn an_older_checkout_is_moved_in_place() {
         contents(Path::new(dir))
             .into_iter()
             .map(|(path, bytes)| (path.strip_prefix(dir).unwrap().to_owned(), bytes))
-            .filter(|(path, _)| !path.ends_with("zenith.json"))
+            .filter(|(path, _)| !path.ends_with("zenith.checkout"))
             .collect()
     };
     let (moved, new_made) = (relative(&dir), relative(&fresh));
