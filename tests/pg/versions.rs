@@ -48,8 +48,16 @@ fn whole_life(programs: Programs) {
             "--snapshot-format",
             "pgdata",
         ]);
-        home.programs
-            .run("pg_verifybackup", home.place.path(), [&out]);
+        // The wheel's pg_verifybackup 18 ends with SIGSEGV, also on what its own pg_basebackup made.
+        // There the manifest is shown by an incremental backup on top of an export
+        // (tests/it/export.rs), and the export by a server that starts on it.
+        if home.programs.major == 18 {
+            let copy = home.serve(&out);
+            load::check_balances(&copy.dsn());
+        } else {
+            home.programs
+                .run("pg_verifybackup", home.place.path(), [&out]);
+        }
     }
 
     // The right programs are found again, and the cluster comes back from the storage.
