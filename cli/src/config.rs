@@ -172,17 +172,17 @@ mod tests {
     #[test]
     fn locations_become_absolute_and_urls_stay() {
         let env = Environment {
-            current_dir: "/work".into(),
+            current_dir: "/here".into(),
             ..Default::default()
         };
         for (given, absolute) in [
-            ("store", "/work/store"),
+            ("store", "/here/store"),
             ("/srv/store", "/srv/store"),
-            ("./s/../t", "/work/s/../t"),
+            ("./s/../t", "/here/s/../t"),
             ("s3://b/p", "s3://b/p"),
             ("file:///x", "file:///x"),
             ("memory://", "memory://"),
-            ("odd:name", "/work/odd:name"),
+            ("odd:name", "/here/odd:name"),
             ("-", "-"),
         ] {
             assert_eq!(env.absolute_location(given), absolute, "{given}");
