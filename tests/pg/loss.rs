@@ -83,6 +83,7 @@ fn a_deleted_cluster_comes_back() {
 #[test]
 fn a_deleted_home_comes_back_from_the_storage() {
     let home = busy_home();
+    let older = home.snapshot("older");
     home.sql("insert into t values (1)");
     home.snapshot("pushed");
     home.zenith.ok(&["push"]);
@@ -110,6 +111,16 @@ fn a_deleted_home_comes_back_from_the_storage() {
         home.list().iter().any(|row| row["message"] == "pushed"),
         "its history came too"
     );
+
+    // What only the storage has is listed on request, and comes when it is asked for.
+    let is_older = |rows: Vec<serde_json::Value>| rows.iter().any(|row| row["message"] == "older");
+    assert!(!is_older(home.list()));
+    let there = home.zenith.ok(&["snapshot", "list", "--remote", "--json"]);
+    assert!(there.stdout.contains(&older), "{there}");
+    let dir = home.place.arg("older");
+    home.zenith.ok(&["checkout", &older, &dir]);
+    let copy = home.serve(&dir);
+    assert_eq!(copy.value("select count(*) from t"), "0");
 }
 
 /// An empty directory where the cluster was is an unmounted disk, not a loss.
