@@ -140,6 +140,34 @@ pub enum Error {
         /// RocksDB's words.
         why: String,
     },
+    /// A passphrase opens no key slot.
+    #[error("the passphrase opens no key slot of {location}")]
+    WrongPassphrase {
+        /// Where the slots are.
+        location: String,
+    },
+    /// There is nothing that a passphrase could open.
+    #[error("there is no key slot at {location}")]
+    NoSlots {
+        /// Where slots were looked for.
+        location: String,
+    },
+    /// There is no key slot of this number.
+    #[error("there is no key slot {number} at {location}")]
+    NoSlot {
+        /// Which.
+        number: u32,
+        /// Where.
+        location: String,
+    },
+    /// Without this slot nothing could be opened any more.
+    #[error("key slot {number} at {location} is the last that opens the repository")]
+    LastSlot {
+        /// Which.
+        number: u32,
+        /// Where.
+        location: String,
+    },
     /// A value is outside what the format allows.
     #[error("{what}")]
     Invalid {
@@ -173,7 +201,10 @@ impl Error {
                 ObjectsErrorKind::Unsupported => ErrorKind::Unsupported,
                 ObjectsErrorKind::Io => ErrorKind::Io,
             },
-            Error::NotARepository { .. } | Error::NoSnapshot { .. } => ErrorKind::NotFound,
+            Error::NotARepository { .. }
+            | Error::NoSnapshot { .. }
+            | Error::NoSlots { .. }
+            | Error::NoSlot { .. } => ErrorKind::NotFound,
             Error::RepositoryExists { .. } | Error::RefMoved { .. } | Error::Contended { .. } => {
                 ErrorKind::Conflict
             }
@@ -181,9 +212,11 @@ impl Error {
             Error::Damaged { .. } | Error::BlobDamaged { .. } | Error::Missing { .. } => {
                 ErrorKind::Damaged
             }
-            Error::ParamsDiffer { .. } | Error::Invalid { .. } | Error::RootTooLarge { .. } => {
-                ErrorKind::Invalid
-            }
+            Error::ParamsDiffer { .. }
+            | Error::Invalid { .. }
+            | Error::RootTooLarge { .. }
+            | Error::WrongPassphrase { .. }
+            | Error::LastSlot { .. } => ErrorKind::Invalid,
             Error::Index { .. } | Error::File { .. } => ErrorKind::Io,
         }
     }

@@ -20,6 +20,7 @@ pub mod pack;
 mod read;
 pub mod repository;
 pub mod root;
+pub mod seal;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use objects::Objects;
 pub use read::FileReader;
 pub use repository::{Change, IndexChoice, Params, Repository};
 pub use root::{Operation, RefChange, Row, State};
+pub use seal::{MasterKey, Seal};
 pub use transfer::{Transfer, TransferEvent, Transferred, transfer};
 pub use verify::{Verify, VerifyReport};
 pub use writer::{Committed, Stats, Writer};
