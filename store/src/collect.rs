@@ -6,8 +6,10 @@
 use crate::error::{Error, Result};
 use crate::id::{Id, Kind, PackName};
 use crate::index::Location;
+use crate::pack::frame;
 use crate::repository::Repository;
 use crate::root::{Operation, Root};
+use crate::writer::Writer;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A pack with less than this share of its bytes in use is packed anew.
@@ -90,14 +92,10 @@ impl Repository {
         operation: Operation,
     ) -> Result<u64> {
         let writer = self.writer()?;
-        let mut bytes = Vec::new();
         for name in repack {
-            let mut blobs: Vec<_> = in_use[name].values().collect();
-            blobs.sort_by_key(|(_, _, place)| place.ordinal);
-            for (id, kind, _) in blobs {
-                self.read_blob(*kind, *id, &mut bytes)?;
-                writer.store(*kind, *id, &bytes)?;
-            }
+            let len = drop.iter().find(|(dropped, _)| dropped == name);
+            let len = len.map_or(0, |(_, len)| *len);
+            self.move_pack(*name, len, &in_use[name], &writer)?;
         }
         let new = writer.into_packs()?;
         // From here on the old packs are not to be found, so usage is counted without them.
@@ -161,6 +159,50 @@ impl Repository {
         std::mem::drop(live);
         committed?;
         Ok(new.values().sum())
+    }
+
+    /// Writes what is alive in one pack into another: frames that are mostly alive as they lie, of
+    /// others the blobs that are. A delta stays the delta it is; what it stands on is alive, too.
+    fn move_pack(
+        &self,
+        name: PackName,
+        len: u64,
+        alive: &HashMap<u32, (Id, Kind, Location)>,
+        writer: &Writer,
+    ) -> Result<()> {
+        let directory = self.directory(name, len)?;
+        let mut ordinals = 0u32..;
+        for frame in &directory.frames {
+            let blobs: Vec<_> = frame
+                .blobs
+                .iter()
+                .zip(&mut ordinals)
+                .filter_map(|(blob, ordinal)| Some((blob, alive.get(&ordinal)?)))
+                .collect();
+            let used: u64 = blobs
+                .iter()
+                .map(|(blob, _)| u64::from(blob.part.body_len))
+                .sum();
+            if blobs.is_empty() {
+                continue;
+            }
+            let as_it_lies = u64::from(frame.plain_len) <= 2 * used
+                && frame.payload_offset - frame.offset
+                    == frame::payload_at(self.seal().is_some()) as u64;
+            if as_it_lies {
+                let frame_len = (frame.end() - frame.offset) as usize;
+                let bytes = self
+                    .objects()
+                    .get_range(&name.key(), frame.offset, frame_len)?;
+                writer.append_verbatim(frame, &bytes)?;
+                continue;
+            }
+            for (blob, (_, _, place)) in blobs {
+                let body = self.body(place)?;
+                writer.store_body(blob.id, blob.part, &body)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes files that no root names and roots that are older than anyone looks at.

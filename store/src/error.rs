@@ -54,6 +54,46 @@ pub enum Error {
         /// Version or feature that is not known here.
         what: String,
     },
+    /// Its key was not given.
+    #[error("the repository at {location} is sealed")]
+    Sealed {
+        /// Where.
+        location: String,
+    },
+    /// The key that was given is another's, or it is not sealed.
+    #[error("the repository at {location} is not sealed with the key of this home")]
+    WrongKey {
+        /// Where.
+        location: String,
+    },
+    /// A passphrase opens no key slot.
+    #[error("the passphrase opens no key slot of {location}")]
+    WrongPassphrase {
+        /// Where the slots are.
+        location: String,
+    },
+    /// There is nothing that a passphrase could open.
+    #[error("there is no key slot at {location}")]
+    NoSlots {
+        /// Where slots were looked for.
+        location: String,
+    },
+    /// There is no key slot of this number.
+    #[error("there is no key slot {number} at {location}")]
+    NoSlot {
+        /// Which.
+        number: u32,
+        /// Where.
+        location: String,
+    },
+    /// Without this slot nothing could be opened any more.
+    #[error("key slot {number} at {location} is the last that opens the repository")]
+    LastSlot {
+        /// Which.
+        number: u32,
+        /// Where.
+        location: String,
+    },
     /// An object does not decode, or its hash is another.
     #[error("{what} at {location} is damaged: {why}")]
     Damaged {
@@ -75,6 +115,18 @@ pub enum Error {
         offset: u64,
         /// What was found.
         why: String,
+    },
+    /// No live pack holds what a delta stands on.
+    #[error(
+        "the base of the delta at offset {offset} of pack {pack} is in no pack of the repository at {location}"
+    )]
+    BaseMissing {
+        /// The pack of the delta.
+        pack: PackName,
+        /// Where the repository is.
+        location: String,
+        /// Of the payload of its frame.
+        offset: u64,
     },
     /// No live pack holds this id.
     #[error("{kind} {id} is in no pack of the repository at {location}")]
@@ -140,34 +192,6 @@ pub enum Error {
         /// RocksDB's words.
         why: String,
     },
-    /// A passphrase opens no key slot.
-    #[error("the passphrase opens no key slot of {location}")]
-    WrongPassphrase {
-        /// Where the slots are.
-        location: String,
-    },
-    /// There is nothing that a passphrase could open.
-    #[error("there is no key slot at {location}")]
-    NoSlots {
-        /// Where slots were looked for.
-        location: String,
-    },
-    /// There is no key slot of this number.
-    #[error("there is no key slot {number} at {location}")]
-    NoSlot {
-        /// Which.
-        number: u32,
-        /// Where.
-        location: String,
-    },
-    /// Without this slot nothing could be opened any more.
-    #[error("key slot {number} at {location} is the last that opens the repository")]
-    LastSlot {
-        /// Which.
-        number: u32,
-        /// Where.
-        location: String,
-    },
     /// A value is outside what the format allows.
     #[error("{what}")]
     Invalid {
@@ -209,14 +233,17 @@ impl Error {
                 ErrorKind::Conflict
             }
             Error::TooNew { .. } => ErrorKind::Unsupported,
-            Error::Damaged { .. } | Error::BlobDamaged { .. } | Error::Missing { .. } => {
-                ErrorKind::Damaged
-            }
-            Error::ParamsDiffer { .. }
-            | Error::Invalid { .. }
-            | Error::RootTooLarge { .. }
+            Error::Damaged { .. }
+            | Error::BlobDamaged { .. }
+            | Error::BaseMissing { .. }
+            | Error::Missing { .. } => ErrorKind::Damaged,
+            Error::Sealed { .. }
+            | Error::WrongKey { .. }
             | Error::WrongPassphrase { .. }
-            | Error::LastSlot { .. } => ErrorKind::Invalid,
+            | Error::LastSlot { .. }
+            | Error::ParamsDiffer { .. }
+            | Error::Invalid { .. }
+            | Error::RootTooLarge { .. } => ErrorKind::Invalid,
             Error::Index { .. } | Error::File { .. } => ErrorKind::Io,
         }
     }

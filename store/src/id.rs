@@ -1,10 +1,12 @@
-//! Names of stored things: BLAKE3 of their plain bytes, one derive_key context per kind.
+//! Names of stored things: BLAKE3 of their plain bytes, under a context or key of each kind.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// Length of every id in bytes.
 pub const ID_LEN: usize = 32;
+/// Length of the beginning of an id by which a delta names its base.
+pub const BASE_LEN: usize = 8;
 
 /// A text that is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,22 +17,12 @@ pub struct ParseIdError {
 }
 
 macro_rules! id_type {
-    ($(#[$doc:meta])* $name:ident, $context:expr) => {
+    ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub [u8; ID_LEN]);
 
         impl $name {
-            /// The id of these plain bytes.
-            pub fn of(bytes: &[u8]) -> Self {
-                // The context key costs one compression; deriving it once per process is enough.
-                static BASE: std::sync::OnceLock<blake3::Hasher> = std::sync::OnceLock::new();
-                let mut hasher =
-                    BASE.get_or_init(|| blake3::Hasher::new_derive_key($context)).clone();
-                hasher.update(bytes);
-                Self(*hasher.finalize().as_bytes())
-            }
-
             /// The first eight hexadecimal digits, as people are shown.
             pub fn short(&self) -> String {
                 self.to_string()[..8].to_owned()
@@ -83,28 +75,23 @@ macro_rules! id_type {
 
 id_type!(
     /// Names a chunk: an extent of at most the repository's chunk size.
-    ChunkId,
-    "zenith 2026-11 v1 chunk"
+    ChunkId
 );
 id_type!(
     /// Names a node of an extent map.
-    ExtentsId,
-    "zenith 2026-11 v1 extents"
+    ExtentsId
 );
 id_type!(
     /// Names a node of a tree.
-    TreeId,
-    "zenith 2026-11 v1 tree"
+    TreeId
 );
 id_type!(
     /// Names a snapshot.
-    SnapshotId,
-    "zenith 2026-11 v1 snapshot"
+    SnapshotId
 );
 id_type!(
     /// Names a segment of one of the root's tables.
-    TableId,
-    "zenith 2026-11 v1 table"
+    TableId
 );
 
 impl ChunkId {
@@ -134,16 +121,40 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order of its numbers.
+    pub const ALL: [Kind; 5] = [
+        Kind::Chunk,
+        Kind::Extents,
+        Kind::Tree,
+        Kind::Snapshot,
+        Kind::Table,
+    ];
+
+    /// The derive_key context of plain ids.
+    fn context(self) -> &'static str {
+        match self {
+            Kind::Chunk => "zenith 2026-11 v1 chunk",
+            Kind::Extents => "zenith 2026-11 v1 extents",
+            Kind::Tree => "zenith 2026-11 v1 tree",
+            Kind::Snapshot => "zenith 2026-11 v1 snapshot",
+            Kind::Table => "zenith 2026-11 v1 table",
+        }
+    }
+
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Chunk => "chunk",
+            Kind::Extents => "extent map node",
+            Kind::Tree => "tree node",
+            Kind::Snapshot => "snapshot",
+            Kind::Table => "table segment",
+        }
+    }
+
     /// The kind with this number on disk.
     pub fn from_u8(n: u8) -> Option<Self> {
-        Some(match n {
-            1 => Kind::Chunk,
-            2 => Kind::Extents,
-            3 => Kind::Tree,
-            4 => Kind::Snapshot,
-            5 => Kind::Table,
-            _ => return None,
-        })
+        Kind::ALL.into_iter().find(|kind| *kind as u8 == n)
     }
 }
 
@@ -152,15 +163,71 @@ impl Kind {
 pub struct Id(pub [u8; ID_LEN]);
 
 impl Id {
-    /// The id of these plain bytes as a thing of that kind.
-    pub fn of(kind: Kind, bytes: &[u8]) -> Id {
-        match kind {
-            Kind::Chunk => ChunkId::of(bytes).into(),
-            Kind::Extents => ExtentsId::of(bytes).into(),
-            Kind::Tree => TreeId::of(bytes).into(),
-            Kind::Snapshot => SnapshotId::of(bytes).into(),
-            Kind::Table => TableId::of(bytes).into(),
+    /// The beginning by which deltas name their base.
+    pub fn base(&self) -> [u8; BASE_LEN] {
+        *self.0.first_chunk().expect("8 of 32 bytes")
+    }
+}
+
+/// How the ids of a repository are made: BLAKE3 in derive_key mode, or keyed in a sealed one.
+#[derive(Clone)]
+pub struct Ids {
+    /// By the number of the kind − 1. A clone of a prepared hasher spares deriving its key.
+    hashers: [blake3::Hasher; Kind::ALL.len()],
+}
+
+impl fmt::Debug for Ids {
+    /// Keys are nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ids")
+    }
+}
+
+impl Ids {
+    /// Ids that everyone can make: one derive_key context for each kind.
+    pub fn plain() -> Ids {
+        Ids {
+            hashers: Kind::ALL.map(|kind| blake3::Hasher::new_derive_key(kind.context())),
         }
+    }
+
+    /// Ids that only who has the keys can make.
+    pub fn keyed(key: impl Fn(Kind) -> [u8; 32]) -> Ids {
+        Ids {
+            hashers: Kind::ALL.map(|kind| blake3::Hasher::new_keyed(&key(kind))),
+        }
+    }
+
+    /// The id of these plain bytes as a thing of that kind.
+    pub fn of(&self, kind: Kind, bytes: &[u8]) -> Id {
+        let mut hasher = self.hashers[kind as usize - 1].clone();
+        hasher.update(bytes);
+        Id(*hasher.finalize().as_bytes())
+    }
+
+    /// The id of a chunk.
+    pub fn chunk(&self, bytes: &[u8]) -> ChunkId {
+        ChunkId(self.of(Kind::Chunk, bytes).0)
+    }
+
+    /// The id of a node of an extent map.
+    pub fn extents(&self, bytes: &[u8]) -> ExtentsId {
+        ExtentsId(self.of(Kind::Extents, bytes).0)
+    }
+
+    /// The id of a node of a tree.
+    pub fn tree(&self, bytes: &[u8]) -> TreeId {
+        TreeId(self.of(Kind::Tree, bytes).0)
+    }
+
+    /// The id of a snapshot.
+    pub fn snapshot(&self, bytes: &[u8]) -> SnapshotId {
+        SnapshotId(self.of(Kind::Snapshot, bytes).0)
+    }
+
+    /// The id of a table segment.
+    pub fn table(&self, bytes: &[u8]) -> TableId {
+        TableId(self.of(Kind::Table, bytes).0)
     }
 }
 
@@ -262,21 +329,19 @@ mod tests {
 
     #[test]
     fn ids_of_different_kinds_differ() {
-        let ids: std::collections::HashSet<Id> = [
-            Kind::Chunk,
-            Kind::Extents,
-            Kind::Tree,
-            Kind::Snapshot,
-            Kind::Table,
-        ]
-        .map(|kind| Id::of(kind, b"same bytes"))
-        .into();
-        assert_eq!(ids.len(), 5);
+        let of = |ids: Ids| Kind::ALL.map(|kind| ids.of(kind, b"same bytes"));
+        let keyed = |n: u8| Ids::keyed(move |kind| [n + kind as u8; 32]);
+        let ids: std::collections::HashSet<Id> = of(Ids::plain())
+            .into_iter()
+            .chain(of(keyed(0)))
+            .chain(of(keyed(100)))
+            .collect();
+        assert_eq!(ids.len(), 15);
     }
 
     #[test]
     fn names_survive_their_text() {
-        let id = ChunkId::of(b"x");
+        let id = Ids::plain().chunk(b"x");
         assert_eq!(id.to_string().parse(), Ok(id));
         let pack = PackName {
             session: [0xab; 16],
@@ -298,8 +363,8 @@ mod tests {
     #[test]
     fn golden() {
         insta::assert_snapshot!(
-            [Kind::Chunk, Kind::Extents, Kind::Tree, Kind::Snapshot, Kind::Table]
-                .map(|k| format!("{k:?} {}", Id::of(k, b"zenith")))
+            Kind::ALL
+                .map(|k| format!("{k:?} {}", Ids::plain().of(k, b"zenith")))
                 .join("\n"),
             @r"
         Chunk 80cb6fc04e6508801a0bf7ef58bb6fdbf80290b04f127c9fefc283ae209b4afe

@@ -1,7 +1,8 @@
 //! A content-addressed, deduplicating store: bytes ⇄ ids. It has never heard of PostgreSQL.
 //!
-//! In: [`Writer::put_chunk`] → dedup by `index` → `pack::frame` → `pack::writer` → one root
-//! ([`root`]). Out: [`Repository::read_chunk`] → `index` → `pack` → bytes, checked against the id.
+//! In: [`Writer::put_chunk`] → dedup by `index` → [`delta`] or plain → `pack::frame` →
+//! `pack::writer` → one root ([`root`]). Out: [`Repository::read_chunk`], or [`bulk`] for many →
+//! `index` → `blob` → bytes, checked against the id.
 //! Between repositories: [`transfer()`]. The bytes of everything are in docs/format.md.
 //!
 //! Invariants
@@ -10,10 +11,14 @@
 //! * Every blob that leaves is checked against its id.
 //! * The index is a cache: it is filtered by the packs that the latest root lists.
 
+mod blob;
+pub mod bulk;
 pub mod collect;
+pub mod delta;
 pub mod error;
 pub mod id;
 pub mod index;
+mod keys;
 pub mod object;
 pub mod objects;
 pub mod pack;
@@ -30,7 +35,7 @@ pub mod writer;
 
 pub use collect::Collected;
 pub use error::{Error, ErrorKind, Result};
-pub use id::{ChunkId, ExtentsId, PackName, SnapshotId, TreeId};
+pub use id::{ChunkId, ExtentsId, Ids, PackName, SnapshotId, TreeId};
 pub use object::{
     Content, Extents, File, Listing, Node, Snapshot, SnapshotKind, SnapshotSource, Time,
 };
@@ -41,4 +46,4 @@ pub use root::{Operation, RefChange, Row, State};
 pub use seal::{MasterKey, Seal};
 pub use transfer::{Transfer, TransferEvent, Transferred, transfer};
 pub use verify::{Verify, VerifyReport};
-pub use writer::{Committed, Stats, Writer};
+pub use writer::{Committed, Stats, Writer, WriterOptions};

@@ -1,52 +1,15 @@
-//! The way out: id → place → frame → bytes, checked against the id.
+//! The way out: snapshot → tree → file → chunks. How one of these is read is `blob`'s matter.
 
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
-use crate::index::{Index, Location};
+use crate::index::Location;
 use crate::object::{
     Content, Entry, Extents, File, Listing, Malformed, Node, Snapshot, extents, tree,
 };
-use crate::pack::frame;
 use crate::repository::Repository;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, PoisonError};
-
-/// Open packs and decoded shared frames.
-#[derive(Debug, Default)]
-pub(crate) struct Cache {
-    files: HashMap<PackName, Arc<std::fs::File>>,
-    frames: VecDeque<(PackName, u64, Arc<Vec<u8>>)>,
-}
-
-/// Descriptors kept open at once.
-const FILES_MAX: usize = 128;
-/// Decoded shared frames kept: 64 KiB each.
-const FRAMES_MAX: usize = 32;
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Buffers and a decompressor of one thread.
-#[derive(Default)]
-struct Scratch {
-    payload: Vec<u8>,
-    plain: Vec<u8>,
-    decompressor: Option<zstd::bulk::Decompressor<'static>>,
-}
-
-fn name_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Chunk => "chunk",
-        Kind::Extents => "extent map node",
-        Kind::Tree => "tree node",
-        Kind::Snapshot => "snapshot",
-        Kind::Table => "table segment",
-    }
-}
+use std::sync::Arc;
 
 impl Repository {
     /// The snapshot with this id.
@@ -215,7 +178,7 @@ impl Repository {
     }
 
     /// The state that was read last, or the latest.
-    fn loaded(&self) -> Result<Arc<crate::root::State>> {
+    pub(crate) fn loaded(&self) -> Result<Arc<crate::root::State>> {
         let known = self.lock_live_read().state.clone();
         known.map_or_else(|| self.state(), Ok)
     }
@@ -228,200 +191,8 @@ impl Repository {
         }
     }
 
-    /// A live place of this id, if there is one.
-    pub(crate) fn locate(&self, id: &Id) -> Result<Option<Location>> {
-        self.ensure_indexed()?;
-        let mut places = self.inner.index.get(id)?;
-        places.extend(self.inner.overlay.get(id)?);
-        let live = self.lock_live_read();
-        Ok(places
-            .into_iter()
-            .filter(|l| live.packs.contains_key(&l.pack) || live.pending.contains_key(&l.pack))
-            // Any would do; committed ones before leftovers, and always the same one, so that
-            // usage lists stay short.
-            .min_by_key(|l| (!live.packs.contains_key(&l.pack), l.pack, l.ordinal)))
-    }
-
-    /// Teaches the index the live packs that it does not know.
-    fn ensure_indexed(&self) -> Result<()> {
-        if self.lock_live_read().indexed {
-            return Ok(());
-        }
-        self.loaded()?;
-        let packs: Vec<(PackName, u64)> = self
-            .lock_live_read()
-            .packs
-            .iter()
-            .map(|(name, len)| (*name, *len))
-            .collect();
-        let mut known = self.inner.index.packs()?;
-        known.extend(self.inner.overlay.packs()?);
-        for (name, len) in packs.into_iter().filter(|(name, _)| !known.contains(name)) {
-            let directory = self.directory(name, len)?;
-            if self.inner.index.is_writable() {
-                self.inner.index.add_pack(name, &directory)?;
-            } else {
-                self.inner.overlay.add_pack(name, &directory)?;
-            }
-        }
-        self.inner
-            .live
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .indexed = true;
-        Ok(())
-    }
-
-    /// The plain bytes of any blob into `into`, checked against the id.
-    pub(crate) fn read_blob(&self, kind: Kind, id: Id, into: &mut Vec<u8>) -> Result<()> {
-        let place = match self.locate(&id)? {
-            Some(place) => place,
-            None => {
-                // Another process may have committed, or collected, since.
-                self.state()?;
-                self.locate(&id)?.ok_or_else(|| Error::Missing {
-                    id,
-                    kind: name_of(kind),
-                    location: self.location(),
-                })?
-            }
-        };
-        self.read_place(&place, into)?;
-        if Id::of(kind, into) != id {
-            return Err(self.blob_damaged(&place, "decodes to other bytes than its name says"));
-        }
-        Ok(())
-    }
-
-    fn blob_damaged(&self, place: &Location, why: impl Into<String>) -> Error {
-        Error::BlobDamaged {
-            pack: place.pack,
-            location: self.location(),
-            offset: place.payload_offset,
-            why: why.into(),
-        }
-    }
-
-    /// What lies at a place, not checked against any id.
-    fn read_place(&self, place: &Location, into: &mut Vec<u8>) -> Result<()> {
-        let shared = place.len != place.plain_len;
-        let range = place.offset as usize..place.offset as usize + place.len as usize;
-        let beyond = || self.blob_damaged(place, "is longer than its frame");
-        into.clear();
-        if shared && let Some(plain) = self.cached_frame(place) {
-            into.extend_from_slice(plain.get(range).ok_or_else(beyond)?);
-            return Ok(());
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            self.read_payload(place, &mut scratch.payload)?;
-            let Scratch {
-                payload,
-                plain,
-                decompressor,
-            } = scratch;
-            let decompressor = match decompressor {
-                Some(d) => d,
-                None => decompressor.insert(zstd::bulk::Decompressor::new().map_err(|e| {
-                    Error::Invalid {
-                        what: e.to_string(),
-                    }
-                })?),
-            };
-            if !shared {
-                return frame::decode_payload(
-                    place.codec,
-                    payload,
-                    place.plain_len,
-                    decompressor,
-                    into,
-                )
-                .map_err(|why| self.blob_damaged(place, why));
-            }
-            frame::decode_payload(place.codec, payload, place.plain_len, decompressor, plain)
-                .map_err(|why| self.blob_damaged(place, why))?;
-            into.extend_from_slice(plain.get(range).ok_or_else(beyond)?);
-            let mut cache = self
-                .inner
-                .cache
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if cache.frames.len() >= FRAMES_MAX {
-                cache.frames.pop_front();
-            }
-            cache
-                .frames
-                .push_back((place.pack, place.payload_offset, Arc::new(plain.clone())));
-            Ok(())
-        })
-    }
-
-    fn cached_frame(&self, place: &Location) -> Option<Arc<Vec<u8>>> {
-        let cache = self
-            .inner
-            .cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        cache
-            .frames
-            .iter()
-            .find(|(pack, offset, _)| (*pack, *offset) == (place.pack, place.payload_offset))
-            .map(|(_, _, plain)| plain.clone())
-    }
-
-    fn read_payload(&self, place: &Location, payload: &mut Vec<u8>) -> Result<()> {
-        let key = place.pack.key();
-        let len = place.stored_len as usize;
-        let Some(path) = self.inner.objects.local_path(&key) else {
-            *payload = self
-                .inner
-                .objects
-                .get_range(&key, place.payload_offset, len)?;
-            return Ok(());
-        };
-        let file = self.open_pack(place.pack, &path)?;
-        payload.resize(len, 0);
-        file.read_exact_at(payload, place.payload_offset)
-            .map_err(|e| match e.kind() {
-                std::io::ErrorKind::UnexpectedEof => self.blob_damaged(place, "is cut short"),
-                _ => Error::File {
-                    verb: "read",
-                    path: path.display().to_string(),
-                    source: e,
-                },
-            })
-    }
-
-    fn open_pack(&self, pack: PackName, path: &std::path::Path) -> Result<Arc<std::fs::File>> {
-        let mut cache = self
-            .inner
-            .cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = cache.files.get(&pack) {
-            return Ok(file.clone());
-        }
-        let file = std::fs::File::open(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Damaged {
-                what: format!("pack {pack}"),
-                location: self.location(),
-                why: "it is gone".into(),
-            },
-            _ => Error::File {
-                verb: "open",
-                path: path.display().to_string(),
-                source: e,
-            },
-        })?;
-        if cache.files.len() >= FILES_MAX {
-            cache.files.clear();
-        }
-        let file = Arc::new(file);
-        cache.files.insert(pack, file.clone());
-        Ok(file)
-    }
-
-    /// Visits the live place of every blob that a snapshot needs, each node once over all calls
-    /// that share `seen`. Chunks are visited as often as nodes name them.
+    /// Visits the live place of every blob that a snapshot needs, bases of deltas included, each
+    /// node once over all calls that share `seen`. Chunks are visited as often as nodes name them.
     pub(crate) fn places(
         &self,
         id: SnapshotId,
@@ -429,14 +200,15 @@ impl Repository {
         seen: &mut HashSet<Id>,
         visit: &mut impl FnMut(Id, Kind, Location),
     ) -> Result<()> {
-        let missing = |kind, id| Error::Missing {
-            id,
-            kind: name_of(kind),
-            location: self.location(),
-        };
         let mut place = |kind: Kind, id: Id| -> Result<()> {
-            let location = self.locate(&id)?.ok_or_else(|| missing(kind, id))?;
-            visit(id, kind, location);
+            let location = self.locate(&id)?.ok_or_else(|| Error::Missing {
+                id,
+                kind: kind.name(),
+                location: self.location(),
+            })?;
+            for (id, location) in self.chain(id, location)? {
+                visit(id, kind, location);
+            }
             Ok(())
         };
         place(Kind::Snapshot, id.into())?;

@@ -3,19 +3,21 @@
 //! Opening and committing are here; `read` takes things out, `writer` puts things in,
 //! `transfer` moves them between repositories, `collect` and `verify` look after them.
 
+use crate::blob::Cache;
 use crate::error::{Error, Result};
-use crate::id::{PackName, SnapshotId};
-use crate::index::{Index, MemIndex};
+use crate::id::{Ids, Kind, PackName, SnapshotId};
+use crate::index::{Index, Location, MemIndex};
+use crate::keys::Keys;
 use crate::objects::{Created, Objects};
 use crate::pack::frame::{self, Part};
 use crate::pack::{self, PackWriter};
-use crate::read::Cache;
 use crate::root::{Operation, ROOT_MAX, RefChange, Root, SPILL_BYTES, State};
+use crate::seal::Seal;
 use crate::table::SegmentPlace;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The object that makes a place a repository.
 pub const HEADER_KEY: &str = "zenith.json";
@@ -23,6 +25,8 @@ const HEADER_KIND: &str = "zenith repository";
 const HEADER_VERSION: u32 = 1;
 /// A commit that loses this often to other writers gives up.
 const COMMIT_TRIES: u32 = 32;
+/// zstd level of table segments, which are small and read often.
+const TABLE_LEVEL: i32 = 3;
 
 /// What is fixed when a repository is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,9 @@ struct Header {
     id: String,
     hash: String,
     keyed: bool,
+    /// Names the master key of a sealed repository; no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
     chunk_size: u32,
     inline_limit: u32,
     #[serde(default)]
@@ -103,12 +110,13 @@ pub(crate) struct Inner {
     pub(crate) objects: Arc<dyn Objects>,
     id: String,
     params: Params,
+    pub(crate) keys: Keys,
     pub(crate) index: Box<dyn Index>,
     indexed_for_good: bool,
     /// What an index that is open for reading does not know yet.
     pub(crate) overlay: MemIndex,
     pub(crate) live: RwLock<Live>,
-    pub(crate) cache: Mutex<Cache>,
+    pub(crate) cache: Cache,
 }
 
 /// Which packs may be read, and the state that says so.
@@ -123,6 +131,20 @@ pub(crate) struct Live {
     pub(crate) indexed: bool,
 }
 
+impl Live {
+    /// Whether a pack may be read.
+    pub(crate) fn holds(&self, pack: &PackName) -> bool {
+        self.packs.contains_key(pack) || self.pending.contains_key(pack)
+    }
+
+    /// Of several places of an id any would do; the smallest is taken, so that it is always the
+    /// same one and usage lists stay short: committed before left over, plain before delta.
+    pub(crate) fn preference(&self, place: &Location) -> (bool, u8, PackName, u32) {
+        let left_over = !self.packs.contains_key(&place.pack);
+        (left_over, place.depth, place.pack, place.ordinal)
+    }
+}
+
 /// Moves refs and takes snapshots out, without new data.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
@@ -135,13 +157,15 @@ pub struct Change {
 }
 
 impl Repository {
-    /// Makes a repository at `objects`: `zenith.json` and root 0.
+    /// Makes a repository at `objects`: `zenith.json` and root 0. With a seal all that it holds is
+    /// sealed; the slots that guard its key are the caller's to make.
     ///
     /// # Errors
     /// [`Error::RepositoryExists`] when there is one, [`Error::Invalid`] for bad parameters.
     pub fn create(
         objects: Arc<dyn Objects>,
         params: Params,
+        seal: Option<Seal>,
         index: IndexChoice,
         operation: Operation,
     ) -> Result<Self> {
@@ -151,7 +175,8 @@ impl Repository {
             version: HEADER_VERSION,
             id: crate::id::hex(&rand::random::<[u8; 16]>()),
             hash: "blake3".into(),
-            keyed: false,
+            keyed: seal.is_some(),
+            key_id: seal.as_ref().map(|seal| seal.key_id().to_owned()),
             chunk_size: params.chunk_size,
             inline_limit: params.inline_limit,
             incompatible: vec![],
@@ -165,16 +190,31 @@ impl Repository {
                 location: objects.location(),
             });
         }
-        write_root_0(&*objects, &header.id, operation)?;
-        Self::open(objects, index)
+        write_root_0(&*objects, &header.id, operation, &Keys::new(seal.clone()))?;
+        Self::open(objects, seal, index)
     }
 
     /// Opens the repository at `objects`.
     ///
     /// # Errors
-    /// [`Error::NotARepository`] when there is none, [`Error::TooNew`] when it is not understood.
-    pub fn open(objects: Arc<dyn Objects>, index: IndexChoice) -> Result<Self> {
+    /// [`Error::NotARepository`] when there is none, [`Error::TooNew`] when it is not understood,
+    /// [`Error::Sealed`] and [`Error::WrongKey`] for a seal that is not its own.
+    pub fn open(objects: Arc<dyn Objects>, seal: Option<Seal>, index: IndexChoice) -> Result<Self> {
         let header = read_header(&*objects)?;
+        let key_id = seal.as_ref().map(Seal::key_id);
+        match (&header.key_id, key_id) {
+            (Some(_), None) => {
+                return Err(Error::Sealed {
+                    location: objects.location(),
+                });
+            }
+            (wanted, given) if wanted.as_deref() != given => {
+                return Err(Error::WrongKey {
+                    location: objects.location(),
+                });
+            }
+            _ => {}
+        }
         let indexed_for_good = !matches!(index, IndexChoice::Memory);
         let index: Box<dyn Index> = match index {
             IndexChoice::Memory => Box::new(MemIndex::default()),
@@ -199,12 +239,13 @@ impl Repository {
                     chunk_size: header.chunk_size,
                     inline_limit: header.inline_limit,
                 },
+                keys: Keys::new(seal),
                 objects,
                 index,
                 indexed_for_good,
                 overlay: MemIndex::default(),
                 live: RwLock::default(),
-                cache: Mutex::default(),
+                cache: Cache::default(),
             }),
         })
     }
@@ -215,6 +256,24 @@ impl Repository {
     /// When the place cannot be asked.
     pub fn exists(objects: &dyn Objects) -> Result<bool> {
         Ok(objects.size(HEADER_KEY)?.is_some())
+    }
+
+    /// The key id of the sealed repository at `objects`; none when it is not sealed.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`], [`Error::TooNew`]; when the place cannot be asked.
+    pub fn key_id(objects: &dyn Objects) -> Result<Option<String>> {
+        Ok(read_header(objects)?.key_id)
+    }
+
+    /// The keys of a sealed repository.
+    pub fn seal(&self) -> Option<&Seal> {
+        self.inner.keys.seal.as_ref()
+    }
+
+    /// How its ids are made.
+    pub fn ids(&self) -> &Ids {
+        &self.inner.keys.ids
     }
 
     /// 32 hexadecimal digits that name it, wherever it lies.
@@ -255,12 +314,17 @@ impl Repository {
             (Some(seq), _) => seq,
             (None, Some(state)) => return Ok(state),
             (None, None) => {
-                write_root_0(objects, &self.inner.id, Operation::default())?;
+                write_root_0(
+                    objects,
+                    &self.inner.id,
+                    Operation::default(),
+                    &self.inner.keys,
+                )?;
                 0
             }
         };
         let bytes = objects.get(&Root::key(seq))?;
-        let state = Arc::new(State::load(&bytes, seq, objects)?);
+        let state = Arc::new(State::load(&bytes, seq, objects, &self.inner.keys)?);
         if state.root.repository != self.inner.id {
             return Err(Error::Damaged {
                 what: format!("root {seq}"),
@@ -371,6 +435,7 @@ impl Repository {
             next.root.previous = Some(current.hash);
             next.root.nonce = rand::random();
             next.root.operation = operation.clone();
+            next.need_packs_2();
             make(&mut next)?;
             let bytes = self.fit(&mut next)?;
             let key = Root::key(next.seq());
@@ -399,14 +464,19 @@ impl Repository {
 
     /// The bytes of a root, after moving rows to segments where they would be too many.
     fn fit(&self, state: &mut State) -> Result<Vec<u8>> {
-        let mut bytes = state.encode();
+        let keys = &self.inner.keys;
+        let mut bytes = state.encode(keys);
         if bytes.len() > SPILL_BYTES && state.snapshots.has_inline() {
-            state.snapshots.spill(|rows| self.write_segment(rows))?;
-            bytes = state.encode();
+            state
+                .snapshots
+                .spill(&keys.ids, |rows| self.write_segment(rows))?;
+            bytes = state.encode(keys);
         }
         if bytes.len() > SPILL_BYTES && state.packs.has_inline() {
-            state.packs.spill(|rows| self.write_segment(rows))?;
-            bytes = state.encode();
+            state
+                .packs
+                .spill(&keys.ids, |rows| self.write_segment(rows))?;
+            bytes = state.encode(keys);
         }
         if bytes.len() > ROOT_MAX {
             return Err(Error::RootTooLarge {
@@ -418,7 +488,7 @@ impl Repository {
     }
 
     /// Writes a table segment as a pack of its own.
-    fn write_segment(&self, plain: &[u8]) -> Result<SegmentPlace> {
+    fn write_segment(&self, plain: Vec<u8>) -> Result<SegmentPlace> {
         let invalid = |e: std::io::Error| Error::Invalid {
             what: e.to_string(),
         };
@@ -426,26 +496,22 @@ impl Repository {
             session: rand::random(),
             number: 0,
         };
-        let kind = crate::id::Kind::Table;
-        let part = Part {
-            kind,
-            len: plain.len() as u32,
-        };
-        let mut compressor = zstd::bulk::Compressor::new(3).map_err(invalid)?;
-        let frame = frame::encode(&[part], plain, &mut compressor);
-        let mut writer = PackWriter::new(Vec::new()).map_err(invalid)?;
-        let entry = writer
-            .append(&frame, &[(crate::id::Id::of(kind, plain), part)])
-            .map_err(invalid)?
-            .clone();
+        let id = self.ids().table(&plain).into();
+        let parts = vec![Part::plain(Kind::Table, plain.len())];
+        let mut compressor = zstd::bulk::Compressor::new(TABLE_LEVEL).map_err(invalid)?;
+        let frame = frame::encode(parts, plain, &mut compressor);
+        let mut writer =
+            PackWriter::new(Vec::new(), name, self.seal().cloned()).map_err(invalid)?;
+        let entry = writer.append(frame, &[id]).map_err(invalid)?.clone();
         let (bytes, sealed) = writer.seal().map_err(invalid)?;
         // The name is random: what exists under it can only be an earlier try of this very call.
         self.inner.objects.create(&name.key(), &bytes)?;
         Ok(SegmentPlace {
             pack: name,
             pack_len: sealed.len,
-            payload_offset: entry.payload_offset(),
+            payload_offset: entry.payload_offset,
             stored_len: entry.stored_len,
+            plain_len: entry.plain_len,
             codec: entry.codec,
         })
     }
@@ -457,7 +523,7 @@ impl Repository {
 
     /// The directory of a pack that `live` lists.
     pub(crate) fn directory(&self, pack: PackName, len: u64) -> Result<pack::Directory> {
-        pack::reader::directory(&*self.inner.objects, pack, len)
+        pack::reader::directory(&*self.inner.objects, pack, len, self.seal())
     }
 }
 
@@ -489,7 +555,8 @@ fn read_header(objects: &dyn Objects) -> Result<Header> {
     if header.kind != HEADER_KIND {
         return Err(Error::NotARepository { location });
     }
-    if header.version > HEADER_VERSION || !header.incompatible.is_empty() || header.keyed {
+    let keyed_as_known = header.keyed == header.key_id.is_some();
+    if header.version > HEADER_VERSION || !header.incompatible.is_empty() || !keyed_as_known {
         return Err(Error::TooNew {
             location,
             what: format!(
@@ -505,10 +572,10 @@ fn read_header(objects: &dyn Objects) -> Result<Header> {
     Ok(header)
 }
 
-fn write_root_0(objects: &dyn Objects, id: &str, operation: Operation) -> Result<()> {
+fn write_root_0(objects: &dyn Objects, id: &str, operation: Operation, keys: &Keys) -> Result<()> {
     let state = State::empty(id.to_owned(), rand::random(), operation);
     // Another's root 0 is as good as ours: both are empty.
-    objects.create(&Root::key(0), &state.encode())?;
+    objects.create(&Root::key(0), &state.encode(keys))?;
     Ok(())
 }
 

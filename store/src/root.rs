@@ -5,8 +5,10 @@
 
 use crate::error::{Error, Result};
 use crate::id::{PackName, SnapshotId, TreeId};
+use crate::keys::Keys;
 use crate::object::{Malformed, SnapshotKind, Time};
 use crate::objects::Objects;
+use crate::seal::Seal;
 use crate::table::{Inline, Row as TableRow, Table};
 use minicbor::{Decode, Encode};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,6 +19,9 @@ pub const ROOT_MAX: usize = 64 << 10;
 pub const SPILL_BYTES: usize = 24 << 10;
 
 const MAGIC: &[u8; 8] = b"ZENROOT1";
+const SEALED_MAGIC: &[u8; 8] = b"ZENROOTS";
+/// Packs of version 2 may be there: who does not know them can't read.
+const PACKS_2: &str = "packs 2";
 const VERSION: u16 = 1;
 const HASH_LEN: usize = 32;
 
@@ -200,29 +205,53 @@ impl Root {
     }
 
     /// The stored bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
-        minicbor::encode(self, &mut out).expect("encoding into memory has no errors");
+    pub fn encode(&self, seal: Option<&Seal>) -> Vec<u8> {
+        let body = minicbor::to_vec(self).expect("encoding into memory has no errors");
+        let mut out = match seal {
+            Some(seal) => {
+                let sealed = seal.seal_object(&Root::key(self.seq), &body);
+                [&SEALED_MAGIC[..], &sealed].concat()
+            }
+            None => [&MAGIC[..], &body].concat(),
+        };
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
         out
     }
 
-    /// The root in these bytes.
+    /// The root with the number `seq` in these bytes.
     ///
     /// # Errors
-    /// When they are damaged, or written by a newer program.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// When they are damaged, sealed with another key, or written by a newer program.
+    pub fn decode(bytes: &[u8], seq: u64, seal: Option<&Seal>) -> Result<Self, Malformed> {
         let (content, hash) = bytes
             .split_last_chunk::<HASH_LEN>()
             .ok_or_else(|| Malformed("it is shorter than its hash".into()))?;
         if blake3::hash(content).as_bytes() != hash {
             return Err(Malformed("it has another hash".into()));
         }
-        let body = content
-            .strip_prefix(MAGIC)
-            .ok_or_else(|| Malformed("it does not begin like a root".into()))?;
-        Ok(minicbor::decode(body)?)
+        let (magic, body) = content
+            .split_first_chunk::<8>()
+            .ok_or_else(|| Malformed("it is shorter than its beginning".into()))?;
+        let opened;
+        let body = match (magic, seal) {
+            (MAGIC, None) => body,
+            (SEALED_MAGIC, Some(seal)) => {
+                opened = seal
+                    .open_object(&Root::key(seq), body)
+                    .map_err(|e| Malformed(format!("it {e}")))?;
+                &opened
+            }
+            (MAGIC, Some(_)) => {
+                return Err(Malformed("it is not sealed, as all others are".into()));
+            }
+            _ => return Err(Malformed("it does not begin like a root".into())),
+        };
+        let root: Root = minicbor::decode(body)?;
+        if root.seq != seq {
+            return Err(Malformed(format!("it says that it is root {}", root.seq)));
+        }
+        Ok(root)
     }
 }
 
@@ -242,14 +271,14 @@ impl State {
     ///
     /// # Errors
     /// When root or tables are damaged or from a newer program.
-    pub(crate) fn load(bytes: &[u8], seq: u64, objects: &dyn Objects) -> Result<Self> {
+    pub(crate) fn load(bytes: &[u8], seq: u64, objects: &dyn Objects, keys: &Keys) -> Result<Self> {
         let damaged = |why: String| Error::Damaged {
             what: format!("root {seq}"),
             location: objects.location(),
             why,
         };
-        let mut root = Root::decode(bytes).map_err(|e| damaged(e.0))?;
-        if root.version != VERSION || !root.incompatible.is_empty() {
+        let mut root = Root::decode(bytes, seq, keys.seal.as_ref()).map_err(|e| damaged(e.0))?;
+        if root.version != VERSION || root.incompatible.iter().any(|f| f != PACKS_2) {
             return Err(Error::TooNew {
                 location: objects.location(),
                 what: format!(
@@ -258,27 +287,12 @@ impl State {
                 ),
             });
         }
-        if root.seq != seq {
-            return Err(damaged(format!("it says that it is root {}", root.seq)));
-        }
-        let empty = || Inline {
-            segments: vec![],
-            rows: vec![],
-            removed: vec![],
-        };
-        let snapshots = std::mem::replace(&mut root.snapshots, empty());
-        let packs = std::mem::replace(
-            &mut root.packs,
-            Inline {
-                segments: vec![],
-                rows: vec![],
-                removed: vec![],
-            },
-        );
+        let snapshots = std::mem::take(&mut root.snapshots);
+        let packs = std::mem::take(&mut root.packs);
         let mut state = State {
             hash: *blake3::hash(bytes).as_bytes(),
-            snapshots: Table::load(snapshots, objects)?,
-            packs: Table::load(packs, objects)?,
+            snapshots: Table::load(snapshots, objects, keys)?,
+            packs: Table::load(packs, objects, keys)?,
             by_id: HashMap::new(),
             root,
         };
@@ -301,19 +315,11 @@ impl State {
                 nonce,
                 compatible: vec![],
                 read_only: vec![],
-                incompatible: vec![],
+                incompatible: vec![PACKS_2.to_owned()],
                 operation,
                 refs: BTreeMap::new(),
-                snapshots: Inline {
-                    segments: vec![],
-                    rows: vec![],
-                    removed: vec![],
-                },
-                packs: Inline {
-                    segments: vec![],
-                    rows: vec![],
-                    removed: vec![],
-                },
+                snapshots: Inline::default(),
+                packs: Inline::default(),
                 next_pack: 0,
                 next_snapshot: 0,
                 fences: vec![],
@@ -326,11 +332,19 @@ impl State {
     }
 
     /// The root object of this state.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self, keys: &Keys) -> Vec<u8> {
         let mut root = self.root.clone();
         root.snapshots = self.snapshots.inline();
         root.packs = self.packs.inline();
-        root.encode()
+        root.encode(keys.seal.as_ref())
+    }
+
+    /// Notes that packs are written which the first programs do not know.
+    pub(crate) fn need_packs_2(&mut self) {
+        let needed = &mut self.root.incompatible;
+        if !needed.iter().any(|feature| feature == PACKS_2) {
+            needed.push(PACKS_2.to_owned());
+        }
     }
 
     /// Its place in the log.

@@ -4,7 +4,8 @@
 //! segment; when there are many segments they become one. Newer rows stand before older ones.
 
 use crate::error::{Error, Result};
-use crate::id::{PackName, TableId};
+use crate::id::{Ids, PackName, TableId};
+use crate::keys::Keys;
 use crate::object::Malformed;
 use crate::objects::Objects;
 use crate::pack::Codec;
@@ -48,6 +49,9 @@ pub struct Segment {
     /// Number of rows.
     #[n(7)]
     pub rows: u64,
+    /// Bytes of the rows, at the beginning of the decoded payload; in version 1 they are all of it.
+    #[n(8)]
+    pub body_len: Option<u32>,
 }
 
 /// What a root holds of a table.
@@ -63,6 +67,16 @@ pub struct Inline<R> {
     /// Numbers of rows in segments that are gone.
     #[n(2)]
     pub removed: Vec<u64>,
+}
+
+impl<R> Default for Inline<R> {
+    fn default() -> Self {
+        Inline {
+            segments: Vec::new(),
+            rows: Vec::new(),
+            removed: Vec::new(),
+        }
+    }
 }
 
 /// A whole table in memory, with what is where.
@@ -91,10 +105,10 @@ impl<R: Row> Table<R> {
     ///
     /// # Errors
     /// When a segment cannot be read or is damaged.
-    pub fn load(inline: Inline<R>, objects: &dyn Objects) -> Result<Self> {
+    pub(crate) fn load(inline: Inline<R>, objects: &dyn Objects, keys: &Keys) -> Result<Self> {
         let mut rows = BTreeMap::new();
         for segment in &inline.segments {
-            for row in read_segment::<R>(segment, objects)? {
+            for row in read_segment::<R>(segment, objects, keys)? {
                 rows.insert(row.key(), row);
             }
         }
@@ -178,7 +192,11 @@ impl<R: Row> Table<R> {
     ///
     /// # Errors
     /// What `write` gives.
-    pub fn spill(&mut self, write: impl FnOnce(&[u8]) -> Result<SegmentPlace>) -> Result<()> {
+    pub(crate) fn spill(
+        &mut self,
+        ids: &Ids,
+        write: impl FnOnce(Vec<u8>) -> Result<SegmentPlace>,
+    ) -> Result<()> {
         let merge = self.segments.len() >= SEGMENTS_MAX || !self.removed.is_empty();
         let rows: Vec<&R> = if merge {
             self.rows.values().collect()
@@ -187,7 +205,8 @@ impl<R: Row> Table<R> {
         };
         let n = rows.len() as u64;
         let bytes = minicbor::to_vec(rows).expect("encoding into memory has no errors");
-        let place = write(&bytes)?;
+        let (id, body_len) = (ids.table(&bytes), bytes.len() as u32);
+        let place = write(bytes)?;
         if merge {
             self.segments.clear();
         }
@@ -196,10 +215,11 @@ impl<R: Row> Table<R> {
             pack_len: place.pack_len,
             payload_offset: place.payload_offset,
             stored_len: place.stored_len,
-            plain_len: bytes.len() as u32,
+            plain_len: place.plain_len,
             codec: place.codec as u8,
-            id: TableId::of(&bytes),
+            id,
             rows: n,
+            body_len: Some(body_len),
         });
         self.inline.clear();
         self.removed.clear();
@@ -218,11 +238,13 @@ pub struct SegmentPlace {
     pub payload_offset: u64,
     /// Its bytes as they lie.
     pub stored_len: u32,
+    /// Its bytes when decoded.
+    pub plain_len: u32,
     /// How they lie.
     pub codec: Codec,
 }
 
-fn read_segment<R: Row>(segment: &Segment, objects: &dyn Objects) -> Result<Vec<R>> {
+fn read_segment<R: Row>(segment: &Segment, objects: &dyn Objects, keys: &Keys) -> Result<Vec<R>> {
     let bad = |why: String| Error::Damaged {
         what: format!(
             "table segment {} in pack {}",
@@ -236,11 +258,24 @@ fn read_segment<R: Row>(segment: &Segment, objects: &dyn Objects) -> Result<Vec<
         return Err(bad("its length is out of range".into()));
     }
     let codec = Codec::from_u8(segment.codec).ok_or_else(|| bad("its codec is unknown".into()))?;
-    let payload = objects.get_range(
+    let head = match &keys.seal {
+        Some(_) => frame::payload_at(true),
+        None => 0,
+    };
+    let offset = segment.payload_offset.checked_sub(head as u64);
+    let offset = offset.ok_or_else(|| bad("its offset is out of range".into()))?;
+    let mut bytes = objects.get_range(
         &segment.pack.key(),
-        segment.payload_offset,
-        segment.stored_len as usize,
+        offset,
+        head + segment.stored_len as usize,
     )?;
+    let payload = match &keys.seal {
+        Some(seal) => {
+            let payload = bytes.split_off(head);
+            frame::unseal(&bytes, payload, seal).map_err(bad)?
+        }
+        None => bytes,
+    };
     let mut plain = Vec::new();
     let mut decompressor = zstd::bulk::Decompressor::new().map_err(|e| bad(e.to_string()))?;
     frame::decode_payload(
@@ -251,7 +286,8 @@ fn read_segment<R: Row>(segment: &Segment, objects: &dyn Objects) -> Result<Vec<
         &mut plain,
     )
     .map_err(bad)?;
-    if TableId::of(&plain) != segment.id {
+    plain.truncate(segment.body_len.map_or(usize::MAX, |len| len as usize));
+    if keys.ids.table(&plain) != segment.id {
         return Err(bad("it has another hash".into()));
     }
     minicbor::decode(&plain).map_err(|e| bad(Malformed::from(e).0))

@@ -14,6 +14,7 @@ fn home(dir: &Path) -> Repository {
     Repository::create(
         objects,
         Params::default(),
+        None,
         IndexChoice::Memory,
         Operation::default(),
     )
@@ -21,7 +22,7 @@ fn home(dir: &Path) -> Repository {
 }
 
 fn reopen(dir: &Path) -> Repository {
-    Repository::open(Arc::new(Directory::new(dir)), IndexChoice::Memory).unwrap()
+    Repository::open(Arc::new(Directory::new(dir)), None, IndexChoice::Memory).unwrap()
 }
 
 fn in_memory(name: &str) -> Repository {
@@ -32,6 +33,7 @@ fn in_memory(name: &str) -> Repository {
     Repository::create(
         objects,
         Params::default(),
+        None,
         IndexChoice::Memory,
         Operation::default(),
     )
@@ -59,7 +61,7 @@ fn put(writer: &Writer, files: &Files) -> TreeId {
         } else {
             let ids: Vec<_> = bytes
                 .chunks(64 << 10)
-                .map(|c| writer.put_chunk(c).unwrap())
+                .map(|c| writer.put_chunk(c, None).unwrap())
                 .collect();
             writer.put_file(0o600, bytes.len() as u64, &ids).unwrap()
         };
@@ -82,7 +84,7 @@ fn snapshot(repository: &Repository, files: &Files, message: &str) -> Committed 
         from: tip,
         to: None,
     }];
-    let id = SnapshotId::of(&snapshot.encode());
+    let id = repository.ids().snapshot(&snapshot.encode());
     let refs = refs
         .into_iter()
         .map(|r| RefChange { to: Some(id), ..r })
@@ -154,7 +156,7 @@ fn many_threads_store_each_chunk_once() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for seed in 0..200 {
-                    writer.put_chunk(&noise(seed, 64 << 10)).unwrap();
+                    writer.put_chunk(&noise(seed, 64 << 10), None).unwrap();
                 }
             });
         }
@@ -542,7 +544,13 @@ fn a_flipped_byte_is_found_and_named() {
 #[test]
 fn places_that_are_no_repository_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    let open = || Repository::open(Arc::new(Directory::new(dir.path())), IndexChoice::Memory);
+    let open = || {
+        Repository::open(
+            Arc::new(Directory::new(dir.path())),
+            None,
+            IndexChoice::Memory,
+        )
+    };
     assert!(matches!(open(), Err(Error::NotARepository { .. })));
     let header = dir.path().join("zenith.json");
     std::fs::write(&header, "{").unwrap();
@@ -563,7 +571,7 @@ fn a_lost_index_costs_time_only() {
     let id = snapshot(&home(dir.path()), &example(1), "one").id;
     let open = || {
         let objects = Arc::new(Directory::new(dir.path()));
-        Repository::open(objects, IndexChoice::writer(index.clone())).unwrap()
+        Repository::open(objects, None, IndexChoice::writer(index.clone())).unwrap()
     };
     assert_eq!(files_of(&open(), id), example(1));
     let second = snapshot(&open(), &example(2), "two").id;

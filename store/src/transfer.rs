@@ -6,10 +6,10 @@
 
 use crate::error::{Error, Result};
 use crate::id::{PackName, SnapshotId};
-use crate::objects::Objects;
 use crate::pack;
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange, State};
+use crate::seal::Seal;
 use minicbor::Encode;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -95,6 +95,13 @@ pub fn transfer(
                 from.params(),
                 to.params()
             ),
+        });
+    }
+    if from.seal().map(Seal::key_id) != to.seal().map(Seal::key_id) {
+        return Err(Error::ParamsDiffer {
+            from: from.location(),
+            to: to.location(),
+            what: "their keys, or one of them is not sealed".into(),
         });
     }
     let source = from.state()?;
@@ -189,8 +196,12 @@ fn announce_sessions(
             who: &operation.who,
         };
         let bytes = minicbor::to_vec(&record).expect("encoding into memory has no errors");
-        to.objects()
-            .create(&format!("sessions/{}", crate::id::hex(&session)), &bytes)?;
+        let key = format!("sessions/{}", crate::id::hex(&session));
+        let bytes = match to.seal() {
+            Some(seal) => seal.seal_object(&key, &bytes),
+            None => bytes,
+        };
+        to.objects().create(&key, &bytes)?;
     }
     Ok(())
 }
@@ -253,7 +264,7 @@ fn send(
     // A home learns what its new packs hold; what an interrupted call left is checked first.
     if to.objects().local_path("packs").is_some() && to.is_indexed_for_good() {
         for name in present {
-            check_pack(to.objects().as_ref(), name)?;
+            check_pack(to, name)?;
         }
         for (name, len) in missing {
             let directory = to.directory(*name, *len)?;
@@ -292,8 +303,10 @@ fn send_pack(from: &Repository, to: &Repository, name: PackName, len: u64) -> Re
     Ok(())
 }
 
-fn check_pack(objects: &dyn Objects, name: PackName) -> Result<()> {
-    pack::reader::check(&objects.get(&name.key())?)
+fn check_pack(repository: &Repository, name: PackName) -> Result<()> {
+    let objects = repository.objects();
+    let bytes = objects.get(&name.key())?;
+    pack::reader::check(&bytes, repository.ids(), repository.seal())
         .map(drop)
         .map_err(|why| Error::Damaged {
             what: format!("pack {name}"),

@@ -1,7 +1,10 @@
 //! Looks whether everything that snapshots need is there and whole.
 
-use crate::error::{Error, Result};
-use crate::id::{PackName, SnapshotId};
+use crate::blob::Fetched;
+use crate::delta::Form;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Kind, PackName, SnapshotId};
+use crate::index::locations;
 use crate::pack;
 use crate::repository::Repository;
 use std::collections::HashSet;
@@ -52,9 +55,7 @@ impl Repository {
                 (Some(len), _) if len != row.len => {
                     Err(format!("it has {len} bytes, {} expected", row.len))
                 }
-                (Some(_), Verify::ReadData) => {
-                    pack::reader::check(&self.objects().get(&key)?).map(drop)
-                }
+                (Some(_), Verify::ReadData) => self.check_pack(row.name)?,
                 (Some(_), Verify::Quick) => match self.directory(row.name, row.len) {
                     Ok(_) => Ok(()),
                     Err(Error::Damaged { why, .. }) => Err(why),
@@ -80,12 +81,38 @@ impl Repository {
             let walked = self.places(row.id, row.tree, &mut HashSet::new(), &mut |_, _, _| {});
             match walked {
                 Ok(()) => {}
-                Err(
-                    e @ (Error::Missing { .. } | Error::Damaged { .. } | Error::BlobDamaged { .. }),
-                ) => report.bad_snapshots.push((row.id, e.to_string())),
+                Err(e) if e.kind() == ErrorKind::Damaged => {
+                    report.bad_snapshots.push((row.id, e.to_string()))
+                }
                 Err(e) => return Err(e),
             }
         }
         Ok(report)
+    }
+
+    /// Reads a pack whole; what stands on blobs elsewhere is read with them. The inner error says
+    /// what is wrong with it.
+    fn check_pack(&self, name: PackName) -> Result<Result<(), String>> {
+        let bytes = self.objects().get(&name.key())?;
+        let directory = match pack::reader::check(&bytes, self.ids(), self.seal()) {
+            Ok(directory) => directory,
+            Err(why) => return Ok(Err(why)),
+        };
+        drop(bytes);
+        let mut chunk = Vec::new();
+        for (id, place) in locations(name, &directory) {
+            if place.form == Form::Plain {
+                continue;
+            }
+            let read = self.chain(id, place).and_then(|chain| {
+                self.read_chain(Kind::Chunk, &chain, &Fetched::default(), &mut chunk)
+            });
+            match read {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Damaged => return Ok(Err(e.to_string())),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Ok(()))
     }
 }

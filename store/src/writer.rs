@@ -1,15 +1,24 @@
-//! The way in: bytes → id → dedup → frame → pack → commit.
+//! The way in: bytes → id → dedup → delta or plain → frame → pack → commit.
 //!
-//! One writer at a time, who holds the home's lock; many threads may put at once. A sealed pack
-//! is synced and named in the background; what an interrupted writer left sealed is adopted by
-//! the next one, so that nothing is stored twice.
+//! One writer at a time, who holds the home's lock; many threads may put at once. A finished pack
+//! is synced, named and indexed in the background; what an interrupted writer left finished is
+//! adopted by the next one, so that nothing is stored twice.
+//!
+//! A changed chunk is stored as its difference to the chunk that was at its place before. Chains
+//! of such differences are short: after [`CHAIN_MAX`] of them the next one stands on the plain
+//! chunk again, and where that has grown to half of it, a plain chunk begins anew.
 
+use crate::blob::Fetched;
+use crate::delta::{self, Form};
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, ExtentsId, Id, Kind, PackName, SnapshotId, TreeId};
+use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
+use crate::index::Location;
 use crate::object::{Content, File, Listing, Snapshot, extents, snapshot, tree};
 use crate::objects::{ObjectsError, TEMPORARY_PREFIX, disk};
 use crate::pack::frame::{self, Frame, Part};
-use crate::pack::{self, ALONE_BYTES, Directory, PACK_BYTES, PackWriter, SHARED_BYTES, SealedPack};
+use crate::pack::{
+    self, ALONE_BYTES, Directory, FrameEntry, PACK_BYTES, PackWriter, SHARED_BYTES, SealedPack,
+};
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange, Row, State};
 use std::cell::RefCell;
@@ -20,8 +29,14 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// zstd level of new frames: by measurement, more gains little on pages and costs much.
+/// zstd level where nobody says otherwise: docs/deltas.md has the measurements.
 pub const LEVEL: i32 = 1;
+/// Deltas that stand one on the other, above the one that stands on the plain chunk.
+pub const CHAIN_MAX: u8 = 8;
+/// A patch of at most so many bytes is taken as it is; with a larger one other forms compete.
+const PATCH_SMALL: usize = 4 << 10;
+/// What is shorter is stored plain: naming the base would cost as much.
+const DELTA_MIN: usize = 512;
 const SHARDS: usize = 64;
 /// Sealed packs that wait to be synced; more hold the writing threads back.
 const SYNCS_WAITING: usize = 2;
@@ -33,6 +48,8 @@ pub struct Stats {
     pub chunks_seen: u64,
     /// Of these, chunks that were stored.
     pub chunks_new: u64,
+    /// Of those, chunks that were stored as a difference.
+    pub chunks_delta: u64,
     /// Plain bytes given.
     pub bytes_seen: u64,
     /// Bytes written into packs.
@@ -50,15 +67,31 @@ pub struct Committed {
     pub state: Arc<State>,
 }
 
+/// How things are put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// zstd level of new frames, 1 to 19.
+    pub level: i32,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        WriterOptions { level: LEVEL }
+    }
+}
+
 /// Puts things into a repository in a directory.
 #[derive(Debug)]
 pub struct Writer {
     repository: Repository,
+    options: WriterOptions,
     packs_dir: PathBuf,
     session: [u8; 16],
-    /// Ids that this writer has taken in hand.
-    taken: Vec<Mutex<HashSet<Id>>>,
-    small: Mutex<Small>,
+    taken: Arc<Taken>,
+    /// Chunks, mostly deltas, whose neighbours are in the same file.
+    small_chunks: Mutex<Small>,
+    /// Everything else.
+    small_nodes: Mutex<Small>,
     open: Mutex<Open>,
     syncer: Mutex<Option<JoinHandle<Result<Vec<NewPack>>>>>,
     /// Whole packs that an interrupted writer left.
@@ -70,15 +103,31 @@ pub struct Writer {
 struct Counts {
     chunks_seen: AtomicU64,
     chunks_new: AtomicU64,
+    chunks_delta: AtomicU64,
     bytes_seen: AtomicU64,
     bytes_new: AtomicU64,
+}
+
+/// Ids that a writer has in hand: those of packs that the index does not know yet.
+#[derive(Debug)]
+struct Taken(Vec<Mutex<HashSet<Id>>>);
+
+impl Taken {
+    fn new() -> Taken {
+        Taken((0..SHARDS).map(|_| Mutex::default()).collect())
+    }
+
+    fn shard(&self, id: &Id) -> MutexGuard<'_, HashSet<Id>> {
+        lock(&self.0[usize::from(id.0[0]) % SHARDS])
+    }
 }
 
 /// Small blobs that wait for a shared frame.
 #[derive(Debug, Default)]
 struct Small {
-    blobs: Vec<(Id, Part)>,
-    plain: Vec<u8>,
+    ids: Vec<Id>,
+    parts: Vec<Part>,
+    bodies: Vec<u8>,
 }
 
 /// The pack being written.
@@ -102,26 +151,29 @@ struct Unsynced {
 struct NewPack {
     name: PackName,
     len: u64,
-    directory: Directory,
 }
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    /// With the level it was made for.
+    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> =
+        const { RefCell::new(None) };
+    static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn encode(parts: &[Part], plain: &[u8]) -> Result<Frame> {
+/// Does something with this thread's compressor.
+fn compressing<T>(
+    level: i32,
+    work: impl FnOnce(&mut zstd::bulk::Compressor<'static>) -> T,
+) -> Result<T> {
     COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = match slot {
-            Some(c) => c,
-            None => {
-                slot.insert(
-                    zstd::bulk::Compressor::new(LEVEL).map_err(|e| Error::Invalid {
-                        what: e.to_string(),
-                    })?,
-                )
-            }
-        };
-        Ok(frame::encode(parts, plain, compressor))
+        if slot.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
+            let compressor = zstd::bulk::Compressor::new(level).map_err(|e| Error::Invalid {
+                what: format!("zstd level {level}: {e}"),
+            })?;
+            *slot = Some((level, compressor));
+        }
+        let (_, compressor) = slot.as_mut().expect("made above");
+        Ok(work(compressor))
     })
 }
 
@@ -130,11 +182,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Repository {
-    /// Begins to write. The caller holds the home's lock.
+    /// Begins to write with defaults. The caller holds the home's lock.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a repository that is not in a directory.
     pub fn writer(&self) -> Result<Writer> {
+        self.writer_with(WriterOptions::default())
+    }
+
+    /// Begins to write. The caller holds the home's lock.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a repository that is not in a directory.
+    pub fn writer_with(&self, options: WriterOptions) -> Result<Writer> {
         let packs_dir = self
             .objects()
             .local_path("packs")
@@ -145,13 +205,14 @@ impl Repository {
         disk::create_directories(&packs_dir).map_err(|e| self.pack_error(e))?;
         let adopted = self.adopt_leftovers(&packs_dir)?;
         let (to_sync, unsynced) = sync_channel::<Unsynced>(SYNCS_WAITING);
-        let repository = self.clone();
+        let taken = Arc::new(Taken::new());
+        let (repository, in_hand) = (self.clone(), taken.clone());
         let syncer = std::thread::Builder::new()
             .name("sync packs".into())
             .spawn(move || {
                 unsynced
                     .into_iter()
-                    .map(|pack| repository.name_pack(pack))
+                    .map(|pack| repository.name_pack(pack, &in_hand))
                     .collect()
             })
             .map_err(|e| Error::Invalid {
@@ -159,10 +220,12 @@ impl Repository {
             })?;
         Ok(Writer {
             repository: self.clone(),
+            options,
             packs_dir,
             session: rand::random(),
-            taken: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            small: Mutex::default(),
+            taken,
+            small_chunks: Mutex::default(),
+            small_nodes: Mutex::default(),
             open: Mutex::new(Open {
                 pack: None,
                 next: 0,
@@ -178,8 +241,8 @@ impl Repository {
         ObjectsError::from_io(&self.location(), "packs", e).into()
     }
 
-    /// Brings a sealed pack to disk, then gives it its name.
-    fn name_pack(&self, pack: Unsynced) -> Result<NewPack> {
+    /// Brings a finished pack to disk, gives it its name, and has the index answer for its ids.
+    fn name_pack(&self, pack: Unsynced, taken: &Taken) -> Result<NewPack> {
         let Unsynced {
             name,
             path,
@@ -189,10 +252,19 @@ impl Repository {
         disk::sync_file(&file).map_err(|e| self.pack_error(e))?;
         disk::rename(&path, &path.with_file_name(name.to_string()))
             .map_err(|e| self.pack_error(e))?;
+        self.inner.index.add_pack(name, &sealed.directory)?;
+        self.inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pending
+            .insert(name, sealed.len);
+        for blob in sealed.directory.frames.iter().flat_map(|f| &f.blobs) {
+            taken.shard(&blob.id).remove(&blob.id);
+        }
         Ok(NewPack {
             name,
             len: sealed.len,
-            directory: sealed.directory,
         })
     }
 
@@ -218,8 +290,7 @@ impl Repository {
             if named.contains(&name) {
                 continue;
             }
-            // It may never have been synced, so its bytes are read, not believed.
-            match pack::reader::check(&self.objects().get(&listed.key)?) {
+            match self.whole_directory(name, listed.size, packs_dir)? {
                 Ok(directory) => {
                     self.inner.index.add_pack(name, &directory)?;
                     adopted.insert(name, listed.size);
@@ -238,17 +309,39 @@ impl Repository {
         live.pending.clone_from(&adopted);
         Ok(adopted)
     }
+
+    /// The directory of a pack that may never have been synced, so that its bytes are read, not
+    /// believed. The inner error says what is wrong with it.
+    fn whole_directory(
+        &self,
+        name: PackName,
+        len: u64,
+        packs_dir: &Path,
+    ) -> Result<Result<Directory, String>> {
+        let path = packs_dir.join(name.to_string());
+        let mut file = std::fs::File::open(&path).map_err(Error::file("open", &path))?;
+        let checked = pack::reader::check_file(&mut file).map_err(Error::file("read", &path))?;
+        if let Err(why) = checked {
+            return Ok(Err(why));
+        }
+        match self.directory(name, len) {
+            Ok(directory) => Ok(Ok(directory)),
+            Err(Error::Damaged { why, .. }) => Ok(Err(why)),
+            Err(e) => Err(e),
+        }
+    }
 }
 
 impl Writer {
-    /// Stores one chunk and gives its id. Zeros are not stored.
+    /// Stores one chunk and gives its id. Zeros are not stored. `base` is the chunk that a
+    /// snapshot of this repository has at the same place, if there is one.
     ///
     /// # Errors
     /// When the pack cannot be written.
     ///
     /// # Panics
     /// When it is empty or larger than the repository's chunk size.
-    pub fn put_chunk(&self, bytes: &[u8]) -> Result<ChunkId> {
+    pub fn put_chunk(&self, bytes: &[u8], base: Option<ChunkId>) -> Result<ChunkId> {
         let limit = self.repository.params().chunk_size as usize;
         assert!(
             (1..=limit).contains(&bytes.len()),
@@ -258,16 +351,115 @@ impl Writer {
         if is_zero(bytes) {
             return Ok(ChunkId::ZERO);
         }
-        let id = ChunkId::of(bytes);
-        let new = self.put(Kind::Chunk, id.into(), bytes)?;
+        let id = self.repository.ids().chunk(bytes);
         self.counts.chunks_seen.fetch_add(1, Ordering::Relaxed);
         self.counts
             .bytes_seen
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.counts
-            .chunks_new
-            .fetch_add(new.into(), Ordering::Relaxed);
+        // What a snapshot holds at this place is there: nothing needs to be looked up.
+        if base == Some(id) || !self.takes(&id.into())? {
+            return Ok(id);
+        }
+        self.counts.chunks_new.fetch_add(1, Ordering::Relaxed);
+        let base = base.filter(|base| !base.is_zero() && bytes.len() >= DELTA_MIN);
+        let delta = match base {
+            Some(base) => self.delta(base, bytes)?,
+            None => Encoded::Nothing,
+        };
+        match delta {
+            Encoded::Delta(part, body) => {
+                self.counts.chunks_delta.fetch_add(1, Ordering::Relaxed);
+                self.append_small(&self.small_chunks, id.into(), part, &body)?;
+            }
+            Encoded::Plain(frame) => self.append(frame, &[id.into()])?,
+            Encoded::Nothing => self.store(Kind::Chunk, id.into(), bytes)?,
+        }
         Ok(id)
+    }
+
+    /// The cheapest form of a chunk, when its base is at hand.
+    fn delta(&self, base: ChunkId, bytes: &[u8]) -> Result<Encoded> {
+        let Some(ground) = self.ground(base.into())? else {
+            return Ok(Encoded::Nothing);
+        };
+        BASE.with_borrow_mut(|old| {
+            match self
+                .repository
+                .read_chain(Kind::Chunk, &ground.chain, &Fetched::default(), old)
+            {
+                Ok(()) => {}
+                // A plain chunk mends what would otherwise be damaged for ever.
+                Err(e) if e.kind() == crate::ErrorKind::Damaged => {
+                    tracing::warn!("chunk {base} is no base for what follows it: {e}");
+                    return Ok(Encoded::Nothing);
+                }
+                Err(e) => return Err(e),
+            }
+            let (id, place) = &ground.chain[0];
+            let delta = |form, body: Vec<u8>| {
+                let part = Part {
+                    form,
+                    len: bytes.len() as u32,
+                    depth: place.depth + 1,
+                    base: id.base(),
+                    ..Part::plain(Kind::Chunk, body.len())
+                };
+                Encoded::Delta(part, body)
+            };
+            let mut patch = Vec::new();
+            let patched = delta::diff(old, bytes, bytes.len() / 2, &mut patch);
+            if patched && patch.len() <= PATCH_SMALL.min(ground.plain_len / 2) {
+                return Ok(delta(Form::Patch, patch));
+            }
+            // Patches are compressed later, together; alone they come out a little larger.
+            let level = self.options.level;
+            let patch_len = match patched {
+                true => {
+                    compressing(level, |c| c.compress(&patch))?.map_or(patch.len(), |c| c.len())
+                }
+                false => usize::MAX,
+            };
+            let prefix = delta::compress(old, bytes, level).map_err(|e| Error::Invalid {
+                what: format!("a chunk does not compress: {e}"),
+            })?;
+            let plain = compressing(level, |c| frame::encode_chunk(bytes, c))?;
+            let least = patch_len.min(prefix.len());
+            Ok(if least > plain.payload.len() / 2 {
+                if bytes.len() >= ALONE_BYTES {
+                    Encoded::Plain(plain)
+                } else {
+                    Encoded::Nothing
+                }
+            } else if patch_len <= prefix.len() {
+                delta(Form::Patch, patch)
+            } else {
+                delta(Form::Prefix, prefix)
+            })
+        })
+    }
+
+    /// What a delta to `base` would stand on: the base itself, or below a long chain its plain
+    /// chunk. Nothing when it is not at hand, or another id begins like its own.
+    fn ground(&self, base: Id) -> Result<Option<Ground>> {
+        let Some(place) = self.repository.locate(&base)? else {
+            return Ok(None);
+        };
+        let mut chain = match self.repository.chain(base, place) {
+            Ok(chain) => chain,
+            Err(Error::BaseMissing { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let (last, plain) = chain[chain.len() - 1];
+        if place.depth > CHAIN_MAX {
+            chain = vec![(last, plain)];
+        }
+        if !self.repository.is_clear_base(&chain[0].0)? {
+            return Ok(None);
+        }
+        Ok(Some(Ground {
+            chain,
+            plain_len: plain.stored_share() as usize,
+        }))
     }
 
     /// Stores the extent map of a file whose chunks are stored, and gives the file.
@@ -285,7 +477,7 @@ impl Writer {
             return Ok(self.put_inline(mode, Vec::new()));
         }
         let map = extents::build(ids, |bytes| {
-            let id = ExtentsId::of(&bytes);
+            let id = self.repository.ids().extents(&bytes);
             self.put(Kind::Extents, id.into(), &bytes)?;
             Ok::<_, Error>(id.0)
         })?;
@@ -311,7 +503,7 @@ impl Writer {
     /// When a path lies in no directory of it, or the pack cannot be written.
     pub fn put_tree(&self, listing: &Listing) -> Result<TreeId> {
         tree::build::<TreeError>(listing, |bytes| {
-            let id = TreeId::of(&bytes);
+            let id = self.repository.ids().tree(&bytes);
             self.put(Kind::Tree, id.into(), &bytes)?;
             Ok(id)
         })
@@ -324,82 +516,118 @@ impl Writer {
         Stats {
             chunks_seen: get(&self.counts.chunks_seen),
             chunks_new: get(&self.counts.chunks_new),
+            chunks_delta: get(&self.counts.chunks_delta),
             bytes_seen: get(&self.counts.bytes_seen),
             bytes_new: get(&self.counts.bytes_new),
         }
     }
 
-    /// Stores a blob unless it is stored; true when it was not.
-    fn put(&self, kind: Kind, id: Id, bytes: &[u8]) -> Result<bool> {
-        if !lock(&self.taken[usize::from(id.0[0]) % SHARDS]).insert(id) {
+    /// Whether this blob is to be stored, and by the caller: neither the index nor another thread
+    /// has it.
+    fn takes(&self, id: &Id) -> Result<bool> {
+        if !self.taken.shard(id).insert(*id) {
             return Ok(false);
         }
         // The index is believed only about packs that the latest root lists (or that are ours).
-        if self.repository.locate(&id)?.is_some() {
+        if self.repository.locate(id)?.is_some() {
+            self.taken.shard(id).remove(id);
             return Ok(false);
         }
-        self.store(kind, id, bytes)?;
         Ok(true)
     }
 
-    /// Stores a blob whether or not it is stored.
-    pub(crate) fn store(&self, kind: Kind, id: Id, bytes: &[u8]) -> Result<()> {
-        let part = Part {
-            kind,
-            len: bytes.len() as u32,
-        };
-        if bytes.len() >= ALONE_BYTES {
-            return self.append(&encode(&[part], bytes)?, &[(id, part)]);
+    /// Stores a blob unless it is stored.
+    fn put(&self, kind: Kind, id: Id, bytes: &[u8]) -> Result<()> {
+        if self.takes(&id)? {
+            self.store(kind, id, bytes)?;
         }
+        Ok(())
+    }
+
+    /// Stores a blob plain, whether or not it is stored.
+    pub(crate) fn store(&self, kind: Kind, id: Id, bytes: &[u8]) -> Result<()> {
+        if kind == Kind::Chunk && bytes.len() >= ALONE_BYTES {
+            let frame = compressing(self.options.level, |c| frame::encode_chunk(bytes, c))?;
+            return self.append(frame, &[id]);
+        }
+        let small = match kind {
+            Kind::Chunk => &self.small_chunks,
+            _ => &self.small_nodes,
+        };
+        self.append_small(small, id, Part::plain(kind, bytes.len()), bytes)
+    }
+
+    /// Stores a blob in the form it has.
+    pub(crate) fn store_body(&self, id: Id, part: Part, body: &[u8]) -> Result<()> {
+        if part.form == Form::Plain {
+            return self.store(part.kind, id, body);
+        }
+        self.append_small(&self.small_chunks, id, part, body)
+    }
+
+    fn append_small(&self, small: &Mutex<Small>, id: Id, part: Part, body: &[u8]) -> Result<()> {
         let full = {
-            let mut small = lock(&self.small);
-            let full = small.plain.len() + bytes.len() > SHARED_BYTES;
-            let full = if full {
-                Some(std::mem::take(&mut *small))
-            } else {
-                None
-            };
-            small.blobs.push((id, part));
-            small.plain.extend_from_slice(bytes);
+            let mut small = lock(small);
+            let is_full = small.bodies.len() + body.len() > SHARED_BYTES
+                || small.parts.len() == usize::from(u16::MAX);
+            let full = is_full.then(|| std::mem::take(&mut *small));
+            small.ids.push(id);
+            small.parts.push(part);
+            small.bodies.extend_from_slice(body);
             full
         };
-        full.map_or(Ok(()), |small| self.append_shared(&small))
+        full.map_or(Ok(()), |small| self.append_shared(small))
     }
 
-    fn append_shared(&self, small: &Small) -> Result<()> {
-        if small.blobs.is_empty() {
+    fn append_shared(&self, small: Small) -> Result<()> {
+        if small.parts.is_empty() {
             return Ok(());
         }
-        let parts: Vec<Part> = small.blobs.iter().map(|(_, part)| *part).collect();
-        self.append(&encode(&parts, &small.plain)?, &small.blobs)
+        let frame = compressing(self.options.level, |c| {
+            frame::encode(small.parts, small.bodies, c)
+        })?;
+        self.append(frame, &small.ids)
     }
 
-    fn append(&self, frame: &Frame, blobs: &[(Id, Part)]) -> Result<()> {
+    fn append(&self, frame: Frame, ids: &[Id]) -> Result<()> {
+        self.append_with(|pack| pack.append(frame, ids).map(drop))
+    }
+
+    /// Appends a frame of another pack of this repository as it lies; `bytes` are all of it.
+    pub(crate) fn append_verbatim(&self, entry: &FrameEntry, bytes: &[u8]) -> Result<()> {
+        self.append_with(|pack| pack.append_verbatim(entry, bytes))
+    }
+
+    fn append_with(
+        &self,
+        append: impl FnOnce(&mut PackWriter<std::fs::File>) -> std::io::Result<()>,
+    ) -> Result<()> {
         let mut open = lock(&self.open);
         if open.pack.is_none() {
-            let path = self.packs_dir.join(format!(
-                "{TEMPORARY_PREFIX}{}-{}",
-                crate::id::hex(&self.session),
-                open.next
-            ));
+            let name = PackName {
+                session: self.session,
+                number: open.next,
+            };
+            let path = self.packs_dir.join(format!("{TEMPORARY_PREFIX}{name}"));
             let file = disk::create_private(&path).map_err(|e| self.repository.pack_error(e))?;
-            let pack = PackWriter::new(file).map_err(|e| self.repository.pack_error(e))?;
+            let pack = PackWriter::new(file, name, self.repository.seal().cloned())
+                .map_err(|e| self.repository.pack_error(e))?;
             open.pack = Some((path, pack));
         }
         let (_, pack) = open.pack.as_mut().expect("opened above");
-        pack.append(frame, blobs)
-            .map_err(|e| self.repository.pack_error(e))?;
+        let before = pack.position();
+        append(pack).map_err(|e| self.repository.pack_error(e))?;
         self.counts
             .bytes_new
-            .fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+            .fetch_add(pack.position() - before, Ordering::Relaxed);
         if pack.position() >= PACK_BYTES {
-            self.seal(&mut open)?;
+            self.finish_pack(&mut open)?;
         }
         Ok(())
     }
 
     /// Closes the open pack and has it synced in the background.
-    fn seal(&self, open: &mut Open) -> Result<()> {
+    fn finish_pack(&self, open: &mut Open) -> Result<()> {
         let Some((path, pack)) = open.pack.take() else {
             return Ok(());
         };
@@ -432,30 +660,18 @@ impl Writer {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Seals what is open; gives all packs of this writer, synced, named and indexed.
+    /// Finishes what is open; gives all packs of this writer, synced, named and indexed.
     fn finish(&self) -> Result<BTreeMap<PackName, u64>> {
-        let small = std::mem::take(&mut *lock(&self.small));
-        self.append_shared(&small)?;
+        for small in [&self.small_chunks, &self.small_nodes] {
+            let small = std::mem::take(&mut *lock(small));
+            self.append_shared(small)?;
+        }
         {
             let mut open = lock(&self.open);
-            self.seal(&mut open)?;
+            self.finish_pack(&mut open)?;
             open.to_sync = None;
         }
         let packs = self.join()?;
-        for pack in &packs {
-            self.repository
-                .inner
-                .index
-                .add_pack(pack.name, &pack.directory)?;
-        }
-        let mut live = self
-            .repository
-            .inner
-            .live
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        live.pending
-            .extend(packs.iter().map(|pack| (pack.name, pack.len)));
         Ok(packs
             .into_iter()
             .map(|pack| (pack.name, pack.len))
@@ -478,10 +694,10 @@ impl Writer {
             ..snapshot
         };
         let bytes = snapshot.encode();
-        let id = SnapshotId::of(&bytes);
+        let repository = &self.repository;
+        let id = repository.ids().snapshot(&bytes);
         self.put(Kind::Snapshot, id.into(), &bytes)?;
         let ours = self.finish()?;
-        let repository = &self.repository;
         let usage = repository.usage_of(id, snapshot.tree)?;
         let known = repository.lock_live_read();
         let usage: BTreeMap<PackName, (u64, u64)> = usage
@@ -567,6 +783,22 @@ impl Drop for Writer {
             let _ = syncer.join();
         }
     }
+}
+
+/// What a delta stands on, and the stored bytes of the plain chunk at the bottom.
+struct Ground {
+    chain: Vec<(Id, Location)>,
+    plain_len: usize,
+}
+
+/// How a chunk is to be stored.
+enum Encoded {
+    /// As a difference.
+    Delta(Part, Vec<u8>),
+    /// Plain, compressed already.
+    Plain(Frame),
+    /// Plain; nothing was tried.
+    Nothing,
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

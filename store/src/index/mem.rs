@@ -2,9 +2,9 @@
 
 use super::{Index, Location, locations};
 use crate::error::Result;
-use crate::id::{Id, PackName};
+use crate::id::{BASE_LEN, Id, PackName};
 use crate::pack::Directory;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{PoisonError, RwLock};
 
 /// Everything in two maps.
@@ -16,7 +16,7 @@ pub struct MemIndex {
 #[derive(Debug, Default)]
 struct Inner {
     packs: HashSet<PackName>,
-    blobs: HashMap<Id, Vec<Location>>,
+    blobs: BTreeMap<Id, Vec<Location>>,
 }
 
 impl Index for MemIndex {
@@ -57,5 +57,17 @@ impl Index for MemIndex {
     fn get(&self, id: &Id) -> Result<Vec<Location>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         Ok(inner.blobs.get(id).cloned().unwrap_or_default())
+    }
+
+    fn get_base(&self, base: &[u8; BASE_LEN]) -> Result<Vec<(Id, Location)>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let mut first = Id::default();
+        first.0[..BASE_LEN].copy_from_slice(base);
+        Ok(inner
+            .blobs
+            .range(first..)
+            .take_while(|(id, _)| id.base() == *base)
+            .flat_map(|(id, places)| places.iter().map(|place| (*id, *place)))
+            .collect())
     }
 }

@@ -11,8 +11,9 @@ pub use mem::MemIndex;
 #[cfg(feature = "rocks")]
 pub use rocks::RocksIndex;
 
+use crate::delta::Form;
 use crate::error::Result;
-use crate::id::{Id, PackName};
+use crate::id::{BASE_LEN, Id, PackName};
 use crate::pack::{Codec, Directory};
 use std::collections::HashSet;
 
@@ -29,10 +30,18 @@ pub struct Location {
     pub plain_len: u32,
     /// How the payload lies.
     pub codec: Codec,
-    /// Where the blob begins in the decoded payload.
+    /// Where the body begins in the decoded payload.
     pub offset: u32,
-    /// Its plain bytes.
+    /// Bytes of the body.
+    pub body_len: u32,
+    /// Plain bytes of the blob.
     pub len: u32,
+    /// How the body lies.
+    pub form: Form,
+    /// How many blobs are under it.
+    pub depth: u8,
+    /// First bytes of the base's id, where it has one.
+    pub base: [u8; BASE_LEN],
     /// Its number in the pack.
     pub ordinal: u32,
 }
@@ -43,7 +52,7 @@ impl Location {
         if self.plain_len == 0 {
             return 0;
         }
-        u64::from(self.stored_len) * u64::from(self.len) / u64::from(self.plain_len)
+        u64::from(self.stored_len) * u64::from(self.body_len) / u64::from(self.plain_len)
     }
 }
 
@@ -75,6 +84,12 @@ pub trait Index: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the index cannot be read.
     fn get(&self, id: &Id) -> Result<Vec<Location>>;
+
+    /// Every place of every id that begins so: what a delta calls its base.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    fn get_base(&self, base: &[u8; BASE_LEN]) -> Result<Vec<(Id, Location)>>;
 }
 
 /// The blobs of a directory with their places.
@@ -90,12 +105,16 @@ pub fn locations(
         .map(move |((frame, blob), ordinal)| {
             let location = Location {
                 pack,
-                payload_offset: frame.payload_offset(),
+                payload_offset: frame.payload_offset,
                 stored_len: frame.stored_len,
                 plain_len: frame.plain_len,
                 codec: frame.codec,
                 offset: blob.offset,
-                len: blob.len,
+                body_len: blob.part.body_len,
+                len: blob.part.len,
+                form: blob.part.form,
+                depth: blob.part.depth,
+                base: blob.part.base,
                 ordinal,
             };
             (blob.id, location)
@@ -106,23 +125,34 @@ pub fn locations(
 mod tests {
     use super::*;
     use crate::id::Kind;
-    use crate::pack::{BlobEntry, FrameEntry};
+    use crate::pack::{BlobEntry, FrameEntry, Part};
+
+    fn delta(n: u8) -> Part {
+        Part {
+            form: Form::Patch,
+            len: 500,
+            depth: n,
+            base: [n + 1; BASE_LEN],
+            ..Part::plain(Kind::Chunk, 10)
+        }
+    }
 
     fn directory(ids: &[u8]) -> Directory {
         Directory {
             frames: vec![FrameEntry {
                 offset: 16,
+                payload_offset: 36,
                 stored_len: 50,
                 plain_len: 10 * ids.len() as u32,
                 codec: Codec::Zstd,
+                table: true,
                 blobs: ids
                     .iter()
                     .zip(0u32..)
                     .map(|(&n, i)| BlobEntry {
                         id: Id([n; 32]),
-                        kind: Kind::Chunk,
+                        part: delta(n),
                         offset: 10 * i,
-                        len: 10,
                     })
                     .collect(),
             }],
@@ -155,6 +185,19 @@ mod tests {
             (vec![(0, 0)], vec![(0, 10), (1, 0)], vec![(1, 10)])
         );
         assert_eq!(places(4), []);
+        let based = |n: u8| {
+            let mut found: Vec<_> = index
+                .get_base(&[n; BASE_LEN])
+                .unwrap()
+                .iter()
+                .map(|(id, l)| (id.0[31], l.pack.number, l.depth, l.base))
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        let expected = |number| (2, number, 2, [3; BASE_LEN]);
+        assert_eq!(based(2), [expected(0), expected(1)]);
+        assert_eq!(based(4), []);
         index.drop_pack(name(0), &directory(&[1, 2])).unwrap();
         assert_eq!((places(1), places(2)), (vec![], vec![(1, 0)]));
         assert_eq!(index.packs().unwrap(), HashSet::from([name(1)]));

@@ -1,12 +1,13 @@
 //! The index in RocksDB: the home's. Memory is capped; the directory may be deleted at any time.
 //!
-//! Column family `blobs`: id → rows of 33 bytes, one a place. Column family `packs`: pack name →
+//! Column family `blobs.2`: id → rows of 47 bytes, one a place. Column family `packs.2`: pack name →
 //! number (u32), by which rows name their pack. A pack's rows and its number are one write batch,
 //! so a pack that is listed is there whole.
 
 use super::{Index, Location, locations};
+use crate::delta::Form;
 use crate::error::{Error, Result};
-use crate::id::{Id, PackName};
+use crate::id::{BASE_LEN, Id, PackName};
 use crate::pack::{Codec, Directory};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, Options, WriteBatch, WriteOptions,
@@ -15,9 +16,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-const BLOBS: &str = "blobs";
-const PACKS: &str = "packs";
-const ROW: usize = 33;
+// Rows of another form have families of another name: an index that has those is begun again.
+const BLOBS: &str = "blobs.2";
+const PACKS: &str = "packs.2";
+const ROW: usize = 47;
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
 
@@ -132,6 +134,22 @@ impl RocksIndex {
         }
     }
 
+    /// The places in the value of one id.
+    fn places(&self, value: &[u8]) -> Result<Vec<Location>> {
+        if !value.len().is_multiple_of(ROW) {
+            return Err(self.damaged("a blob row of a wrong length"));
+        }
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        value
+            .chunks_exact(ROW)
+            // A number that no pack has belongs to one that was dropped.
+            .filter_map(|row| packs.names.get(&row_number(row)).map(|name| (row, *name)))
+            .map(|(row, name)| {
+                decode_row(row, name).ok_or_else(|| self.damaged("a blob row that cannot be"))
+            })
+            .collect()
+    }
+
     fn write(&self, batch: WriteBatch) -> Result<()> {
         if !self.writable {
             return Err(self.damaged("it is open for reading only"));
@@ -174,16 +192,20 @@ fn encode_row(number: u32, l: &Location) -> [u8; ROW] {
     out[20] = l.codec as u8;
     out[21..25].copy_from_slice(&l.offset.to_le_bytes());
     out[25..29].copy_from_slice(&l.len.to_le_bytes());
-    out[29..].copy_from_slice(&l.ordinal.to_le_bytes());
+    out[29..33].copy_from_slice(&l.ordinal.to_le_bytes());
+    out[33..37].copy_from_slice(&l.body_len.to_le_bytes());
+    out[37] = l.form as u8;
+    out[38] = l.depth;
+    out[39..].copy_from_slice(&l.base);
     out
 }
 
 fn row_number(row: &[u8]) -> u32 {
-    u32::from_le_bytes(row[..4].try_into().expect("rows have 33 bytes"))
+    u32::from_le_bytes(row[..4].try_into().expect("rows have 47 bytes"))
 }
 
 fn decode_row(row: &[u8], pack: PackName) -> Option<Location> {
-    let u32_at = |at: usize| u32::from_le_bytes(row[at..at + 4].try_into().expect("33 bytes"));
+    let u32_at = |at: usize| u32::from_le_bytes(row[at..at + 4].try_into().expect("47 bytes"));
     Some(Location {
         pack,
         payload_offset: u64::from_le_bytes(row[4..12].try_into().ok()?),
@@ -193,6 +215,10 @@ fn decode_row(row: &[u8], pack: PackName) -> Option<Location> {
         offset: u32_at(21),
         len: u32_at(25),
         ordinal: u32_at(29),
+        body_len: u32_at(33),
+        form: Form::from_u8(row[37])?,
+        depth: row[38],
+        base: row[39..].try_into().ok()?,
     })
 }
 
@@ -281,17 +307,21 @@ impl Index for RocksIndex {
         else {
             return Ok(Vec::new());
         };
-        if value.len() % ROW != 0 {
-            return Err(self.damaged("a blob row of a wrong length"));
+        self.places(&value)
+    }
+
+    fn get_base(&self, base: &[u8; BASE_LEN]) -> Result<Vec<(Id, Location)>> {
+        let mut rows = self.db.raw_iterator_cf(self.family(BLOBS)?);
+        let mut found = Vec::new();
+        rows.seek(base);
+        while let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(base)) {
+            let id = Id(key
+                .try_into()
+                .map_err(|_| self.damaged("a blob row with a key of a wrong length"))?);
+            found.extend(self.places(value)?.into_iter().map(|place| (id, place)));
+            rows.next();
         }
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        value
-            .chunks_exact(ROW)
-            // A number that no pack has belongs to one that was dropped.
-            .filter_map(|row| packs.names.get(&row_number(row)).map(|name| (row, *name)))
-            .map(|(row, name)| {
-                decode_row(row, name).ok_or_else(|| self.damaged("a blob row with no codec"))
-            })
-            .collect()
+        rows.status().map_err(|e| error(&self.path, e))?;
+        Ok(found)
     }
 }

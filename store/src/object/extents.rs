@@ -95,7 +95,7 @@ pub fn build<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::ExtentsId;
+    use crate::id::Ids;
     use std::collections::HashMap;
     use std::convert::Infallible;
 
@@ -122,11 +122,11 @@ mod tests {
     fn every_length_comes_back() {
         for n in [1, 2, 255, 256, 257, 65_536, 65_537] {
             let ids: Vec<_> = (0..n as u32)
-                .map(|i| ChunkId::of(&i.to_le_bytes()))
+                .map(|i| Ids::plain().chunk(&i.to_le_bytes()))
                 .collect();
             let mut nodes = HashMap::new();
             let map = build::<Infallible>(&ids, |bytes| {
-                let id = ExtentsId::of(&bytes).0;
+                let id = Ids::plain().extents(&bytes).0;
                 nodes.insert(id, bytes);
                 Ok(id)
             })

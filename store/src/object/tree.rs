@@ -362,6 +362,7 @@ pub fn walk<E: From<Malformed>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Ids;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -371,7 +372,7 @@ mod tests {
     impl Nodes {
         fn build(&mut self, listing: &Listing) -> TreeId {
             build::<Malformed>(listing, |bytes| {
-                let id = TreeId::of(&bytes);
+                let id = Ids::plain().tree(&bytes);
                 self.0.insert(id, bytes);
                 Ok(id)
             })
@@ -449,7 +450,7 @@ mod tests {
     #[test]
     fn a_path_without_its_directory_is_refused() {
         let listing = with_root([("a/b".to_owned(), inline(b""))]);
-        assert!(build::<Malformed>(&listing, |b| Ok(TreeId::of(&b))).is_err());
+        assert!(build::<Malformed>(&listing, |b| Ok(Ids::plain().tree(&b))).is_err());
     }
 
     proptest! {

@@ -9,7 +9,7 @@ pub mod reader;
 pub mod writer;
 
 pub use directory::{BlobEntry, Directory, FrameEntry};
-pub use frame::Codec;
+pub use frame::{Codec, Frame, Part};
 pub use writer::{PackWriter, SealedPack};
 
 /// A pack is sealed when it reaches this many bytes.
@@ -21,25 +21,34 @@ pub const SHARED_BYTES: usize = 64 << 10;
 
 const HEADER_MAGIC: &[u8; 8] = b"ZENPACK1";
 const TRAILER_MAGIC: &[u8; 8] = b"ZENPEND1";
-const VERSION: u16 = 1;
+/// What is written; version 1 is read for ever.
+const VERSION: u16 = 2;
+const SEALED: u16 = 1;
+/// zstd level of directories: ids do not compress, and the rest does so easily.
+const DIRECTORY_LEVEL: i32 = 1;
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 16;
 /// Bytes of the trailer.
 pub const TRAILER_LEN: usize = 64;
 
 /// The first bytes of every pack.
-pub fn header() -> [u8; HEADER_LEN] {
+pub fn header(sealed: bool) -> [u8; HEADER_LEN] {
     let mut out = [0; HEADER_LEN];
     out[..8].copy_from_slice(HEADER_MAGIC);
     out[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    out[10..12].copy_from_slice(&flags_of(sealed).to_le_bytes());
     out
 }
 
-/// Checks the first bytes of a pack.
+fn flags_of(sealed: bool) -> u16 {
+    if sealed { SEALED } else { 0 }
+}
+
+/// Checks the first bytes of a pack whose trailer is this.
 ///
 /// # Errors
 /// Says what is there instead.
-pub fn check_header(bytes: &[u8]) -> Result<(), String> {
+pub fn check_header(bytes: &[u8], trailer: &Trailer) -> Result<(), String> {
     let head = bytes
         .get(..HEADER_LEN)
         .ok_or("it is shorter than its header")?;
@@ -47,11 +56,11 @@ pub fn check_header(bytes: &[u8]) -> Result<(), String> {
         return Err("it does not begin like a pack".into());
     }
     let version = u16::from_le_bytes([head[8], head[9]]);
-    if version != VERSION {
-        return Err(format!("pack version {version} is not known"));
-    }
-    if head[10..12] != [0, 0] {
-        return Err("it has flags that are not known".into());
+    let flags = u16::from_le_bytes([head[10], head[11]]);
+    if version != trailer.version || flags != flags_of(trailer.sealed) {
+        return Err(format!(
+            "it begins as version {version} with flags {flags:#x} and ends otherwise"
+        ));
     }
     Ok(())
 }
@@ -59,6 +68,10 @@ pub fn check_header(bytes: &[u8]) -> Result<(), String> {
 /// The last bytes of every pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
+    /// Of the pack: 1 or 2.
+    pub version: u16,
+    /// Whether frames and directory are sealed.
+    pub sealed: bool,
     /// Where the directory begins.
     pub directory_offset: u64,
     /// Its bytes.
@@ -83,8 +96,8 @@ impl Trailer {
         out.extend_from_slice(&self.blobs.to_le_bytes());
         out.extend_from_slice(&self.content_hash);
         out.extend_from_slice(&self.directory_hash);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&self.version.to_le_bytes());
+        out.extend_from_slice(&flags_of(self.sealed).to_le_bytes());
         out.extend_from_slice(TRAILER_MAGIC);
         out.try_into().expect("the fields have 64 bytes")
     }
@@ -98,12 +111,18 @@ impl Trailer {
             return Err("it does not end like a pack; it may be cut short".into());
         }
         let version = u16::from_le_bytes([bytes[52], bytes[53]]);
-        if version != VERSION || bytes[54..56] != [0, 0] {
-            return Err(format!("pack version {version} with unknown flags"));
+        let flags = u16::from_le_bytes([bytes[54], bytes[55]]);
+        let known = if version == 1 { 0 } else { SEALED };
+        if !(1..=VERSION).contains(&version) || flags & !known != 0 {
+            return Err(format!(
+                "pack version {version} with flags {flags:#x} is not known; a newer zenith may be"
+            ));
         }
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8"));
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4"));
         let trailer = Trailer {
+            version,
+            sealed: flags & SEALED != 0,
             directory_offset: u64_at(0),
             directory_len: u64_at(8),
             frames: u32_at(16),
@@ -126,4 +145,9 @@ fn short_hash<const N: usize>(bytes: &[u8]) -> [u8; N] {
     blake3::hash(bytes).as_bytes()[..N]
         .try_into()
         .expect("N is at most 32")
+}
+
+/// What the seal of a directory is bound to: the content of its pack.
+fn directory_name(content_hash: &[u8; 16]) -> String {
+    format!("directory {}", crate::id::hex(content_hash))
 }

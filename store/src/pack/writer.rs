@@ -1,9 +1,10 @@
 //! Writes one pack front to back into a file.
 
 use super::directory::{BlobEntry, Directory, FrameEntry};
-use super::frame::{Frame, Part};
-use super::{HEADER_LEN, TRAILER_LEN, Trailer, header, short_hash};
-use crate::id::Id;
+use super::frame::{self, Frame};
+use super::{HEADER_LEN, TRAILER_LEN, Trailer, VERSION, header, short_hash};
+use crate::id::{Id, PackName};
+use crate::seal::{Origin, Seal};
 use std::io::{self, BufWriter, Write};
 
 /// A pack being written.
@@ -13,6 +14,8 @@ pub struct PackWriter<W: Write> {
     hasher: blake3::Hasher,
     position: u64,
     directory: Directory,
+    /// Key, session and number: what with the frame's number makes the nonce.
+    seal: Option<(Seal, PackName)>,
 }
 
 /// A finished pack: what the index and the root must know of it.
@@ -25,18 +28,20 @@ pub struct SealedPack {
 }
 
 impl<W: Write> PackWriter<W> {
-    /// Begins a pack in `out`.
+    /// Begins the pack `name` in `out`. With a seal no other pack of that name may ever be begun.
     ///
     /// # Errors
     /// What writing gives.
-    pub fn new(out: W) -> io::Result<Self> {
+    pub fn new(out: W, name: PackName, seal: Option<Seal>) -> io::Result<Self> {
+        let sealed = seal.is_some();
         let mut writer = PackWriter {
             out: BufWriter::with_capacity(256 << 10, out),
             hasher: blake3::Hasher::new(),
             position: 0,
             directory: Directory::default(),
+            seal: seal.map(|seal| (seal, name)),
         };
-        writer.write(&header())?;
+        writer.write(&header(sealed))?;
         Ok(writer)
     }
 
@@ -60,30 +65,58 @@ impl<W: Write> PackWriter<W> {
     ///
     /// # Errors
     /// What writing gives.
-    pub fn append(&mut self, frame: &Frame, blobs: &[(Id, Part)]) -> io::Result<&FrameEntry> {
+    ///
+    /// # Panics
+    /// When there are not as many ids as blobs.
+    pub fn append(&mut self, frame: Frame, ids: &[Id]) -> io::Result<&FrameEntry> {
+        assert_eq!(frame.parts.len(), ids.len(), "every blob has an id");
         let mut offset = 0;
-        let entries = blobs
-            .iter()
-            .map(|(id, part)| {
-                let entry = BlobEntry {
-                    id: *id,
-                    kind: part.kind,
-                    offset,
-                    len: part.len,
-                };
-                offset += part.len;
-                entry
-            })
-            .collect();
-        self.directory.frames.push(FrameEntry {
+        let blobs = frame.parts.iter().zip(ids).map(|(part, id)| {
+            let entry = BlobEntry {
+                id: *id,
+                part: *part,
+                offset,
+            };
+            offset += part.body_len;
+            entry
+        });
+        let mut entry = FrameEntry {
             offset: self.position,
-            stored_len: frame.stored_len(blobs.len()),
+            payload_offset: self.position + frame::payload_at(self.seal.is_some()) as u64,
+            stored_len: 0,
             plain_len: frame.plain_len,
             codec: frame.codec,
-            blobs: entries,
+            table: frame.table,
+            blobs: blobs.collect(),
+        };
+        let seal = self.seal.as_ref().map(|(seal, name)| {
+            let origin = Origin {
+                session: name.session,
+                pack: name.number,
+                frame: self.directory.frames.len() as u32,
+            };
+            (seal, origin)
         });
-        self.write(&frame.bytes)?;
+        let bytes = frame.finish(seal);
+        self.write(&bytes)?;
+        entry.stored_len = (self.position - entry.payload_offset) as u32;
+        self.directory.frames.push(entry);
         Ok(self.directory.frames.last().expect("just pushed"))
+    }
+
+    /// Appends a frame of another pack as it lies there; `bytes` are all of it.
+    ///
+    /// # Errors
+    /// What writing gives.
+    pub fn append_verbatim(&mut self, entry: &FrameEntry, bytes: &[u8]) -> io::Result<()> {
+        let moved = FrameEntry {
+            offset: self.position,
+            payload_offset: self.position + (entry.payload_offset - entry.offset),
+            ..entry.clone()
+        };
+        self.write(bytes)?;
+        self.directory.frames.push(moved);
+        Ok(())
     }
 
     /// Writes directory and trailer, and gives back what it wrote into, flushed but not synced.
@@ -91,14 +124,24 @@ impl<W: Write> PackWriter<W> {
     /// # Errors
     /// What writing gives.
     pub fn seal(mut self) -> io::Result<(W, SealedPack)> {
-        let content = self.hasher.finalize();
-        let bytes = self.directory.encode();
+        let content_hash: [u8; 16] = *self
+            .hasher
+            .finalize()
+            .as_bytes()
+            .first_chunk()
+            .expect("16 of 32");
+        let mut bytes = self.directory.encode();
+        if let Some((seal, _)) = &self.seal {
+            bytes = seal.seal_object(&super::directory_name(&content_hash), &bytes);
+        }
         let trailer = Trailer {
+            version: VERSION,
+            sealed: self.seal.is_some(),
             directory_offset: self.position,
             directory_len: bytes.len() as u64,
             frames: self.directory.frames.len() as u32,
             blobs: self.directory.blobs() as u32,
-            content_hash: content.as_bytes()[..16].try_into().expect("16 of 32"),
+            content_hash,
             directory_hash: short_hash(&bytes),
         };
         self.out.write_all(&bytes)?;

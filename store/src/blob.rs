@@ -1,0 +1,417 @@
+//! id → place → frame → bytes, checked against the id.
+//!
+//! A delta stands on a chain of blobs down to a plain one. The index knows all of it, so a chain
+//! is known before the first of its blobs is read.
+
+use crate::delta::{self, Form};
+use crate::error::{Error, Result};
+use crate::id::{Id, Kind, PackName};
+use crate::index::{Index, Location};
+use crate::pack::frame;
+use crate::repository::Repository;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Descriptors kept open at once.
+const FILES_MAX: usize = 128;
+/// Decoded shared frames kept, 64 KiB each: neighbours in a file have their deltas in few frames.
+const FRAMES_MAX: usize = 256;
+
+/// A frame: its pack, and where its payload begins there.
+pub(crate) type FrameKey = (PackName, u64);
+
+/// Open packs and decoded shared frames.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    files: Mutex<HashMap<PackName, Arc<File>>>,
+    frames: Mutex<Frames>,
+}
+
+/// The frames that were used last.
+#[derive(Debug, Default)]
+struct Frames {
+    clock: u64,
+    by_key: HashMap<FrameKey, (u64, Arc<Vec<u8>>)>,
+}
+
+impl Frames {
+    fn get(&mut self, key: &FrameKey) -> Option<Arc<Vec<u8>>> {
+        self.clock += 1;
+        let (used, plain) = self.by_key.get_mut(key)?;
+        *used = self.clock;
+        Some(plain.clone())
+    }
+
+    fn put(&mut self, key: FrameKey, plain: Arc<Vec<u8>>) {
+        if self.by_key.len() >= FRAMES_MAX {
+            let oldest = self.by_key.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.by_key.remove(&oldest);
+            }
+        }
+        self.by_key.insert(key, (self.clock, plain));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Buffers and a decompressor of one thread.
+#[derive(Default)]
+struct Scratch {
+    stored: Vec<u8>,
+    other: Vec<u8>,
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl Scratch {
+    fn decompressor(&mut self) -> Result<&mut zstd::bulk::Decompressor<'static>> {
+        Ok(match &mut self.decompressor {
+            Some(d) => d,
+            slot => slot.insert(zstd::bulk::Decompressor::new().map_err(|e| Error::Invalid {
+                what: e.to_string(),
+            })?),
+        })
+    }
+}
+
+/// Stored bytes that were fetched ahead, by where they begin in their pack.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    ranges: HashMap<PackName, Vec<(u64, Vec<u8>)>>,
+}
+
+impl Fetched {
+    pub(crate) fn add(&mut self, pack: PackName, offset: u64, bytes: Vec<u8>) {
+        self.ranges.entry(pack).or_default().push((offset, bytes));
+    }
+
+    fn get(&self, pack: PackName, offset: u64, len: usize) -> Option<&[u8]> {
+        self.ranges.get(&pack)?.iter().find_map(|(begin, bytes)| {
+            let at = usize::try_from(offset.checked_sub(*begin)?).ok()?;
+            bytes.get(at..at.checked_add(len)?)
+        })
+    }
+}
+
+impl Location {
+    /// Where its frame's origin and header begin to matter: before the payload of a sealed one.
+    pub(crate) fn stored_range(&self, sealed: bool) -> (u64, usize) {
+        let head = if sealed { frame::payload_at(true) } else { 0 };
+        let begin = self.payload_offset.saturating_sub(head as u64);
+        (begin, head + self.stored_len as usize)
+    }
+
+    fn frame(&self) -> FrameKey {
+        (self.pack, self.payload_offset)
+    }
+}
+
+impl Repository {
+    /// A live place of this id, if there is one.
+    pub(crate) fn locate(&self, id: &Id) -> Result<Option<Location>> {
+        self.ensure_indexed()?;
+        let mut places = self.inner.index.get(id)?;
+        places.extend(self.inner.overlay.get(id)?);
+        let live = self.lock_live_read();
+        Ok(places
+            .into_iter()
+            .filter(|l| live.holds(&l.pack))
+            .min_by_key(|l| live.preference(l)))
+    }
+
+    /// The blobs that are read for the one at `place`: itself first, a plain one last.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when a base is in no live pack.
+    pub(crate) fn chain(&self, id: Id, place: Location) -> Result<Vec<(Id, Location)>> {
+        let mut chain = vec![(id, place)];
+        while let Some((_, top)) = chain.last().filter(|(_, top)| top.form != Form::Plain) {
+            let base = self.bases(top)?.into_iter().next();
+            chain.push(base.ok_or_else(|| Error::BaseMissing {
+                pack: top.pack,
+                location: self.location(),
+                offset: top.payload_offset,
+            })?);
+        }
+        Ok(chain)
+    }
+
+    /// Blobs that a delta may stand on, the likeliest first. Their depth is smaller than its own,
+    /// so that no chain comes back to itself, whichever blobs of an id are there.
+    fn bases(&self, delta: &Location) -> Result<Vec<(Id, Location)>> {
+        let mut places = self.inner.index.get_base(&delta.base)?;
+        places.extend(self.inner.overlay.get_base(&delta.base)?);
+        let live = self.lock_live_read();
+        places.retain(|(_, l)| l.depth < delta.depth && live.holds(&l.pack));
+        places.sort_by_key(|(_, l)| live.preference(l));
+        Ok(places)
+    }
+
+    /// Whether this id is the only one that deltas can mean by its beginning.
+    pub(crate) fn is_clear_base(&self, id: &Id) -> Result<bool> {
+        let all = |found: Vec<(Id, Location)>| found.iter().all(|(other, _)| other == id);
+        Ok(all(self.inner.index.get_base(&id.base())?)
+            && all(self.inner.overlay.get_base(&id.base())?))
+    }
+
+    /// Teaches the index the live packs that it does not know.
+    pub(crate) fn ensure_indexed(&self) -> Result<()> {
+        if self.lock_live_read().indexed {
+            return Ok(());
+        }
+        self.loaded()?;
+        let packs: Vec<(PackName, u64)> = self
+            .lock_live_read()
+            .packs
+            .iter()
+            .map(|(name, len)| (*name, *len))
+            .collect();
+        let mut known = self.inner.index.packs()?;
+        known.extend(self.inner.overlay.packs()?);
+        for (name, len) in packs.into_iter().filter(|(name, _)| !known.contains(name)) {
+            let directory = self.directory(name, len)?;
+            if self.inner.index.is_writable() {
+                self.inner.index.add_pack(name, &directory)?;
+            } else {
+                self.inner.overlay.add_pack(name, &directory)?;
+            }
+        }
+        self.inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .indexed = true;
+        Ok(())
+    }
+
+    /// A live place of this id, after another look at the latest root where there seems to be none.
+    pub(crate) fn place(&self, kind: Kind, id: Id) -> Result<Location> {
+        if let Some(place) = self.locate(&id)? {
+            return Ok(place);
+        }
+        // Another process may have committed, or collected, since.
+        self.state()?;
+        self.locate(&id)?.ok_or_else(|| Error::Missing {
+            id,
+            kind: kind.name(),
+            location: self.location(),
+        })
+    }
+
+    /// The plain bytes of any blob into `into`, checked against the id.
+    pub(crate) fn read_blob(&self, kind: Kind, id: Id, into: &mut Vec<u8>) -> Result<()> {
+        let place = self.place(kind, id)?;
+        let chain = self.chain(id, place)?;
+        self.read_chain(kind, &chain, &Fetched::default(), into)
+    }
+
+    /// The plain bytes of the first blob of a chain, checked against its id.
+    pub(crate) fn read_chain(
+        &self,
+        kind: Kind,
+        chain: &[(Id, Location)],
+        fetched: &Fetched,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (id, place) = &chain[0];
+        let mut read = || -> Result<bool> {
+            for (_, place) in chain.iter().rev() {
+                self.apply(place, fetched, into)?;
+            }
+            Ok(self.ids().of(kind, into) == *id)
+        };
+        // A base is named by the beginning of its id, which another may share.
+        let right = match read() {
+            Ok(false) | Err(Error::BlobDamaged { .. }) if chain.len() > 1 => {
+                self.read_any(kind, *id, place, into)?
+            }
+            other => other?,
+        };
+        if right {
+            return Ok(());
+        }
+        Err(self.blob_damaged(place, "decodes to other bytes than its name says"))
+    }
+
+    /// The bytes of a blob over whichever bases give what its id says; false when none do.
+    fn read_any(&self, kind: Kind, id: Id, place: &Location, into: &mut Vec<u8>) -> Result<bool> {
+        if place.form == Form::Plain {
+            self.apply(place, &Fetched::default(), into)?;
+            return Ok(self.ids().of(kind, into) == id);
+        }
+        for (base, under) in self.bases(place)? {
+            if self.read_any(Kind::Chunk, base, &under, into)? {
+                match self.apply(place, &Fetched::default(), into) {
+                    Ok(()) if self.ids().of(kind, into) == id => return Ok(true),
+                    Ok(()) | Err(Error::BlobDamaged { .. }) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn blob_damaged(&self, place: &Location, why: impl Into<String>) -> Error {
+        Error::BlobDamaged {
+            pack: place.pack,
+            location: self.location(),
+            offset: place.payload_offset,
+            why: why.into(),
+        }
+    }
+
+    /// Turns the base in `into` into the blob at `place`; a plain one replaces what is there.
+    fn apply(&self, place: &Location, fetched: &Fetched, into: &mut Vec<u8>) -> Result<()> {
+        let bad = |why: String| self.blob_damaged(place, why);
+        if place.form == Form::Plain && place.body_len == place.plain_len {
+            return self.decode_frame(place, fetched, into);
+        }
+        let plain = self.shared_frame(place, fetched)?;
+        let begin = place.offset as usize;
+        let body = plain
+            .get(begin..begin + place.body_len as usize)
+            .ok_or_else(|| bad("is longer than its frame".into()))?;
+        let len = place.len as usize;
+        match place.form {
+            Form::Plain => {
+                into.clear();
+                into.extend_from_slice(body);
+                Ok(())
+            }
+            Form::Patch => delta::patch(body, len, into).map_err(bad),
+            Form::Prefix => SCRATCH.with_borrow_mut(|scratch| {
+                delta::decompress(into, body, len, &mut scratch.other).map_err(bad)?;
+                std::mem::swap(into, &mut scratch.other);
+                Ok(())
+            }),
+        }
+    }
+
+    /// The body of the blob at a place as it lies in its decoded frame, not checked.
+    pub(crate) fn body(&self, place: &Location) -> Result<Vec<u8>> {
+        let plain = self.shared_frame(place, &Fetched::default())?;
+        let begin = place.offset as usize;
+        plain
+            .get(begin..begin + place.body_len as usize)
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| self.blob_damaged(place, "is longer than its frame"))
+    }
+
+    /// The decoded payload of a frame that several blobs share.
+    fn shared_frame(&self, place: &Location, fetched: &Fetched) -> Result<Arc<Vec<u8>>> {
+        let key = place.frame();
+        if let Some(plain) = lock(&self.inner.cache.frames).get(&key) {
+            return Ok(plain);
+        }
+        let mut plain = Vec::new();
+        self.decode_frame(place, fetched, &mut plain)?;
+        let plain = Arc::new(plain);
+        lock(&self.inner.cache.frames).put(key, plain.clone());
+        Ok(plain)
+    }
+
+    /// The decoded payload of the frame of `place`, into `plain`, which is cleared first.
+    fn decode_frame(&self, place: &Location, fetched: &Fetched, plain: &mut Vec<u8>) -> Result<()> {
+        let bad = |why: String| self.blob_damaged(place, why);
+        SCRATCH
+            .with_borrow_mut(|scratch| {
+                let (offset, len) = place.stored_range(self.seal().is_some());
+                let mut stored = std::mem::take(&mut scratch.stored);
+                let result = match fetched.get(place.pack, offset, len) {
+                    Some(bytes) => self.decode_stored(place, bytes, scratch, plain),
+                    None => self
+                        .read_stored(place, offset, len, &mut stored)
+                        .and_then(|()| self.decode_stored(place, &stored, scratch, plain)),
+                };
+                scratch.stored = stored;
+                result
+            })
+            .map_err(|e| match e {
+                Decode::Error(e) => e,
+                Decode::Bad(why) => bad(why),
+            })
+    }
+
+    fn decode_stored(
+        &self,
+        place: &Location,
+        stored: &[u8],
+        scratch: &mut Scratch,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Decode> {
+        let opened;
+        let payload = match self.seal() {
+            None => stored,
+            Some(seal) => {
+                let (head, payload) = stored
+                    .split_at_checked(frame::payload_at(true))
+                    .ok_or_else(|| Decode::Bad("is cut short".into()))?;
+                opened = frame::unseal(head, payload.to_vec(), seal).map_err(Decode::Bad)?;
+                &opened
+            }
+        };
+        let decompressor = scratch.decompressor().map_err(Decode::Error)?;
+        frame::decode_payload(place.codec, payload, place.plain_len, decompressor, plain)
+            .map_err(Decode::Bad)
+    }
+
+    fn read_stored(
+        &self,
+        place: &Location,
+        offset: u64,
+        len: usize,
+        stored: &mut Vec<u8>,
+    ) -> Result<(), Decode> {
+        let key = place.pack.key();
+        let Some(path) = self.inner.objects.local_path(&key) else {
+            let range = self.inner.objects.get_range(&key, offset, len);
+            *stored = range.map_err(|e| Decode::Error(e.into()))?;
+            return Ok(());
+        };
+        let file = self.open_pack(place.pack, &path).map_err(Decode::Error)?;
+        stored.resize(len, 0);
+        file.read_exact_at(stored, offset)
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => Decode::Bad("is cut short".into()),
+                _ => Decode::Error(Error::file("read", &path)(e)),
+            })
+    }
+
+    fn open_pack(&self, pack: PackName, path: &Path) -> Result<Arc<File>> {
+        if let Some(file) = lock(&self.inner.cache.files).get(&pack) {
+            return Ok(file.clone());
+        }
+        let file = File::open(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Damaged {
+                what: format!("pack {pack}"),
+                location: self.location(),
+                why: "it is gone".into(),
+            },
+            _ => Error::file("open", path)(e),
+        })?;
+        let file = Arc::new(file);
+        let mut files = lock(&self.inner.cache.files);
+        if files.len() >= FILES_MAX {
+            files.clear();
+        }
+        files.insert(pack, file.clone());
+        Ok(file)
+    }
+}
+
+/// What can go wrong between a place and its bytes.
+enum Decode {
+    Error(Error),
+    /// Says what is wrong with the frame.
+    Bad(String),
+}

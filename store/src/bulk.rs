@@ -1,0 +1,189 @@
+//! Many chunks at once, in the order in which they lie in their packs.
+//!
+//! Chunks are taken in windows, so that memory is bounded however many are wanted. Of a window
+//! the chains are looked up, then sorted by the place of the plain blob, then cut into batches,
+//! which threads read one after the other. From a bucket a batch is fetched in few ranges; files
+//! of this machine are read frame by frame, which the sorting makes sequential.
+
+use crate::blob::Fetched;
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, Id, Kind, PackName};
+use crate::index::Location;
+use crate::repository::Repository;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Chunks of a window: 2 GiB of 64 KiB each, some 20 MB of chains.
+pub const WINDOW: usize = 32 << 10;
+/// Chunks of a batch: what one thread takes at a time, and what one round of ranges brings.
+const BATCH: usize = 128;
+/// Ranges of a pack with no more between them are fetched as one.
+const GAP_BYTES: u64 = 128 << 10;
+/// A range that is fetched as one is no longer.
+const RANGE_BYTES: u64 = 8 << 20;
+
+/// A chunk that is wanted, with its chain and the places it is wanted for.
+struct Item<K> {
+    chain: Vec<(Id, Location)>,
+    keys: Vec<K>,
+}
+
+impl<K> Item<K> {
+    /// Where the plain blob lies: the longest of what is read.
+    fn order(&self) -> (PackName, u64) {
+        let (_, last) = self.chain[self.chain.len() - 1];
+        (last.pack, last.payload_offset)
+    }
+}
+
+impl Repository {
+    /// Gives the bytes of every wanted chunk, none of them [`ChunkId::ZERO`], to `each`, with the
+    /// key it was asked for under; on `threads` threads, in the order of packs. A chunk that is
+    /// wanted several times is read once.
+    ///
+    /// # Errors
+    /// The first that reading or `each` gives; what is under way is completed.
+    pub fn read_many<K, E>(
+        &self,
+        wanted: impl IntoIterator<Item = (ChunkId, K)>,
+        threads: usize,
+        each: &(dyn Fn(&K, &[u8]) -> Result<(), E> + Sync),
+    ) -> Result<(), E>
+    where
+        K: Send + Sync,
+        E: From<Error> + Send,
+    {
+        let mut wanted = wanted.into_iter();
+        loop {
+            let mut window: BTreeMap<ChunkId, Vec<K>> = BTreeMap::new();
+            for (id, key) in wanted.by_ref().take(WINDOW) {
+                window.entry(id).or_default().push(key);
+            }
+            if window.is_empty() {
+                return Ok(());
+            }
+            let window: Vec<_> = window.into_iter().collect();
+            let mut items = self.look_up(window, threads)?;
+            items.sort_by_key(Item::order);
+            let batches: Vec<&[Item<K>]> = items.chunks(BATCH).collect();
+            in_parallel(threads, &batches, |batch| self.read_batch(batch, each))?;
+        }
+    }
+
+    fn look_up<K: Send>(
+        &self,
+        window: Vec<(ChunkId, Vec<K>)>,
+        threads: usize,
+    ) -> Result<Vec<Item<K>>> {
+        let mut left = window;
+        let mut parts = Vec::new();
+        while !left.is_empty() {
+            let rest = left.split_off(left.len().min(BATCH * 8));
+            parts.push(Mutex::new(Some(left)));
+            left = rest;
+        }
+        let found = Mutex::new(Vec::new());
+        in_parallel(threads, &parts, |part| -> Result<()> {
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut items = Vec::new();
+            for (id, keys) in part.into_iter().flatten() {
+                let place = self.place(Kind::Chunk, id.into())?;
+                let chain = self.chain(id.into(), place)?;
+                items.push(Item { chain, keys });
+            }
+            found
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .append(&mut items);
+            Ok(())
+        })?;
+        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read_batch<K, E: From<Error>>(
+        &self,
+        batch: &[Item<K>],
+        each: &(dyn Fn(&K, &[u8]) -> Result<(), E> + Sync),
+    ) -> Result<(), E> {
+        let fetched = self.fetch_ahead(batch)?;
+        let mut bytes = Vec::new();
+        for item in batch {
+            self.read_chain(Kind::Chunk, &item.chain, &fetched, &mut bytes)?;
+            for key in &item.keys {
+                each(key, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a batch needs of a bucket, in ranges that lie close together.
+    fn fetch_ahead<K>(&self, batch: &[Item<K>]) -> Result<Fetched> {
+        let mut fetched = Fetched::default();
+        if self.objects().local_path("packs").is_some() {
+            return Ok(fetched);
+        }
+        let sealed = self.seal().is_some();
+        let mut frames: Vec<(PackName, u64, u64)> = batch
+            .iter()
+            .flat_map(|item| &item.chain)
+            .map(|(_, place)| {
+                let (begin, len) = place.stored_range(sealed);
+                (place.pack, begin, begin + len as u64)
+            })
+            .collect();
+        frames.sort_unstable();
+        frames.dedup();
+        let mut ranges: Vec<(PackName, u64, u64)> = Vec::new();
+        for (pack, begin, end) in frames {
+            match ranges.last_mut() {
+                Some((last, from, to))
+                    if *last == pack && begin <= *to + GAP_BYTES && end - *from <= RANGE_BYTES =>
+                {
+                    *to = end.max(*to);
+                }
+                _ => ranges.push((pack, begin, end)),
+            }
+        }
+        for (pack, begin, end) in ranges {
+            let len = (end - begin) as usize;
+            let bytes = self.objects().get_range(&pack.key(), begin, len)?;
+            fetched.add(pack, begin, bytes);
+        }
+        Ok(fetched)
+    }
+}
+
+/// Does `work` for every item, in order, on so many threads; gives the first error.
+fn in_parallel<T: Sync, E: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let failed: Mutex<Option<E>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        let run = || {
+            while !stop.load(Ordering::Relaxed) {
+                let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                    return;
+                };
+                if let Err(e) = work(item) {
+                    stop.store(true, Ordering::Relaxed);
+                    failed
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .get_or_insert(e);
+                }
+            }
+        };
+        for _ in 1..threads.clamp(1, items.len().max(1)) {
+            scope.spawn(run);
+        }
+        run();
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(e) => Err(e),
+        None => Ok(()),
+    }
+}
