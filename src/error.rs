@@ -80,6 +80,28 @@ pub enum Error {
         why: String,
     },
 
+    // ---- encryption --------------------------------------------------------------------------
+    /// Encryption is asked for, or of, what lies in the clear.
+    #[error("{location} is not encrypted")]
+    NotSealed {
+        /// The home or storage.
+        location: String,
+    },
+    /// Home and storage have keys of their own.
+    #[error("the storage {location} is encrypted with another key than the home {}", dir.display())]
+    KeyForeign {
+        /// The home.
+        dir: PathBuf,
+        /// The storage.
+        location: String,
+    },
+    /// There is something to open, or to seal, and nothing to do it with.
+    #[error("{location} is encrypted, and no passphrase is given")]
+    PassphraseMissing {
+        /// The home or storage.
+        location: String,
+    },
+
     // ---- names -------------------------------------------------------------------------------
     /// A branch or tag may not be called so.
     #[error("`{name}` cannot be the name of a branch or tag: {why}")]
@@ -439,6 +461,9 @@ impl Error {
             | Error::OtherServer { .. }
             | Error::TargetNotEmpty { .. }
             | Error::TargetForeign { .. }
+            | Error::NotSealed { .. }
+            | Error::KeyForeign { .. }
+            | Error::PassphraseMissing { .. }
             | Error::TargetInvalid { .. } => ErrorKind::Invalid,
             Error::HomeDamaged { .. }
             | Error::WalMissing { .. }

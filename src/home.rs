@@ -5,7 +5,8 @@
 //! HEAD          the branch or snapshot it stands on
 //! lock          held exclusively (flock) by whoever writes; names its holder
 //! gc.lock       held shared by readers of packs, exclusively by collection
-//! zenith.json, roots/, packs/, …   the local repository, laid out as every repository
+//! key           the master key of a sealed repository
+//! zenith.json, roots/, packs/, keys/, …   the local repository, laid out as every repository
 //! index.db/     the index of the repository; disposable
 //! filecache/    what files looked like when they were read; disposable
 //! clusters.toml lineages of clusters that zenith did not make
@@ -331,13 +332,16 @@ impl Home {
 
     /// What init may find in a directory that it began to fill earlier.
     fn refuse_foreign_content(&self) -> Result<()> {
-        const OURS: [&str; 17] = [
+        const OURS: [&str; 20] = [
             "HEAD",
             "HEAD.tmp",
             "lock",
             "gc.lock",
             "config.toml.tmp",
             "zenith.json",
+            "keys",
+            "key",
+            "key.tmp",
             "roots",
             "packs",
             "index",

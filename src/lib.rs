@@ -23,6 +23,7 @@ pub mod history;
 pub mod home;
 pub mod import;
 pub mod init;
+pub mod key;
 pub mod lineage;
 pub mod managed;
 pub mod manifest;

@@ -36,6 +36,29 @@ pub struct Settings {
     /// How much space zenith may use.
     #[serde(default)]
     pub space: SpaceSettings,
+    /// Where the passphrase of an encrypted repository comes from.
+    #[serde(default, skip_serializing_if = "EncryptionSettings::is_empty")]
+    pub encryption: EncryptionSettings,
+}
+
+/// Where the passphrase of an encrypted repository comes from when nobody says; never the
+/// passphrase itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncryptionSettings {
+    /// A file that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passphrase_file: Option<PathBuf>,
+    /// A command of the shell that prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passphrase_command: Option<String>,
+}
+
+impl EncryptionSettings {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == EncryptionSettings::default()
+    }
 }
 
 /// How the server is run.
@@ -142,6 +165,7 @@ impl Settings {
             snapshots: SnapshotSettings::default(),
             keep: KeepSettings::default(),
             space: SpaceSettings::default(),
+            encryption: EncryptionSettings::default(),
         }
     }
 }
@@ -165,6 +189,8 @@ mod tests {
             .server
             .parameters
             .insert("work_mem".into(), "64MB".into());
+        assert!(!toml::to_string(&settings).unwrap().contains("encryption"));
+        settings.encryption.passphrase_command = Some("pass show zenith".into());
         let text = toml::to_string(&settings).unwrap();
         assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings);
     }

@@ -110,6 +110,11 @@ impl fmt::Debug for MasterKey {
     }
 }
 
+/// Eight hexadecimal digits by which a text that a key is kept in tells that it rotted.
+pub fn check_word(text: &[u8]) -> String {
+    hex(&blake3::hash(text).as_bytes()[..4])
+}
+
 /// A new key id: 32 hexadecimal digits that name a master key and are no secret.
 pub fn new_key_id() -> String {
     hex(&random::<16>())
