@@ -36,6 +36,7 @@ pub mod revision;
 pub mod scan;
 pub mod settings;
 pub mod snapshot;
+mod source;
 pub mod start;
 pub mod status;
 pub mod stop;

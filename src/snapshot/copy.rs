@@ -2,13 +2,11 @@
 //!
 //! Relation files are cut into pieces, so that one segment of 1 GiB keeps every thread busy. Each
 //! is read up to the size it had when it was listed: what is appended later comes from WAL, what
-//! was cut off meanwhile is zeros, which replay cuts off too (as pg_basebackup does it). All other
-//! files are read whole, again and again until nothing changed meanwhile.
+//! was cut off meanwhile is zeros, which replay cuts off too (as pg_basebackup does it). Holes are
+//! passed over. All other files are read whole, again and again until nothing changed meanwhile.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +19,7 @@ use crate::event::Event;
 use crate::pg;
 use crate::pg::path::{REQUIRED, is_relation_dir, relation_file};
 use crate::scan::{Entry, Motion, Stamp};
+use crate::source::Source;
 use crate::tree;
 
 /// Bytes of a relation that one thread takes at a time.
@@ -64,7 +63,7 @@ struct Task<'a> {
 
 #[derive(Default)]
 struct State {
-    open: Option<Arc<File>>,
+    open: Option<Arc<Source>>,
     vanished: bool,
     ids: Vec<ChunkId>,
     stored: Option<zenith_store::File>,
@@ -167,15 +166,28 @@ impl Copy<'_> {
         pages: &Mutex<OddPages>,
     ) -> Result<()> {
         if let Some(file) = self.open_once(task)? {
-            let chunk_size = self.params.chunk_size as usize;
+            let chunk_size = u64::from(self.params.chunk_size);
             let mut at = piece.first;
             let end = piece.first + piece.bytes;
-            let mut ids = Vec::with_capacity((piece.bytes / chunk_size as u64) as usize + 1);
+            let mut ids = Vec::with_capacity((piece.bytes / chunk_size) as usize + 1);
             while at < end {
+                // A hole that is filled from now on is in WAL, as any page written after we read.
+                let data = match file.data_from(at, end) {
+                    data if data < end => data - data % chunk_size,
+                    _ => end,
+                };
+                if data > at {
+                    let chunks = (data - at).div_ceil(chunk_size) as usize;
+                    ids.resize(ids.len() + chunks, ChunkId::ZERO);
+                    (self.on)(Event::Read { bytes: data - at });
+                    at = data;
+                    continue;
+                }
                 let wanted = (end - at).min(READ_BYTES as u64) as usize;
                 let part = &mut buffer[..wanted];
-                let got =
-                    read_at(&file, part, at).map_err(Error::io("read", &task.entry.source))?;
+                let got = file
+                    .read_at(part, at)
+                    .map_err(Error::io("read", &task.entry.source))?;
                 if got < wanted {
                     if self.motion == Motion::Still {
                         return Err(self.changed(task.entry, "is shorter than before"));
@@ -183,7 +195,7 @@ impl Copy<'_> {
                     part[got..].fill(0);
                 }
                 self.look_at_pages(task.entry, part, at, pages);
-                for chunk in part.chunks(chunk_size) {
+                for chunk in part.chunks(chunk_size as usize) {
                     ids.push(self.writer.put_chunk(chunk)?);
                 }
                 (self.on)(Event::Read {
@@ -191,9 +203,9 @@ impl Copy<'_> {
                 });
                 at += wanted as u64;
             }
-            let first = (piece.first / chunk_size as u64) as usize;
+            let first = (piece.first / chunk_size) as usize;
             let mut state = lock(&task.state);
-            let chunks = task.entry.size().div_ceil(chunk_size as u64) as usize;
+            let chunks = task.entry.size().div_ceil(chunk_size) as usize;
             state.ids.resize(chunks, ChunkId::ZERO);
             state.ids[first..first + ids.len()].copy_from_slice(&ids);
         }
@@ -218,10 +230,10 @@ impl Copy<'_> {
     }
 
     /// The open file, shared by the pieces, so that all of them read the same one.
-    fn open_once(&self, task: &Task<'_>) -> Result<Option<Arc<File>>> {
+    fn open_once(&self, task: &Task<'_>) -> Result<Option<Arc<Source>>> {
         let mut state = lock(&task.state);
         if state.open.is_none() && !state.vanished {
-            match File::open(&task.entry.source) {
+            match Source::open(&task.entry.source) {
                 Ok(file) => state.open = Some(Arc::new(file)),
                 Err(e) if self.may_vanish(task.entry, &e) => state.vanished = true,
                 Err(e) => return Err(self.open_error(task.entry, e)),
@@ -234,7 +246,7 @@ impl Copy<'_> {
     fn whole(&self, task: &Task<'_>, warnings: &Mutex<Vec<String>>) -> Result<()> {
         let entry = task.entry;
         for attempt in 1.. {
-            let mut file = match File::open(&entry.source) {
+            let file = match Source::open(&entry.source) {
                 Ok(file) => file,
                 Err(e) if self.may_vanish(entry, &e) => {
                     lock(&task.state).vanished = true;
@@ -245,12 +257,13 @@ impl Copy<'_> {
             let before = stat(&file, entry)?;
             let stored = if entry.path == "postgresql.auto.conf" {
                 let mut bytes = Vec::new();
-                file.read_to_end(&mut bytes)
+                file.reader()
+                    .read_to_end(&mut bytes)
                     .map_err(Error::io("read", &entry.source))?;
                 let bytes = pg::guard::remove(&bytes);
                 self.store(entry, bytes.len() as u64, &mut &bytes[..])
             } else {
-                self.store(entry, before.size, &mut file)
+                self.store(entry, before.size, &mut file.reader())
             };
             let shrunk = matches!(
                 &stored,
@@ -302,7 +315,7 @@ impl Copy<'_> {
         }
     }
 
-    fn check_still(&self, entry: &Entry, file: &File) -> Result<()> {
+    fn check_still(&self, entry: &Entry, file: &Source) -> Result<()> {
         if stat(file, entry)? == entry.stamp {
             Ok(())
         } else {
@@ -337,23 +350,9 @@ fn must_be_still(path: &str) -> bool {
     path.ends_with("pg_filenode.map") || path.ends_with("PG_VERSION") || path.ends_with(".conf")
 }
 
-fn stat(file: &File, entry: &Entry) -> Result<Stamp> {
-    let meta: Metadata = file.metadata().map_err(Error::io("stat", &entry.source))?;
+fn stat(file: &Source, entry: &Entry) -> Result<Stamp> {
+    let meta = file.metadata().map_err(Error::io("stat", &entry.source))?;
     Ok(Stamp::of(&meta))
-}
-
-/// As much as there is, up to the whole buffer.
-pub(super) fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut got = 0;
-    while got < buffer.len() {
-        match file.read_at(&mut buffer[got..], at + got as u64) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(got)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
