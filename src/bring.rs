@@ -7,7 +7,7 @@ use zenith_store::{IndexChoice, Repository, SnapshotKind, State};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::facts::Facts;
+use crate::facts::{Damage, Facts};
 use crate::home::HomeLock;
 use crate::import::{self, Format, tar::TarSource};
 use crate::managed::{Managed, Refusal, Surroundings};
@@ -96,6 +96,7 @@ pub fn bring(
         skip_if_unchanged: false,
         fast: true,
         threads: managed.settings.snapshots.threads.unwrap_or(0),
+        on_damage: managed.settings.snapshots.on_damage,
         read_all: true,
         operation: operation("import", source.location.clone()),
         host: who::host(),
@@ -165,6 +166,7 @@ fn copy(
         files: snapshot.files,
         lsn: Lsn(facts.stop_lsn),
         left_out: facts.left_out,
+        damaged_pages: facts.damage.as_ref().map_or(0, Damage::count),
         warnings: Vec::new(),
     })
 }

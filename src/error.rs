@@ -221,6 +221,22 @@ pub enum Error {
         /// The file, relative to it.
         path: String,
     },
+    /// Pages of the cluster are not what PostgreSQL wrote, and that was not to be taken.
+    #[error(
+        "{count} {} of the cluster in {} {} damaged\n{}",
+        if *.count == 1 { "page" } else { "pages" },
+        place.display(),
+        if *.count == 1 { "is" } else { "are" },
+        pages.join("\n")
+    )]
+    PagesDamaged {
+        /// Where the cluster lies.
+        place: PathBuf,
+        /// How many.
+        count: u64,
+        /// A line for each of the first, and one for the rest.
+        pages: Vec<String>,
+    },
     /// The directory given is not that of the server that answers.
     #[error("the server does not run on {}: {why}", pgdata.display())]
     OtherServer {
@@ -470,6 +486,7 @@ impl Error {
             | Error::BackupDamaged { .. }
             | Error::TablespaceMissing { .. }
             | Error::FileVanished { .. }
+            | Error::PagesDamaged { .. }
             | Error::FactsDamaged { .. }
             | Error::NotACluster { .. } => ErrorKind::Damaged,
             Error::Revision(error) => error.kind(),

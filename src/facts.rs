@@ -177,6 +177,10 @@ pub struct Facts {
     /// ICU of the server, where it has one.
     #[n(30)]
     pub icu: Option<String>,
+    /// Pages that were damaged when they were read; nothing when there were none, or no checksums
+    /// that would tell.
+    #[n(31)]
+    pub damage: Option<Damage>,
 }
 
 /// Text order of a database.
@@ -304,6 +308,48 @@ pub struct LeftOut {
     /// The rule's reason.
     #[n(1)]
     pub reason: String,
+}
+
+/// Pages of the cluster that are not what PostgreSQL wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Damage {
+    /// By path and block; the first of them where there are many.
+    #[n(0)]
+    pub pages: Vec<DamagedPage>,
+    /// How many there are beside these.
+    #[n(1)]
+    #[cbor(default)]
+    pub more: u64,
+}
+
+impl Damage {
+    /// How many pages are damaged.
+    pub fn count(&self) -> u64 {
+        self.pages.len() as u64 + self.more
+    }
+
+    /// Whether the file has, or may have, damaged pages.
+    pub fn has(&self, path: &str) -> bool {
+        self.more > 0 || self.pages.iter().any(|page| page.path == path)
+    }
+}
+
+/// A page that is not what PostgreSQL wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DamagedPage {
+    /// The file, relative to PGDATA.
+    #[n(0)]
+    pub path: String,
+    /// The page's number in its fork, as PostgreSQL counts: through all segments.
+    #[n(1)]
+    pub block: u64,
+    /// The checksum in its header.
+    #[n(2)]
+    pub stored: u16,
+    /// The checksum of its content; the same where only its header is wrong.
+    #[n(3)]
+    pub computed: u16,
 }
 
 impl Facts {
@@ -467,6 +513,15 @@ mod tests {
                 path: "pg_wal/*".into(),
                 reason: "WAL".into(),
             }],
+            damage: Some(Damage {
+                pages: vec![DamagedPage {
+                    path: "base/5/16384".into(),
+                    block: 131_073,
+                    stored: 0xBEEF,
+                    computed: 7,
+                }],
+                more: 3,
+            }),
             ..Facts::default()
         }
     }
@@ -474,7 +529,17 @@ mod tests {
     #[test]
     fn facts_survive_their_bytes() {
         let facts = example();
-        assert_eq!(Facts::decode(&facts.encode(), &"x").unwrap(), facts);
+        let bytes = facts.encode();
+        assert_eq!(Facts::decode(&bytes, &"x").unwrap(), facts);
+        let mut without = facts.clone();
+        without.damage = None;
+        assert_eq!(Facts::decode(&without.encode(), &"x").unwrap(), without);
+        // As docs/format.md has it: 31: {0: [[path, block, stored, computed]], 1: 3}.
+        let path = "base/5/16384".bytes();
+        let key = [0x18, 31, 0xa2, 0, 0x81, 0x84, 0x6c];
+        let page = [0x1a, 0, 2, 0, 1, 0x19, 0xbe, 0xef, 7, 1, 3];
+        let damage: Vec<u8> = key.into_iter().chain(path).chain(page).collect();
+        assert!(bytes.ends_with(&damage));
         let summary = facts.summary();
         assert_eq!(Summary::decode(&summary.encode(), &"x").unwrap(), summary);
     }

@@ -21,7 +21,7 @@ use crate::head::{self, Head};
 use crate::home::{Home, Wait};
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::pg::{self, Binaries, Control, user};
-use crate::settings::Settings;
+use crate::settings::{OnDamage, Settings};
 use crate::snapshot::SnapshotReport;
 use crate::sync::{self, PushReport};
 use crate::take::{self, Take};
@@ -56,6 +56,8 @@ pub struct InitOptions {
     pub listen: Option<String>,
     /// Seconds between automatic snapshots.
     pub interval_secs: Option<u64>,
+    /// What becomes of snapshots of damaged clusters.
+    pub on_damage: Option<OnDamage>,
 }
 
 /// Where the cluster came from.
@@ -351,6 +353,9 @@ fn settings(dir: &Path, saved: Settings, options: &InitOptions) -> Result<Settin
     server.listen = options.listen.clone().or(server.listen.take());
     if let Some(secs) = options.interval_secs {
         settings.snapshots.interval_secs = secs;
+    }
+    if let Some(what) = options.on_damage {
+        settings.snapshots.on_damage = what;
     }
     Ok(settings)
 }

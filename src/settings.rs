@@ -93,6 +93,29 @@ pub struct SnapshotSettings {
     /// Threads that read files; nothing means one per processor, at most four.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// What becomes of a snapshot of a cluster with damaged pages.
+    pub on_damage: OnDamage,
+}
+
+/// What becomes of a snapshot when pages of the cluster are damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDamage {
+    /// There is none.
+    Fail,
+    /// It says which pages are damaged.
+    #[default]
+    Warn,
+}
+
+impl OnDamage {
+    /// As it is written in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            OnDamage::Fail => "fail",
+            OnDamage::Warn => "warn",
+        }
+    }
 }
 
 impl Default for SnapshotSettings {
@@ -101,6 +124,7 @@ impl Default for SnapshotSettings {
             interval_secs: 300,
             push: true,
             threads: None,
+            on_damage: OnDamage::default(),
         }
     }
 }
@@ -200,6 +224,10 @@ mod tests {
         let settings: Settings = toml::from_str("home_id = \"x\"").unwrap();
         assert_eq!(settings.snapshots.interval_secs, 300);
         assert_eq!(settings.branch, "main");
+        assert_eq!(settings.snapshots.on_damage, OnDamage::Warn);
+        let text = "home_id = \"x\"\n[snapshots]\non_damage = \"fail\"";
+        let settings: Settings = toml::from_str(text).unwrap();
+        assert_eq!(settings.snapshots.on_damage, OnDamage::Fail);
     }
 
     #[test]

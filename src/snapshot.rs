@@ -9,6 +9,7 @@
 mod config;
 mod copy;
 mod names;
+mod pages;
 pub(crate) mod stream;
 mod wal;
 
@@ -24,7 +25,9 @@ use zenith_store::{
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::facts::{Collation, Facts, LeftOut, Mark, OutsideFile, TablespaceFact, TimelineEnd};
+use crate::facts::{
+    Collation, Damage, Facts, LeftOut, Mark, OutsideFile, TablespaceFact, TimelineEnd,
+};
 use crate::home::Home;
 use crate::lineage;
 use crate::pg::wal::TimelineHistory;
@@ -34,7 +37,10 @@ use crate::scan::{self, Entry, Motion, Scan, Unlogged};
 use crate::tree::{Tree, TreeWriter};
 use config::Places;
 use copy::Copy;
+use pages::{Findings, Layout, Replay};
 use wal::Span;
+
+pub use crate::settings::OnDamage;
 
 /// Threads where nobody says how many: one per processor, at most so many.
 const THREADS_MAX: usize = 4;
@@ -58,6 +64,8 @@ pub struct SnapshotOptions {
     pub fast: bool,
     /// Threads that read files; 0 chooses.
     pub threads: usize,
+    /// Whether damaged pages are taken.
+    pub on_damage: OnDamage,
     /// Trust no file times: read everything.
     pub read_all: bool,
     /// Who does it and when; its time is the snapshot's.
@@ -87,7 +95,9 @@ pub struct SnapshotReport {
     pub lsn: pg::Lsn,
     /// What is not in it, and by which rule.
     pub left_out: Vec<LeftOut>,
-    /// For people.
+    /// How many pages of it are damaged.
+    pub damaged_pages: u64,
+    /// For people, who were told by events, too.
     pub warnings: Vec<String>,
 }
 
@@ -95,7 +105,7 @@ pub struct SnapshotReport {
 /// the home's lock.
 ///
 /// Errors: `ServerRunning`, `NotShutDown`, `BackupWithoutWal`, `BackupIncremental`,
-/// `BranchForeign`, `ClusterChanged`, those of `scan`, `pg` and the store.
+/// `BranchForeign`, `ClusterChanged`, `PagesDamaged`, those of `scan`, `pg` and the store.
 pub fn offline(
     repo: &Repository,
     pgdata: &Path,
@@ -141,7 +151,7 @@ pub fn offline(
     let writer = repo.writer()?;
     let copy = Copy::new(repo, &writer, pgdata, &control, Motion::Still, opts, on);
     let mut tree = TreeWriter::new(repo, &writer);
-    let read = store_files(&copy, repo, &scan, &mut cache, opts, &mut tree)?;
+    let mut read = store_files(&copy, repo, &scan, &mut cache, opts, &mut tree)?;
     for (path, file) in span.store(&copy)? {
         tree.add_stored(&path, file)?;
     }
@@ -168,6 +178,9 @@ pub fn offline(
     facts.tablespaces = tablespace_facts(&scan);
     facts.left_out = std::mem::take(&mut scan.left_out);
     facts.wal_bytes = tree.wal_bytes;
+    // At rest nothing restores pages; a base backup's WAL does.
+    let replay = label.is_some().then(|| Replay::of(&span));
+    facts.damage = read.judge(&copy, replay, &tree, opts)?;
     if let Some(parent) = &parent
         && opts.skip_if_unchanged
         && parent.snapshot.tree == tree.id
@@ -175,7 +188,10 @@ pub fn offline(
         writer.abort();
         cache.snapshot = parent.id.to_string();
         save_cache(opts, pgdata, &cache);
-        return Ok(parent.unchanged());
+        return Ok(SnapshotReport {
+            warnings: read.warnings,
+            ..parent.unchanged()
+        });
     }
     if let Some(parent) = &parent {
         // Nobody can be asked for names; those of the parent still hold for most files.
@@ -192,8 +208,8 @@ pub fn offline(
 /// Takes a snapshot of the cluster whose server answers at `dsn`; `pgdata` is its directory on
 /// this machine. The caller holds the home's lock.
 ///
-/// Errors: `OtherServer`, `BranchForeign`, `ClusterChanged`, `FileVanished`, `FileUnstable`, those of `scan`, `pg`
-/// and the store.
+/// Errors: `OtherServer`, `BranchForeign`, `ClusterChanged`, `FileVanished`, `FileUnstable`,
+/// `PagesDamaged`, those of `scan`, `pg` and the store.
 pub fn online(
     repo: &Repository,
     pgdata: &Path,
@@ -269,7 +285,7 @@ pub fn online(
         }
     }
     let names = names::ask(&mut session, repo, parent.as_ref(), tree.listing())?;
-    read.warnings.extend(names.warnings);
+    read.warn(&copy, names.warnings);
 
     // pg_control comes last: on a standby its minimum recovery point covers all that was read.
     let (control, control_bytes) = Control::read_with_bytes(pgdata)?;
@@ -298,9 +314,11 @@ pub fn online(
     finished.hold.check()?;
     tree.add_bytes("backup_label", FILE_MODE, &finished.backup_label)?;
     let tree = tree.finish()?;
+    let damage = read.judge(&copy, Some(Replay::of(&span)), &tree, opts)?;
 
     let facts = Facts {
         lineage,
+        damage,
         mark: Some(mark),
         config_digest,
         libc: server.libc_version.clone().or_else(libc_version),
@@ -426,6 +444,7 @@ impl Parent {
             files: self.snapshot.files,
             lsn: pg::Lsn(self.facts.stop_lsn),
             left_out: self.facts.left_out.clone(),
+            damaged_pages: self.facts.damage.as_ref().map_or(0, Damage::count),
             warnings: Vec::new(),
         }
     }
@@ -455,7 +474,7 @@ impl<'a> Copy<'a> {
             params: repo.params(),
             pgdata,
             motion,
-            block_size: control.block_size,
+            layout: Layout::of(control),
             threads: threads(opts.threads),
             on,
         }
@@ -468,6 +487,46 @@ struct Read {
     bytes: u64,
     /// For people.
     warnings: Vec<String>,
+    /// Pages that do not hold.
+    findings: Findings,
+}
+
+impl Read {
+    /// Something more that people should know.
+    fn warn(&mut self, copy: &Copy<'_>, warnings: Vec<String>) {
+        for warning in &warnings {
+            (copy.on)(Event::Warning(warning.clone()));
+        }
+        self.warnings.extend(warnings);
+    }
+
+    /// What of the findings is damage, when all that the snapshot has is known.
+    ///
+    /// Errors: `PagesDamaged`.
+    fn judge(
+        &mut self,
+        copy: &Copy<'_>,
+        replay: Option<Replay>,
+        tree: &Tree,
+        opts: &SnapshotOptions,
+    ) -> Result<Option<Damage>> {
+        let findings = std::mem::take(&mut self.findings);
+        let is_taken = |path: &str| tree.listing.contains_key(path);
+        let verdict = findings.judge(copy.layout, copy.layout, replay, is_taken);
+        verdict.pass(opts.on_damage, copy.pgdata)?;
+        self.warn(copy, verdict.warnings);
+        Ok(verdict.damage)
+    }
+}
+
+impl Replay {
+    /// Of the WAL that a snapshot carries.
+    fn of(span: &Span) -> Replay {
+        Replay {
+            start: span.start,
+            stop: span.stop,
+        }
+    }
 }
 
 /// Puts all scanned directories and files but pg_control into the tree, reading what changed, and
@@ -480,7 +539,7 @@ fn store_files(
     opts: &SnapshotOptions,
     tree: &mut TreeWriter<'_>,
 ) -> Result<Read> {
-    let known = known_files(repo, copy.pgdata, scan, opts)?;
+    let (known, damaged) = known_files(repo, copy.pgdata, scan, opts)?;
     let mut to_read: Vec<&Entry> = Vec::new();
     let total = scan
         .entries
@@ -498,6 +557,8 @@ fn store_files(
             continue;
         }
         match known.decide(entry, &cache.boot_id) {
+            // What is damaged is told every time.
+            Plan::Reuse(_) if damaged.has(&entry.path) => to_read.push(entry),
             Plan::Reuse(file) => {
                 (copy.on)(Event::Read {
                     bytes: entry.size(),
@@ -521,39 +582,42 @@ fn store_files(
         .filter(|e| !e.is_dir && tree.contains(&e.path))
         .map(|e| (e.path.clone(), e.stamp))
         .collect();
-    for warning in &copied.warnings {
-        (copy.on)(Event::Warning(warning.clone()));
-    }
-    Ok(Read {
+    let mut read = Read {
         bytes,
-        warnings: copied.warnings,
-    })
+        warnings: Vec::new(),
+        findings: copied.findings,
+    };
+    read.warn(copy, copied.warnings);
+    Ok(read)
 }
 
-/// What the home knows about the files, when the snapshot that it was noted for is still there.
+/// What the home knows about the files, when the snapshot that it was noted for is still there;
+/// and what was damaged then.
 fn known_files(
     repo: &Repository,
     pgdata: &Path,
     scan: &Scan,
     opts: &SnapshotOptions,
-) -> Result<Known> {
+) -> Result<(Known, Damage)> {
+    let nothing = || Ok((Known::nothing(), Damage::default()));
     let Some(home) = opts.home.as_ref().filter(|_| !opts.read_all) else {
-        return Ok(Known::nothing());
+        return nothing();
     };
     let cache = FileCache::load(&FileCache::path(&home.file_cache_dir(), pgdata));
     let Some(cache) = cache else {
-        return Ok(Known::nothing());
+        return nothing();
     };
     let Ok(id) = cache.snapshot.parse::<SnapshotId>() else {
-        return Ok(Known::nothing());
+        return nothing();
     };
     let state = repo.state()?;
     let Some(row) = state.snapshot(&id) else {
-        return Ok(Known::nothing());
+        return nothing();
     };
     let mut known = Known::new(cache, repo.listing(row.tree)?);
     known.trust_local(&scan.entries);
-    Ok(known)
+    let facts = Facts::decode(&repo.snapshot(id)?.body, &id)?;
+    Ok((known, facts.damage.unwrap_or_default()))
 }
 
 /// The cache only saves time: that it cannot be written is no reason to fail.
@@ -580,6 +644,7 @@ fn report(
         files: tree.files,
         lsn: pg::Lsn(facts.stop_lsn),
         left_out: facts.left_out,
+        damaged_pages: facts.damage.as_ref().map_or(0, Damage::count),
         warnings,
     }
 }

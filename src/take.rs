@@ -98,6 +98,7 @@ pub fn take(
         skip_if_unchanged: take.skip_if_unchanged,
         fast: take.fast,
         threads: managed.settings.snapshots.threads.unwrap_or(0),
+        on_damage: managed.settings.snapshots.on_damage,
         read_all: take.read_all,
         operation: operation(take.verb, detail.clone()),
         host: who::host(),

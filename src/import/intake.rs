@@ -15,10 +15,9 @@ use zenith_store::{ChunkId, Listing, Node, Params, Repository, Writer};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::facts::LeftOut;
-use crate::pg::page::unknown_flags;
 use crate::pg::path::{Rule, is_relation_dir, relation_file, rule};
 use crate::pg::tablespace::Tablespace;
-use crate::snapshot::stream::{OddPages, PAGE_BYTES, is_skeleton};
+use crate::snapshot::stream::{Findings, Layout, is_skeleton};
 
 /// Chunks on their way for each thread.
 const WINDOW_PER_THREAD: usize = 4;
@@ -36,8 +35,8 @@ pub(super) struct Taken {
     pub(super) links: Vec<Tablespace>,
     /// Plain bytes that were read.
     pub(super) bytes: u64,
-    /// Pages that PostgreSQL would not take.
-    pub(super) warnings: Vec<String>,
+    /// Pages that do not hold, if the cluster is laid out as usual and has checksums.
+    pub(super) findings: Findings,
 }
 
 /// Why a file was not taken in.
@@ -69,9 +68,9 @@ pub(super) fn take_in(
     let (jobs_in, jobs) = bounded::<Job>(window);
     // Every chunk under way fits, so that a thread never waits for the reader.
     let (done_in, done) = bounded::<Done>(window);
-    let odd = Mutex::new(OddPages::default());
+    let findings = Mutex::new(Findings::default());
     let mut taken = thread::scope(|scope| {
-        let odd = &odd;
+        let findings = &findings;
         let workers: Vec<ScopedJoinHandle<'_, ()>> = (0..threads)
             .map(|_| {
                 let (jobs, done_in) = (jobs.clone(), done_in.clone());
@@ -83,8 +82,8 @@ pub(super) fn take_in(
                         pages,
                     } in jobs
                     {
-                        if let Some((path, first)) = pages {
-                            look_at_pages(&path, first, &bytes, odd);
+                        if let Some(pages) = pages {
+                            pages.look(&bytes, findings);
                         }
                         let id = writer.put_chunk(&bytes).map_err(Error::from);
                         if done_in
@@ -120,7 +119,7 @@ pub(super) fn take_in(
                 left_out: Vec::new(),
                 links: Vec::new(),
                 bytes: 0,
-                warnings: Vec::new(),
+                findings: Findings::default(),
             },
             stored: writer.stats().bytes_new,
         };
@@ -133,10 +132,9 @@ pub(super) fn take_in(
         }
         Ok::<Taken, Error>(intake.taken)
     })?;
-    taken.warnings = odd
+    taken.findings = findings
         .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .describe();
+        .unwrap_or_else(PoisonError::into_inner);
     Ok(taken)
 }
 
@@ -164,16 +162,25 @@ struct Job {
     file: u64,
     index: usize,
     bytes: Vec<u8>,
-    /// Of a relation: its path, and the number of the first page.
-    pages: Option<(Arc<str>, u64)>,
+    pages: Option<Pages>,
 }
 
-/// Names pages with flags that PostgreSQL does not know.
-fn look_at_pages(path: &str, first: u64, bytes: &[u8], odd: &Mutex<OddPages>) {
-    for (block, page) in (first..).zip(bytes.chunks_exact(PAGE_BYTES as usize)) {
-        if let Some(flags) = unknown_flags(page) {
-            let mut odd = odd.lock().unwrap_or_else(PoisonError::into_inner);
-            odd.add(path, block, flags);
+/// Where in a relation a chunk is from.
+struct Pages {
+    path: Arc<str>,
+    segment: u32,
+    /// Bytes of the file before it.
+    at: u64,
+}
+
+impl Pages {
+    /// Looks as if pg_control, which may come last, said what it usually says.
+    fn look(&self, bytes: &[u8], findings: &Mutex<Findings>) {
+        let mut found = Vec::new();
+        Layout::USUAL.look(&self.path, self.segment, bytes, self.at, &mut found);
+        if !found.is_empty() {
+            let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
+            findings.add(found);
         }
     }
 }
@@ -280,8 +287,8 @@ impl Intake<'_> {
         self.next += 1;
         let ids = vec![ChunkId::ZERO; chunks];
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let relation = is_relation_dir(dir) && relation_file(name).is_some();
-        let named: Option<Arc<str>> = relation.then(|| path.into());
+        let relation = relation_file(name).filter(|_| is_relation_dir(dir));
+        let named: Option<(Arc<str>, u32)> = relation.map(|file| (path.into(), file.segment));
         let path = path.to_owned();
         self.open.insert(
             number,
@@ -304,9 +311,11 @@ impl Intake<'_> {
             while self.under_way >= self.window {
                 self.receive()?;
             }
-            let pages = named
-                .clone()
-                .map(|path| (path, index as u64 * chunk_size / u64::from(PAGE_BYTES)));
+            let pages = named.clone().map(|(path, segment)| Pages {
+                path,
+                segment,
+                at: index as u64 * chunk_size,
+            });
             let jobs = self.jobs.as_ref().expect("the intake is not finished");
             jobs.send(Job {
                 file: number,

@@ -73,7 +73,7 @@ pub fn pgdata(
         left_out: taken.left_out,
         links: taken.links,
         bytes: taken.bytes,
-        warnings: taken.warnings,
+        findings: taken.findings,
     };
     finish(repo, writer, streamed, opts, on)
 }

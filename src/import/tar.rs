@@ -116,7 +116,7 @@ pub fn tar(
         left_out: taken.left_out,
         links: taken.links,
         bytes: taken.bytes,
-        warnings: taken.warnings,
+        findings: taken.findings,
     };
     finish(repo, writer, streamed, opts, on)
 }

@@ -3,7 +3,8 @@
 //! Relation files are cut into pieces, so that one segment of 1 GiB keeps every thread busy. Each
 //! is read up to the size it had when it was listed: what is appended later comes from WAL, what
 //! was cut off meanwhile is zeros, which replay cuts off too (as pg_basebackup does it). Holes are
-//! passed over. All other files are read whole, again and again until nothing changed meanwhile.
+//! passed over, pages are verified before they are stored. All other files are read whole, again
+//! and again until nothing changed meanwhile.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use zenith_store::{ChunkId, Params, Writer};
 
+use super::pages::{Findings, Layout};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::pg;
@@ -29,8 +31,6 @@ const READ_BYTES: usize = 1 << 20;
 /// A file that changes while it is read is read again so often.
 const ATTEMPTS: u32 = 10;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
-/// Pages with unknown flags that are named; the rest is counted.
-const PAGES_NAMED_MAX: usize = 20;
 
 /// What the reading of files needs to know.
 pub(super) struct Copy<'a> {
@@ -38,8 +38,8 @@ pub(super) struct Copy<'a> {
     pub(super) params: Params,
     pub(super) pgdata: &'a Path,
     pub(super) motion: Motion,
-    /// Bytes of a page.
-    pub(super) block_size: u32,
+    /// Where its pages are.
+    pub(super) layout: Layout,
     pub(super) threads: usize,
     pub(super) on: &'a (dyn Fn(Event) + Sync),
 }
@@ -51,12 +51,15 @@ pub(super) struct Copied {
     pub(super) files: HashMap<String, zenith_store::File>,
     /// For people.
     pub(super) warnings: Vec<String>,
+    /// Pages that do not hold.
+    pub(super) findings: Findings,
 }
 
 /// One file, and what its pieces have come to.
 struct Task<'a> {
     entry: &'a Entry,
-    relation: bool,
+    /// The segment number of a relation's file that is read in pieces.
+    segment: Option<u32>,
     state: Mutex<State>,
     left: AtomicUsize,
 }
@@ -83,10 +86,11 @@ impl Copy<'_> {
         let mut pieces = Vec::new();
         for (number, entry) in entries.iter().enumerate() {
             let (dir, name) = entry.path.rsplit_once('/').unwrap_or(("", &entry.path));
-            let relation = is_relation_dir(dir)
-                && relation_file(name).is_some()
-                && entry.size() > u64::from(self.params.inline_limit);
-            let size = if relation { entry.size() } else { 0 };
+            let segment = relation_file(name)
+                .filter(|_| is_relation_dir(dir))
+                .filter(|_| entry.size() > u64::from(self.params.inline_limit))
+                .map(|file| file.segment);
+            let size = segment.map_or(0, |_| entry.size());
             let count = size.div_ceil(PIECE_BYTES).max(1);
             pieces.extend((0..count).map(|n| Piece {
                 task: number,
@@ -95,12 +99,12 @@ impl Copy<'_> {
             }));
             tasks.push(Task {
                 entry,
-                relation,
+                segment,
                 state: Mutex::default(),
                 left: AtomicUsize::new(count as usize),
             });
         }
-        let pages = Mutex::new(OddPages::default());
+        let findings = Mutex::new(Findings::default());
         let warnings = Mutex::new(Vec::new());
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let failure: Mutex<Option<Error>> = Mutex::new(None);
@@ -113,10 +117,9 @@ impl Copy<'_> {
                         return;
                     };
                     let task = &tasks[piece.task];
-                    let done = if task.relation {
-                        self.piece(task, piece, &mut buffer, &pages)
-                    } else {
-                        self.whole(task, &warnings)
+                    let done = match task.segment {
+                        Some(segment) => self.piece(task, segment, piece, &mut buffer, &findings),
+                        None => self.whole(task, &warnings),
                     };
                     if let Err(error) = done {
                         stop.store(true, Ordering::Relaxed);
@@ -153,7 +156,9 @@ impl Copy<'_> {
         copied.warnings = warnings
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        copied.warnings.extend(lock(&pages).describe());
+        copied.findings = findings
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         Ok(copied)
     }
 
@@ -161,11 +166,13 @@ impl Copy<'_> {
     fn piece(
         &self,
         task: &Task<'_>,
+        segment: u32,
         piece: &Piece,
         buffer: &mut [u8],
-        pages: &Mutex<OddPages>,
+        findings: &Mutex<Findings>,
     ) -> Result<()> {
         if let Some(file) = self.open_once(task)? {
+            let entry = task.entry;
             let chunk_size = u64::from(self.params.chunk_size);
             let mut at = piece.first;
             let end = piece.first + piece.bytes;
@@ -185,16 +192,21 @@ impl Copy<'_> {
                 }
                 let wanted = (end - at).min(READ_BYTES as u64) as usize;
                 let part = &mut buffer[..wanted];
-                let got = file
-                    .read_at(part, at)
-                    .map_err(Error::io("read", &task.entry.source))?;
+                let read = |part: &mut [u8], at| file.read_at(part, at);
+                let got = read(part, at).map_err(Error::io("read", &entry.source))?;
                 if got < wanted {
                     if self.motion == Motion::Still {
-                        return Err(self.changed(task.entry, "is shorter than before"));
+                        return Err(self.changed(entry, "is shorter than before"));
                     }
                     part[got..].fill(0);
                 }
-                self.look_at_pages(task.entry, part, at, pages);
+                let found = self
+                    .layout
+                    .verify(&entry.path, segment, part, at, self.motion, read)
+                    .map_err(Error::io("read", &entry.source))?;
+                if !found.is_empty() {
+                    lock(findings).add(found);
+                }
                 for chunk in part.chunks(chunk_size as usize) {
                     ids.push(self.writer.put_chunk(chunk)?);
                 }
@@ -205,7 +217,7 @@ impl Copy<'_> {
             }
             let first = (piece.first / chunk_size) as usize;
             let mut state = lock(&task.state);
-            let chunks = task.entry.size().div_ceil(chunk_size) as usize;
+            let chunks = entry.size().div_ceil(chunk_size) as usize;
             state.ids.resize(chunks, ChunkId::ZERO);
             state.ids[first..first + ids.len()].copy_from_slice(&ids);
         }
@@ -306,15 +318,6 @@ impl Copy<'_> {
         tree::store(self.writer, self.params, entry.mode, size, from)
     }
 
-    fn look_at_pages(&self, entry: &Entry, bytes: &[u8], at: u64, pages: &Mutex<OddPages>) {
-        let block = u64::from(self.block_size);
-        for (n, page) in bytes.chunks_exact(self.block_size as usize).enumerate() {
-            if let Some(flags) = pg::page::unknown_flags(page) {
-                lock(pages).add(&entry.path, at / block + n as u64, flags);
-            }
-        }
-    }
-
     fn check_still(&self, entry: &Entry, file: &Source) -> Result<()> {
         if stat(file, entry)? == entry.stamp {
             Ok(())
@@ -359,32 +362,148 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Pages whose header carries bits that PostgreSQL does not know.
-#[derive(Debug, Default)]
-pub(crate) struct OddPages {
-    named: Vec<String>,
-    count: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt;
 
-impl OddPages {
-    pub(crate) fn add(&mut self, path: &str, block: u64, flags: u16) {
-        self.count += 1;
-        if self.named.len() < PAGES_NAMED_MAX {
-            self.named.push(format!(
-                "page {block} of `{path}` has the flag bits {flags:#06x}, \
-                 which PostgreSQL does not know"
-            ));
+    use zenith_store::objects::Directory;
+    use zenith_store::{IndexChoice, Operation, Repository};
+
+    const GIB: u64 = 1 << 30;
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        repo: Repository,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let dir = tempfile::tempdir().unwrap();
+            let objects = Arc::new(Directory::new(dir.path().join("repo")));
+            let (params, index) = (Params::default(), IndexChoice::Memory);
+            let repo = Repository::create(objects, params, index, Operation::default()).unwrap();
+            Bench { dir, repo }
+        }
+
+        fn entry(&self, name: &str) -> Entry {
+            let source = self.dir.path().join(name);
+            let stamp = Stamp::of(&fs::metadata(&source).unwrap());
+            Entry {
+                path: format!("base/5/{name}"),
+                source,
+                is_dir: false,
+                mode: 0o600,
+                stamp,
+            }
+        }
+
+        fn copy<T>(&self, motion: Motion, with: impl FnOnce(&Copy<'_>) -> T) -> T {
+            let writer = self.repo.writer().unwrap();
+            let with = with(&Copy {
+                writer: &writer,
+                params: self.repo.params(),
+                pgdata: self.dir.path(),
+                motion,
+                layout: Layout::USUAL,
+                threads: 2,
+                on: &crate::event::ignore,
+            });
+            writer.abort();
+            with
         }
     }
 
-    pub(crate) fn describe(&mut self) -> Vec<String> {
-        let mut out = std::mem::take(&mut self.named);
-        let more = self.count - out.len() as u64;
-        if more > 0 {
-            out.push(format!(
-                "{more} more pages have flag bits that PostgreSQL does not know"
-            ));
+    /// Bytes that this thread has read from anywhere.
+    fn bytes_read() -> u64 {
+        let io = fs::read_to_string("/proc/thread-self/io").unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+        line.unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn holes_are_passed_over() {
+        let bench = Bench::new();
+        let file = File::create(bench.dir.path().join("16384")).unwrap();
+        file.set_len(6 * GIB + 8192).unwrap();
+        let places = [3 * GIB + 5 * 8192, 6 * GIB];
+        for at in places {
+            file.write_all_at(&[7; 8192], at).unwrap();
         }
-        out
+        let entry = bench.entry("16384");
+        let done = AtomicU64::new(0);
+        let on = |event| {
+            if let Event::Read { bytes } = event {
+                done.fetch_add(bytes, Ordering::Relaxed);
+            }
+        };
+        let copied = bench.copy(Motion::Still, |copy| {
+            let before = bytes_read();
+            let copied = Copy {
+                on: &on,
+                threads: 1,
+                ..*copy
+            }
+            .run(&[&entry])
+            .unwrap();
+            let read = bytes_read() - before;
+            assert!(read < 8 << 20, "{read} bytes");
+            copied
+        });
+        assert_eq!(done.into_inner(), entry.size());
+        assert_eq!(copied.files["base/5/16384"].size, entry.size());
+        // The pages, which have no checksums, are where they were.
+        let verdict = copied
+            .findings
+            .judge(Layout::USUAL, Layout::USUAL, None, |_| true);
+        let blocks: Vec<u64> = verdict
+            .damage
+            .unwrap()
+            .pages
+            .iter()
+            .map(|page| page.block * 8192)
+            .collect();
+        assert_eq!(blocks, places);
+    }
+
+    /// Half of a page is written while it is read; a moment later it is whole.
+    #[test]
+    fn a_page_that_heals_is_stored_healed() {
+        let bench = Bench::new();
+        let name = "16384";
+        let mut whole = vec![0; 8192];
+        whole[14..16].copy_from_slice(&8192u16.to_le_bytes());
+        whole[16..18].copy_from_slice(&8192u16.to_le_bytes());
+        whole[6000] = 9;
+        let sum = pg::page::checksum(&whole, 0);
+        whole[8..10].copy_from_slice(&sum.to_le_bytes());
+        let mut torn = whole.clone();
+        torn[6000] = 0;
+        let path = bench.dir.path().join(name);
+        let expect = bench.copy(Motion::Still, |copy| {
+            let id = copy.writer.put_chunk(&whole).unwrap();
+            copy.writer.put_file(0o600, 8192, &[id]).unwrap()
+        });
+        fs::write(&path, &torn).unwrap();
+        let entry = bench.entry(name);
+        let file = File::options().write(true).open(&path).unwrap();
+        // On a busy machine it may heal too late.
+        let heals = |_| {
+            file.write_all_at(&torn, 0).unwrap();
+            let mut copied = bench.copy(Motion::Running, |copy| {
+                std::thread::scope(|scope| {
+                    let copying = scope.spawn(|| copy.run(&[&entry]).unwrap());
+                    std::thread::sleep(Duration::from_millis(25));
+                    file.write_all_at(&whole, 0).unwrap();
+                    copying.join().unwrap()
+                })
+            });
+            let findings = std::mem::take(&mut copied.findings);
+            let verdict = findings.judge(Layout::USUAL, Layout::USUAL, None, |_| true);
+            verdict.damage.is_none().then_some(copied)
+        };
+        let copied = (0..20).find_map(heals).expect("it never heals");
+        assert_eq!(copied.files["base/5/16384"], expect);
     }
 }

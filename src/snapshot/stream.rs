@@ -12,9 +12,10 @@ use std::path::Path;
 
 use zenith_store::{Listing, Node, Repository, SnapshotSource, Writer};
 
-pub(crate) use super::copy::OddPages;
+pub(crate) use super::pages::{Findings, Layout};
 
 use super::copy::Copy;
+use super::pages::Replay;
 use super::wal::Span;
 use super::{Parent, SnapshotOptions, SnapshotReport, commit, facts_of, read_label, report};
 use crate::disk;
@@ -26,9 +27,6 @@ use crate::pg::tablespace::{self, Tablespace};
 use crate::pg::{self, ClusterState, Control};
 use crate::scan::{Motion, UNLOGGED, Unlogged};
 use crate::tree::TreeWriter;
-
-/// The size of the pages that are looked at; pg_control, which tells the real one, comes last.
-pub(crate) const PAGE_BYTES: u32 = 8192;
 
 /// Whether a file goes into the skeleton; the others, and `PG_VERSION`, are stored as they come.
 pub(crate) fn is_skeleton(path: &str) -> bool {
@@ -59,14 +57,14 @@ pub(crate) struct Streamed<'a> {
     pub(crate) links: Vec<Tablespace>,
     /// Bytes that were read.
     pub(crate) bytes: u64,
-    /// For people: pages that PostgreSQL would not take.
-    pub(crate) warnings: Vec<String>,
+    /// Pages that do not hold, if the cluster is laid out as usual and has checksums.
+    pub(crate) findings: Findings,
 }
 
 /// Commits what was read.
 ///
 /// Errors: `StreamIncomplete`, `TablespaceMissing`, `NotShutDown`, `BackupWithoutWal`,
-/// `BackupIncremental`, `BranchForeign`, those of `pg` and the store.
+/// `BackupIncremental`, `BranchForeign`, `PagesDamaged`, those of `pg` and the store.
 pub(crate) fn finish(
     repo: &Repository,
     writer: Writer,
@@ -80,7 +78,8 @@ pub(crate) fn finish(
         mut listing,
         mut left_out,
         links,
-        ..
+        bytes,
+        findings,
     } = streamed;
     for required in REQUIRED {
         if !listing.contains_key(*required) && !skeleton.join(required).exists() {
@@ -152,6 +151,15 @@ pub(crate) fn finish(
     )?;
     let tree = tree.finish()?;
 
+    // At rest nothing restores pages; a base backup's WAL does.
+    let replay = label.is_some().then(|| Replay::of(&span));
+    let is_taken = |path: &str| tree.listing.contains_key(path);
+    let verdict = findings.judge(copy.layout, Layout::USUAL, replay, is_taken);
+    verdict.pass(opts.on_damage, name)?;
+    for warning in &verdict.warnings {
+        on(Event::Warning(warning.clone()));
+    }
+
     left_out.sort_by(|a, b| a.path.cmp(&b.path));
     let fact = |t: &Tablespace| TablespaceFact {
         oid: t.oid,
@@ -163,22 +171,12 @@ pub(crate) fn finish(
         tablespace_map: if label.is_some() { map } else { Vec::new() },
         left_out,
         wal_bytes: tree.wal_bytes,
+        damage: verdict.damage,
         ..facts_of(&control, &span, Vec::new())
     };
-    let Streamed {
-        bytes,
-        mut warnings,
-        ..
-    } = streamed;
-    if control.block_size != PAGE_BYTES {
-        warnings.clear();
-    }
-    for warning in &warnings {
-        on(Event::Warning(warning.clone()));
-    }
     on(Event::Phase("committing"));
     let committed = commit(repo, writer, &tree, &facts, SnapshotSource::Remote, opts)?;
-    Ok(report(&committed, &tree, facts, bytes, warnings))
+    Ok(report(&committed, &tree, facts, bytes, verdict.warnings))
 }
 
 /// The tablespaces by the map and by links; the map is what a server goes by.

@@ -13,7 +13,7 @@ use zenith::facts::Facts;
 use zenith::home::{Home, HomeLock, Wait};
 use zenith::pg::user;
 use zenith::settings::Settings;
-use zenith::snapshot::{self, SnapshotOptions, SnapshotReport};
+use zenith::snapshot::{self, OnDamage, SnapshotOptions, SnapshotReport};
 use zenith::{Error, Result};
 use zenith_store::objects::Directory;
 use zenith_store::{
@@ -58,6 +58,7 @@ impl Fixture {
             skip_if_unchanged: true,
             fast: true,
             threads: 3,
+            on_damage: OnDamage::Warn,
             read_all: false,
             operation: operation(),
             host: "here".into(),

@@ -1,5 +1,6 @@
 //! The engine on real clusters: snapshots, checkouts, and what may go wrong in between.
 
+mod damage;
 mod export;
 mod fixture;
 mod import;

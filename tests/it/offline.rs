@@ -210,6 +210,10 @@ fn odd_pages_are_named_and_kept() {
     server.sql("create table t as select generate_series(1, 1000) i");
     let path = server.value("select pg_relation_filepath('t')");
     server.stop();
+    // Where there are checksums it is damage.
+    let dir = server.pgdata.to_str().unwrap();
+    f.programs
+        .run("pg_checksums", f.place.path(), ["--disable", "-D", dir]);
     let file = server.pgdata.join(&path);
     let mut bytes = fs::read(&file).unwrap();
     bytes[8192 + 10] |= 0x80;
