@@ -138,6 +138,21 @@ pub struct ServerArgs {
     pub pg_user: Option<String>,
 }
 
+/// What to do about damaged pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnDamage {
+    Fail,
+    Warn,
+}
+
+/// For commands that read a cluster.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct DamageArgs {
+    /// Damaged pages: warn and record them, or fail; otherwise as in config.toml
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub on_damage: Option<OnDamage>,
+}
+
 #[derive(Debug, Args)]
 pub struct InitArgs {
     #[command(flatten)]
@@ -154,6 +169,8 @@ pub struct InitArgs {
     /// Name of the branch
     #[arg(long, value_name = "NAME")]
     pub branch: Option<String>,
+    #[command(flatten)]
+    pub damage: DamageArgs,
 }
 
 #[derive(Debug, Args)]
@@ -227,6 +244,8 @@ pub struct CreateArgs {
     /// Read every file, even those that look unchanged
     #[arg(long)]
     pub read_all: bool,
+    #[command(flatten)]
+    pub damage: DamageArgs,
 }
 
 #[derive(Debug, Args)]
@@ -336,6 +355,8 @@ pub struct ImportArgs {
     /// What to remember about it
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
+    #[command(flatten)]
+    pub damage: DamageArgs,
 }
 
 #[derive(Debug, Args)]
@@ -488,6 +509,7 @@ mod tests {
             "zenith status --max-age 1h",
             "zenith checkout -b try HEAD~2",
             "zenith snapshot create -m before --json -q",
+            "zenith snapshot create --on_damage=fail",
             "zenith -D /h start --snapshot-interval 2s --no_push",
             "zenith init --initdb-arg --locale=C --initdb-arg -k",
         ] {

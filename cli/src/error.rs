@@ -254,6 +254,11 @@ fn hints(error: &Error) -> Vec<String> {
         Error::ClusterChanged { .. } | Error::FileUnstable { .. } => {
             "Run the command again when the server is stopped, or online with --dsn DSN.".into()
         }
+        Error::PagesDamaged { .. } => {
+            "Mend them from an older snapshot or a standby (`pg_amcheck` shows what is hit), or take \
+             the cluster as it is with --on-damage warn: the snapshot records them."
+                .into()
+        }
         Error::FileVanished { .. } => {
             "Something else removes files from the cluster; `pg_amcheck` shows what is missing."
                 .into()

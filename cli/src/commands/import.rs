@@ -13,7 +13,8 @@ use crate::render::snapshot;
 
 pub fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     let source = source(&args.snapshot_path, args.snapshot_format, context)?;
-    let managed = context.open()?;
+    let mut managed = context.open()?;
+    args.damage.apply(&mut managed.settings);
     let branch = match (args.branch, managed.home.head()?) {
         (Some(branch), _) | (None, Head::Branch(branch)) => branch,
         (None, Head::Detached(id)) => {
@@ -40,9 +41,6 @@ pub fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     let took = progress.elapsed();
     drop(progress);
     let ui = &context.ui;
-    for warning in &report.warnings {
-        ui.warn(warning);
-    }
     if ui.is_json() {
         ui.record(&snapshot::taken_record(&report, &branch, took))
     } else if ui.is_quiet() {

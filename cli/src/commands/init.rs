@@ -28,6 +28,7 @@ pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
         interval_secs: server
             .snapshot_interval
             .map(|interval| interval.as_secs().max(1)),
+        on_damage: args.damage.asked(),
     };
     let done = init(&options, pg_user.as_deref(), context)?;
     if !done.was_home {

@@ -25,7 +25,7 @@ use zenith::store::objects::OpenOptions;
 use zenith::store::{Repository, SnapshotId, State};
 use zenith::{publish, revision};
 
-use crate::args::{ServerArgs, SnapshotVerb, Verb};
+use crate::args::{DamageArgs, OnDamage, ServerArgs, SnapshotVerb, Verb};
 use crate::config::Environment;
 use crate::error::Failure;
 use crate::progress::Progress;
@@ -183,6 +183,23 @@ impl Context {
                 .map_err(|e| Failure::Bug(format!("watching signal {signal}: {e}")))?;
         }
         Ok(stop)
+    }
+}
+
+impl DamageArgs {
+    /// In the engine's words, if something was asked for.
+    pub fn asked(self) -> Option<zenith::settings::OnDamage> {
+        self.on_damage.map(|what| match what {
+            OnDamage::Fail => zenith::settings::OnDamage::Fail,
+            OnDamage::Warn => zenith::settings::OnDamage::Warn,
+        })
+    }
+
+    /// Puts the flag in the place of what is saved, for this run.
+    pub fn apply(self, settings: &mut zenith::settings::Settings) {
+        if let Some(what) = self.asked() {
+            settings.snapshots.on_damage = what;
+        }
     }
 }
 

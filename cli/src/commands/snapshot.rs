@@ -20,7 +20,8 @@ use crate::render::snapshot::{self, Shown};
 use crate::ui::Tone;
 
 pub fn create(args: CreateArgs, context: &Context) -> Result<(), Failure> {
-    let managed = context.open()?;
+    let mut managed = context.open()?;
+    args.damage.apply(&mut managed.settings);
     let cluster = args.pgdata.map(|dir| Elsewhere {
         pgdata: context.env.absolute(&dir),
         dsn: args.dsn,
@@ -42,9 +43,6 @@ pub fn create(args: CreateArgs, context: &Context) -> Result<(), Failure> {
     let took = progress.elapsed();
     drop(progress);
     let (ui, report) = (&context.ui, &taken.report);
-    for warning in &report.warnings {
-        ui.warn(warning);
-    }
     if taken.new_branch {
         ui.talk(format_args!("branch {} begins here", taken.branch));
     }

@@ -117,6 +117,11 @@ fn clusters() {
         Error::TablespaceMissing { oid: 16384, location: p("/ts") },
         Error::FileVanished { pgdata: pgdata(), path: s("base/1/1259") },
         Error::FileUnstable { pgdata: pgdata(), path: s("pg_hba.conf") },
+        Error::PagesDamaged {
+            place: pgdata(),
+            count: 22,
+            pages: vec![s("page 7 of `base/5/1` is damaged: its checksum is 1"), s("21 more pages are damaged")],
+        },
         Error::OtherServer { pgdata: pgdata(), why: s("it runs on /other") },
         Error::FactsDamaged { id: s("4f1c9a27"), why: s("end of input") },
         Error::NotACluster { id: s("4f1c9a27"), why: s("it has no global/pg_control") },
@@ -176,6 +181,12 @@ fn clusters() {
     [4] error: `pg_hba.conf` in the cluster /data kept changing while it was read
 
     hint: Run the command again when the server is stopped, or online with --dsn DSN.
+
+    [7] error: 22 pages of the cluster in /data are damaged
+      page 7 of `base/5/1` is damaged: its checksum is 1
+      21 more pages are damaged
+
+    hint: Mend them from an older snapshot or a standby (`pg_amcheck` shows what is hit), or take the cluster as it is with --on-damage warn: the snapshot records them.
 
     [1] error: the server does not run on /data: it runs on /other
 

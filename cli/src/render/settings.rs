@@ -67,6 +67,10 @@ pub fn settings(saved: &Settings, env: &Environment) -> Vec<Setting> {
             env.snapshot_interval.clone(),
             Some(interval(saved.snapshots.interval_secs)),
         ),
+        file(
+            "on_damage",
+            Some(saved.snapshots.on_damage.word().to_owned()),
+        ),
         file("push", Some(saved.snapshots.push.to_string())),
         file(
             "keep",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use zenith::facts::{Facts, Summary};
+use zenith::facts::{Damage, DamagedPage, Facts, Summary};
 use zenith::pg::Lsn;
 use zenith::snapshot::SnapshotReport;
 use zenith::store::{Row, Snapshot, SnapshotId, State};
@@ -16,6 +16,8 @@ use super::time::{age_of, moment, rfc3339, took};
 
 /// Column where the branch stands after a result.
 const BRANCH_COLUMN: usize = 64;
+/// Damaged pages of a snapshot that are shown without being asked for more.
+const DAMAGED_SHOWN: usize = 3;
 
 /// `snapshot a41c9e2f  2.37 GB, 3.9 MB new (0.2 %), 1.1 s                     main`
 pub fn taken(report: &SnapshotReport, branch: &str, duration: Duration) -> String {
@@ -51,6 +53,7 @@ pub struct TakenRecord<'a> {
     files: u64,
     lsn: String,
     millis: u64,
+    damaged_pages: u64,
     warnings: &'a [String],
 }
 
@@ -71,6 +74,7 @@ pub fn taken_record<'a>(
         files: report.files,
         lsn: report.lsn.to_string(),
         millis: duration.as_millis() as u64,
+        damaged_pages: report.damaged_pages,
         warnings: &report.warnings,
     }
 }
@@ -270,6 +274,9 @@ impl Shown<'_> {
             "on"
         };
         rows.push(("checksums", checksums.to_owned()));
+        if let Some(damage) = &facts.damage {
+            rows.extend(damaged(damage, verbose).map(|line| ("damaged", line)));
+        }
         let libc = facts
             .libc
             .as_deref()
@@ -335,6 +342,18 @@ impl Shown<'_> {
             stop_lsn: Lsn(facts.stop_lsn).to_string(),
             cluster_state: &facts.cluster_state,
             checksums: facts.checksum_version != 0,
+            damaged_pages: facts.damage.as_ref().map_or(0, Damage::count),
+            damaged: facts
+                .damage
+                .iter()
+                .flat_map(|damage| &damage.pages)
+                .map(|page| Damaged {
+                    path: &page.path,
+                    block: page.block,
+                    stored: page.stored,
+                    computed: page.computed,
+                })
+                .collect(),
             tablespaces: facts
                 .tablespaces
                 .iter()
@@ -353,6 +372,22 @@ impl Shown<'_> {
                 .collect(),
         }
     }
+}
+
+/// A line for each of the first damaged pages, and one for the rest.
+fn damaged(damage: &Damage, verbose: bool) -> impl Iterator<Item = String> + '_ {
+    let shown = if verbose { usize::MAX } else { DAMAGED_SHOWN };
+    let more = damage.count() - damage.pages.len().min(shown) as u64;
+    let line = |page: &DamagedPage| {
+        let DamagedPage { path, block, .. } = page;
+        if page.stored == page.computed {
+            return format!("page {block} of {path}: its header");
+        }
+        let (stored, computed) = (page.stored, page.computed);
+        format!("page {block} of {path}: checksum {stored:#06x}, content {computed:#06x}")
+    };
+    let rest = (more > 0).then(|| format!("{more} more"));
+    damage.pages.iter().take(shown).map(line).chain(rest)
 }
 
 #[derive(Debug, Serialize)]
@@ -385,6 +420,9 @@ pub struct ShownRecord<'a> {
     stop_lsn: String,
     cluster_state: &'a str,
     checksums: bool,
+    damaged_pages: u64,
+    /// The first of them.
+    damaged: Vec<Damaged<'a>>,
     tablespaces: Vec<Tablespace<'a>>,
     left_out: Vec<LeftOut<'a>>,
 }
@@ -393,6 +431,14 @@ pub struct ShownRecord<'a> {
 struct Tablespace<'a> {
     oid: u32,
     location: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Damaged<'a> {
+    path: &'a str,
+    block: u64,
+    stored: u16,
+    computed: u16,
 }
 
 #[derive(Debug, Serialize)]
