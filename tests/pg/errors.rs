@@ -399,6 +399,52 @@ fn a_single_flipped_byte() {
     );
 }
 
+/// One flipped byte in the cluster itself: the flag goes before the file, and what is taken says
+/// what is damaged.
+#[test]
+fn a_damaged_page() {
+    let home = Home::new();
+    home.init(&["--on-damage", "fail"]);
+    let before = home.list();
+    let path = "base/5/1255";
+    let file = home.pgdata().join(path);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[3 * 8192 + 4000] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let create = ["snapshot", "create"];
+    let error = home.zenith.run(&create).failed(7).hints();
+    assert!(
+        error.stderr.contains(&format!("page 3 of `{path}`")) && error.stderr.contains("--on-dam"),
+        "{error}"
+    );
+    assert_eq!(home.list(), before);
+    unharmed(&home);
+    let output = home
+        .zenith
+        .ok(&["snapshot", "create", "--on-damage", "warn"]);
+    assert_eq!(
+        output.stderr.matches("warning: page 3 of").count(),
+        1,
+        "{output}"
+    );
+    let shown = home.zenith.ok(&["snapshot", "show"]);
+    assert!(
+        shown
+            .stdout
+            .contains(&format!("damaged       page 3 of {path}: ")),
+        "{shown}"
+    );
+    // The file still says fail, and another home has a default of its own.
+    home.zenith.run(&create).failed(7);
+    let (pgdata, other) = (home.pgdata(), home.place.arg("other"));
+    let source = pgdata.to_str().unwrap();
+    let init = ["-D", &other, "init", "--snapshot-path", source];
+    let mut failing = init.to_vec();
+    failing.extend(["--on-damage", "fail"]);
+    home.zenith.run(&failing).failed(7);
+    home.zenith.ok(&init);
+}
+
 #[test]
 fn a_truncated_tar() {
     let home = home();
