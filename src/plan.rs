@@ -41,7 +41,7 @@ pub struct FileCache {
     /// The boot it ran on.
     #[n(2)]
     pub boot_id: String,
-    /// Path → what `stat` said before the file was read.
+    /// Path → what `stat` said before the file was read, or after it was written.
     #[n(3)]
     pub stamps: HashMap<String, Stamp>,
 }
@@ -149,7 +149,14 @@ impl FileCache {
         dir.join(id.short())
     }
 
-    /// What was saved; nothing when there is none or it is not whole.
+    /// The scan is over. Where the clock was set back meanwhile, what was seen is younger than it
+    /// looked at the beginning.
+    pub fn scanned(&mut self) {
+        self.begun_ns = self.begun_ns.min(now_ns());
+    }
+
+    /// What was saved; nothing when there is none, it is not whole, or it was begun later than
+    /// now: the clock was set back, and times tell no longer what came first.
     pub fn load(path: &Path) -> Option<FileCache> {
         let bytes = std::fs::read(path).ok()?;
         let rest = bytes.strip_prefix(MAGIC)?;
@@ -157,7 +164,8 @@ impl FileCache {
         if u32::from_le_bytes(*crc) != crc32c::crc32c(body) {
             return None;
         }
-        minicbor::decode(body).ok()
+        let cache: FileCache = minicbor::decode(body).ok()?;
+        (cache.begun_ns <= now_ns()).then_some(cache)
     }
 
     /// Saves it for the next snapshot of the same cluster.
@@ -345,6 +353,32 @@ mod tests {
         assert_eq!(FileCache::load(&path), None);
         std::fs::write(&path, &bytes[..last]).unwrap();
         assert_eq!(FileCache::load(&path), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_not_trusted() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        // After the cache was made: what was written since may look older than the cache.
+        let mut cache = FileCache::begin();
+        cache.begun_ns += HOUR;
+        cache.save(&path).unwrap();
+        assert_eq!(FileCache::load(&path), None);
+        // During the scan: a file written and seen after the step looks old at its beginning.
+        let late = now_ns();
+        cache.scanned();
+        assert!(cache.begun_ns >= late && cache.begun_ns <= now_ns());
+        cache.save(&path).unwrap();
+        assert_eq!(FileCache::load(&path), Some(cache.clone()));
+        let begun = cache.begun_ns;
+        cache.scanned();
+        assert_eq!(cache.begun_ns, begun);
+        // Between a write and the cache: such a file comes from the future.
+        let future = stamp(-HOUR);
+        let entry = entry("base/5/1", future);
+        let known = known("base/5/1", future);
+        assert_eq!(known.decide(&entry, "boot"), Plan::Read);
     }
 
     #[test]

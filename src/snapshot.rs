@@ -148,6 +148,7 @@ pub fn offline(
         Unlogged::LeaveOut
     };
     let mut scan = scan::scan(pgdata, &version_dir, Motion::Still, unlogged)?;
+    cache.scanned();
     let writer = repo.writer()?;
     let copy = Copy::new(repo, &writer, pgdata, &control, Motion::Still, opts, on);
     let mut tree = TreeWriter::new(repo, &writer);
@@ -256,6 +257,10 @@ pub fn online(
         label,
     };
     let tablespaces = pg::tablespace::list(pgdata)?;
+    // A write sets the times first and the bytes later, which a busy disk can make seconds. The
+    // checkpoint that follows waits for all writes that have begun, so that a file whose times are
+    // older than this moment has its bytes when it is read.
+    let mut cache = FileCache::begin();
     let mut session = pg::session::Session::begin(dsn, &begin)?;
 
     if session.facts().postmaster_start_time != server.postmaster_start_time {
@@ -269,8 +274,8 @@ pub fn online(
     on(Event::Phase("reading files"));
     let control = Control::read(pgdata)?;
     let version_dir = pg::tablespace::version_dir(control.major, control.catalog_version);
-    let mut cache = FileCache::begin();
     let mut scan = scan::scan(pgdata, &version_dir, Motion::Running, Unlogged::LeaveOut)?;
+    cache.scanned();
     let writer = repo.writer()?;
     let copy = Copy::new(repo, &writer, pgdata, &control, Motion::Running, opts, on);
     let mut tree = TreeWriter::new(repo, &writer);
