@@ -11,7 +11,7 @@ mod place;
 pub(crate) mod settings;
 mod tablespaces;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -493,7 +493,7 @@ impl<'a> Work<'a> {
             };
             place::sync(&dirty, &dirty_dirs, &roots)?;
         }
-        let cache = self.cache(&wanted);
+        let cache = self.cache(&wanted, &placed.stamps);
         last()?;
         self.write_control()?;
         marker.complete(self.dir)?;
@@ -688,24 +688,28 @@ impl<'a> Work<'a> {
             .map_err(Error::io("chown", path))
     }
 
-    /// What the files look like now that they are written.
-    fn cache(&self, wanted: &[Wanted]) -> Option<FileCache> {
+    /// What the files looked like when they were written. A look at them now would take what
+    /// somebody changed meanwhile for what the snapshot has.
+    fn cache(&self, wanted: &[Wanted], stamps: &HashMap<String, Stamp>) -> Option<FileCache> {
         self.opts.home.as_ref()?;
-        let mut cache = FileCache::begin();
-        cache.snapshot = self.id.to_string();
-        for wanted in wanted {
-            if let (
+        let of_chunks = |wanted: &&Wanted| {
+            matches!(
+                &wanted.source,
                 Source::Stored(File {
                     content: Content::Extents(_),
                     ..
-                }),
-                Ok(meta),
-            ) = (&wanted.source, fs::symlink_metadata(&wanted.target))
-            {
-                cache.stamps.insert(wanted.path.clone(), Stamp::of(&meta));
-            }
-        }
-        Some(cache)
+                })
+            )
+        };
+        let stamps = wanted
+            .iter()
+            .filter(of_chunks)
+            .filter_map(|w| Some((w.path.clone(), *stamps.get(&w.path)?)));
+        Some(FileCache {
+            snapshot: self.id.to_string(),
+            stamps: stamps.collect(),
+            ..FileCache::begin()
+        })
     }
 
     fn report(

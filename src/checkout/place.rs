@@ -4,7 +4,7 @@
 //! are not zeros are written. One that is there is compared chunk by chunk, through its hash, or,
 //! where the file cache knows what it holds, through ids alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -74,23 +74,33 @@ pub(super) struct Placed {
     pub(super) compared_bytes: u64,
     /// Files that were written to.
     pub(super) dirty: BTreeSet<PathBuf>,
+    /// Path in the tree → what each file looked like when it held what it is to hold: before it
+    /// was compared, or after the last write. Whoever changes it from then on leaves a trace.
+    pub(super) stamps: HashMap<String, Stamp>,
 }
 
 struct Task<'a> {
     wanted: &'a Wanted,
     state: Mutex<State>,
     left: AtomicUsize,
+    /// Anything, its mode and length included.
     wrote: AtomicBool,
+    /// Any bytes.
+    wrote_bytes: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     open: Option<Arc<Open>>,
+    /// Once it is done.
+    stamp: Option<Stamp>,
 }
 
 /// A file that is being written.
 struct Open {
     file: File,
+    /// Before any of its bytes was compared or written.
+    stamp: Stamp,
     /// Nothing but a hole.
     fresh: bool,
     ids: Vec<ChunkId>,
@@ -111,6 +121,7 @@ impl Place<'_> {
                 state: Mutex::default(),
                 left: AtomicUsize::new(count as usize),
                 wrote: AtomicBool::new(false),
+                wrote_bytes: AtomicBool::new(false),
             });
         }
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -149,7 +160,11 @@ impl Place<'_> {
         let dirty = tasks
             .iter()
             .filter(|task| task.wrote.load(Ordering::Relaxed));
+        let stamps = tasks
+            .iter()
+            .filter_map(|task| Some((task.wanted.path.clone(), lock(&task.state).stamp?)));
         Ok(Placed {
+            stamps: stamps.collect(),
             written_bytes: written.into_inner(),
             compared_bytes: compared.into_inner(),
             dirty: dirty.map(|task| task.wanted.target.clone()).collect(),
@@ -185,11 +200,18 @@ impl Place<'_> {
         }
         if written > 0 {
             task.wrote.store(true, Ordering::Relaxed);
+            task.wrote_bytes.store(true, Ordering::Relaxed);
+        }
+        if task.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let mut state = lock(&task.state);
+            state.stamp = Some(if task.wrote_bytes.load(Ordering::Relaxed) {
+                stamp(&open.file, &task.wanted.target)?
+            } else {
+                open.stamp
+            });
+            state.open = None;
         }
         (self.on)(Event::Placed { bytes: end - first });
-        if task.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            lock(&task.state).open = None;
-        }
         Ok(written)
     }
 
@@ -308,6 +330,7 @@ impl Place<'_> {
             }
             file.set_len(size).map_err(Error::io("extend", target))?;
             return Ok(Open {
+                stamp: stamp(&file, target)?,
                 file,
                 fresh: true,
                 ids,
@@ -332,6 +355,7 @@ impl Place<'_> {
             file.set_len(size).map_err(Error::io("truncate", target))?;
         }
         Ok(Open {
+            stamp: stamp(&file, target)?,
             file,
             fresh: false,
             ids,
@@ -357,6 +381,11 @@ struct Buffers {
     new: Vec<u8>,
     /// Bytes read since this was last asked.
     compared: u64,
+}
+
+fn stamp(file: &File, path: &Path) -> Result<Stamp> {
+    let meta = file.metadata().map_err(Error::io("stat", path))?;
+    Ok(Stamp::of(&meta))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
