@@ -8,6 +8,7 @@
 
 mod config;
 mod copy;
+mod idle;
 mod names;
 mod pages;
 pub(crate) mod stream;
@@ -237,15 +238,15 @@ pub fn online(
     }
     .outside(pgdata)?;
     let config_digest = Some(config::digest(pgdata, &outside)?);
+    let now = idle::Now {
+        server: &server,
+        lineage,
+        mark: &mark,
+        config_digest,
+    };
     if let Some(parent) = &parent
         && opts.skip_if_unchanged
-        && parent.facts.lineage == lineage
-        && parent
-            .facts
-            .mark
-            .as_ref()
-            .is_some_and(|before| same(before, &mark))
-        && parent.facts.config_digest == config_digest
+        && parent.still_is(repo, pgdata, &now)?
     {
         return Ok(parent.unchanged());
     }
@@ -452,15 +453,6 @@ impl Parent {
             damaged_pages: self.facts.damage.as_ref().map_or(0, Damage::count),
             warnings: Vec::new(),
         }
-    }
-}
-
-/// A standby has no transactions of its own: how far it replayed says all.
-fn same(before: &Mark, now: &Mark) -> bool {
-    match (before.replay_lsn, now.replay_lsn) {
-        (None, None) => before == now,
-        (Some(before), Some(now)) => before == now,
-        _ => false,
     }
 }
 

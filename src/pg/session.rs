@@ -86,6 +86,8 @@ pub struct ServerFacts {
     pub current_snapshot: String,
     pub prepared_xacts: u64,
     pub replay_lsn: Option<Lsn>,
+    /// Of a primary: up to where there is WAL.
+    pub insert_lsn: Option<Lsn>,
 }
 
 /// A database, and the collation on which the order of its text indexes depends.
@@ -462,7 +464,8 @@ impl ServerFacts {
              (SELECT max(pg_collation_actual_version(oid)) FROM pg_collation \
               WHERE collprovider = 'c'), \
              (SELECT max(pg_collation_actual_version(oid)) FROM pg_collation \
-              WHERE collprovider = 'i' AND collname = 'und-x-icu') \
+              WHERE collprovider = 'i' AND collname = 'und-x-icu'), \
+             CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END \
              FROM pg_control_init() i",
             &[],
         )?;
@@ -498,6 +501,10 @@ impl ServerFacts {
             current_snapshot: row.get(14),
             prepared_xacts: number(&row, 15)?,
             replay_lsn: replay_lsn(&row, 16, identity.in_recovery)?,
+            insert_lsn: row
+                .get::<_, Option<String>>(19)
+                .map(|lsn| lsn.parse())
+                .transpose()?,
         })
     }
 }

@@ -7,6 +7,7 @@ mod import;
 mod in_place;
 mod offline;
 mod online;
+mod racy;
 mod s3;
 mod sync;
 mod tablespaces;

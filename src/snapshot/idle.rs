@@ -1,0 +1,97 @@
+//! Whether a running cluster is still as its parent was, asked before a backup begins.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use zenith_store::{Node, Repository};
+
+use super::Parent;
+use crate::error::{Error, Result};
+use crate::facts::{ConfigDigest, Lineage, Mark};
+use crate::pg::session::ServerFacts;
+use crate::pg::{self, Lsn};
+
+/// How much WAL before the parent's end is compared. A chunk begins with a page, so this is in one.
+const PAGE_BYTES: u64 = 8192;
+
+/// What the cluster is now.
+pub(super) struct Now<'a> {
+    pub(super) server: &'a ServerFacts,
+    pub(super) lineage: Lineage,
+    pub(super) mark: &'a Mark,
+    pub(super) config_digest: Option<ConfigDigest>,
+}
+
+impl Parent {
+    /// Whether nothing happened since: no transaction, no configuration, and no other history. A
+    /// cluster that was put back and went on may have come to the same number of transactions.
+    pub(super) fn still_is(&self, repo: &Repository, pgdata: &Path, now: &Now<'_>) -> Result<bool> {
+        let facts = &self.facts;
+        let looks_so = facts.lineage == now.lineage
+            && facts.mark.as_ref().is_some_and(|mark| same(mark, now.mark))
+            && facts.config_digest == now.config_digest
+            && facts.timeline == now.server.timeline
+            && (facts.checksum_version != 0) == now.server.data_checksums;
+        Ok(looks_so
+            && match now.server.insert_lsn {
+                Some(lsn) => lsn.0 >= facts.stop_lsn && self.wal_goes_on(repo, pgdata)?,
+                // How far a standby replayed says all.
+                None => true,
+            })
+    }
+
+    /// Whether the last WAL of the snapshot still lies in the directory. Where the server needs
+    /// its segment no more and it is gone, the transactions must do.
+    fn wal_goes_on(&self, repo: &Repository, pgdata: &Path) -> Result<bool> {
+        let (stop, size) = (self.facts.stop_lsn, self.facts.wal_segment_size);
+        pg::lsn::check_segment_size(size)?;
+        let Some(last) = stop.checked_sub(1).map(Lsn) else {
+            return Ok(false);
+        };
+        let start = last.segment_start(size);
+        let listing = repo.listing(self.snapshot.tree)?;
+        // The newest timeline has the highest name.
+        let stored = listing.iter().rev().find_map(|(path, node)| {
+            let name = path.strip_prefix("pg_wal/")?;
+            let (_, at) = pg::lsn::parse_segment_name(name, size).ok()?;
+            match node {
+                Node::File(file) if at == start => Some((name, file)),
+                _ => None,
+            }
+        });
+        let Some((name, file)) = stored else {
+            return Ok(true);
+        };
+        let from = last.0 - last.0 % PAGE_BYTES;
+        let mut here = vec![0; (stop - from) as usize];
+        let path = pgdata.join("pg_wal").join(name);
+        match File::open(&path).and_then(|f| f.read_exact_at(&mut here, from - start.0)) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(true),
+            Err(e) => return Err(Error::io("read", &path)(e)),
+        }
+        let chunk_size = u64::from(repo.params().chunk_size);
+        let at = from - start.0;
+        let id = repo
+            .chunk_ids(file)?
+            .get((at / chunk_size) as usize)
+            .copied();
+        let Some(id) = id.filter(|id| !id.is_zero()) else {
+            return Ok(false);
+        };
+        let there = repo.chunk(id)?;
+        let within = (at % chunk_size) as usize;
+        Ok(there.get(within..within + here.len()) == Some(&here[..]))
+    }
+}
+
+/// A standby has no transactions of its own: how far it replayed says all.
+fn same(before: &Mark, now: &Mark) -> bool {
+    match (before.replay_lsn, now.replay_lsn) {
+        (None, None) => before == now,
+        (Some(before), Some(now)) => before == now,
+        _ => false,
+    }
+}
