@@ -98,6 +98,7 @@ pub fn bring(
         threads: managed.settings.snapshots.threads.unwrap_or(0),
         on_damage: managed.settings.snapshots.on_damage,
         read_all: true,
+        writer: managed.settings.snapshots.writer(),
         operation: operation("import", source.location.clone()),
         host: who::host(),
         home: Some(managed.home.clone()),
@@ -131,7 +132,7 @@ pub fn bring(
         Format::Pgdata => import::objects::pgdata(&repo, &*objects, &options, on),
         Format::Tar => import::tar::tar(&repo, TarSource::Objects(&*objects), &options, on),
         Format::Zenith => {
-            let from = Repository::open(objects, IndexChoice::Memory)?;
+            let from = Repository::open(objects, repo.seal().cloned(), IndexChoice::Memory)?;
             copy(&from, &repo, branch, &options, on)
         }
     }

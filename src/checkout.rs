@@ -401,7 +401,7 @@ impl<'a> Work<'a> {
         let Some(row) = state.snapshot(&id) else {
             return Ok(Known::nothing());
         };
-        let mut known = Known::new(cache, self.repo.listing(row.tree)?);
+        let mut known = Known::new(cache, self.repo.listing(row.tree)?.into());
         let dirs = self
             .tablespaces
             .0

@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::export::{self, ExportOptions, ExportReport, tar::TarDest};
 use crate::head::Head;
 use crate::import::Format;
+use crate::key;
 use crate::managed::{Managed, Surroundings};
 use crate::who::operation;
 use crate::{publish, sync};
@@ -112,7 +113,15 @@ pub fn emit(
         }
         Format::Zenith => {
             let operation = operation("export", id.short());
-            let to = sync::open_or_create(objects, repo.params(), &operation)?;
+            let to = {
+                let key = key::read(&managed.home)?;
+                if let Some(key) = &key
+                    && !Repository::exists(&*objects)?
+                {
+                    key::publish(&managed.home, &*objects, key)?;
+                }
+                sync::open_or_create(objects, repo.params(), repo.seal().cloned(), &operation)?
+            };
             let branch = branch_of(managed, &repo, id)?;
             let bytes = sync::copy(&repo, &to, id, &branch, &operation, on)?;
             Ok(Emitted::Repository { branch, bytes })

@@ -29,11 +29,12 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use zenith_store::objects::Directory;
-use zenith_store::{IndexChoice, Operation, Params, Repository};
+use zenith_store::{IndexChoice, Operation, Params, Repository, Seal};
 
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::head::Head;
+use crate::key;
 use crate::settings::Settings;
 
 /// How often a waiting process looks whether the lock is free.
@@ -300,14 +301,23 @@ impl Home {
         }
     }
 
-    /// Makes the local repository, or opens the one that an interrupted init made.
+    /// The keys of a sealed home; none when it is not sealed.
+    ///
+    /// Errors: `HomeDamaged`, `Io`.
+    pub fn seal(&self) -> Result<Option<Seal>> {
+        Ok(key::read(self)?.map(|key| key.seal()))
+    }
+
+    /// Makes the local repository, sealed where the home has a key, or opens the one that an
+    /// interrupted init made.
     pub fn create_repository(&self, params: Params, operation: Operation) -> Result<Repository> {
         let objects = Arc::new(Directory::new(&self.dir));
         let index = IndexChoice::writer(self.index_dir());
+        let seal = self.seal()?;
         if Repository::exists(&*objects)? {
-            return Ok(Repository::open(objects, index)?);
+            return Ok(Repository::open(objects, seal, index)?);
         }
-        Ok(Repository::create(objects, params, index, operation)?)
+        Ok(Repository::create(objects, params, seal, index, operation)?)
     }
 
     /// The local repository for reading; nothing is collected while the guard lives.
@@ -315,7 +325,7 @@ impl Home {
         let guard = self.read_guard()?;
         let index = IndexChoice::reader(self.index_dir());
         Ok((
-            Repository::open(Arc::new(Directory::new(&self.dir)), index)?,
+            Repository::open(Arc::new(Directory::new(&self.dir)), self.seal()?, index)?,
             guard,
         ))
     }
@@ -326,6 +336,7 @@ impl Home {
         let index = IndexChoice::writer(self.index_dir());
         Ok(Repository::open(
             Arc::new(Directory::new(&self.dir)),
+            self.seal()?,
             index,
         )?)
     }

@@ -9,6 +9,7 @@
 //! people are told, and how, belongs to the command line.
 
 pub mod agent;
+mod before;
 pub mod bring;
 pub mod checkout;
 mod disk;

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minicbor::{Decode, Encode};
@@ -59,7 +60,7 @@ pub enum Plan {
 #[derive(Debug, Default)]
 pub struct Known {
     cache: FileCache,
-    listing: Listing,
+    listing: Arc<Listing>,
     /// Devices on trusted file systems.
     trusted: HashMap<u64, bool>,
 }
@@ -71,7 +72,7 @@ impl Known {
     }
 
     /// A cache, and the listing of the snapshot it belongs to.
-    pub fn new(cache: FileCache, listing: Listing) -> Known {
+    pub fn new(cache: FileCache, listing: Arc<Listing>) -> Known {
         Known {
             cache,
             listing,
@@ -145,7 +146,7 @@ impl FileCache {
     /// The file for a cluster: named by where it lies, so that each has its own.
     pub fn path(dir: &Path, pgdata: &Path) -> PathBuf {
         let pgdata = pgdata.canonicalize().unwrap_or_else(|_| pgdata.to_owned());
-        let id = zenith_store::ChunkId::of(pgdata.as_os_str().as_encoded_bytes());
+        let id = zenith_store::Ids::plain().chunk(pgdata.as_os_str().as_encoded_bytes());
         dir.join(id.short())
     }
 
@@ -259,7 +260,7 @@ mod tests {
             boot_id: "boot".into(),
             stamps: [(path.to_owned(), stamp)].into(),
         };
-        let listing = [(path.to_owned(), Node::File(file()))].into();
+        let listing = Arc::new([(path.to_owned(), Node::File(file()))].into());
         Known {
             trusted: [(1, true)].into(),
             ..Known::new(cache, listing)
@@ -331,7 +332,7 @@ mod tests {
         }
         // The parent's file is another size, or no file.
         let mut odd = known("base/5/1", same);
-        odd.listing
+        Arc::make_mut(&mut odd.listing)
             .insert("base/5/1".into(), Node::Directory { mode: 0o700 });
         read(&odd, "base/5/1", same, "boot");
     }

@@ -11,6 +11,7 @@ use crate::agent::state::{PushState, Trouble, now, one_line};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::Head;
+use crate::key;
 use crate::managed::{Managed, Refusal, Surroundings};
 use crate::sync::{self, PushOptions, PushReport};
 use crate::who::operation;
@@ -35,7 +36,14 @@ pub fn storage(
     let objects = sync::open_objects(location, managed.home.dir(), &around.storage, options)?;
     // The guard goes at once: a storage that does not answer must not keep packs from collection.
     let params = managed.home.reader()?.0.params();
-    sync::open_or_create(objects, params, &operation("init", ""))
+    let key = key::read(&managed.home)?;
+    if let Some(key) = &key
+        && !Repository::exists(&*objects)?
+    {
+        key::publish(&managed.home, &*objects, key)?;
+    }
+    let seal = key.map(|key| key.seal());
+    sync::open_or_create(objects, params, seal, &operation("init", ""))
 }
 
 /// Says which variables are set, expected to work for this place, and not read.

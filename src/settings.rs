@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use zenith_store::WriterOptions;
 
 /// The whole file. A key that is not known is an error, since it is most likely misspelt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,6 +91,9 @@ pub struct SnapshotSettings {
     pub interval_secs: u64,
     /// Whether they are pushed to the storage.
     pub push: bool,
+    /// zstd level, 1 to 19.
+    #[serde(deserialize_with = "compression_level")]
+    pub compression_level: i32,
     /// Threads that read files; nothing means one per processor, at most four.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -118,11 +122,31 @@ impl OnDamage {
     }
 }
 
+impl SnapshotSettings {
+    /// How snapshots are written.
+    pub fn writer(&self) -> WriterOptions {
+        WriterOptions {
+            level: self.compression_level,
+        }
+    }
+}
+
+/// A level of zstd that is neither so fast that it grows nor so slow that nothing gets done.
+fn compression_level<'de, D: serde::Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
+    let level = i32::deserialize(from)?;
+    if (1..=19).contains(&level) {
+        return Ok(level);
+    }
+    let why = format!("compression_level is {level}: 1 to 19 is possible");
+    Err(serde::de::Error::custom(why))
+}
+
 impl Default for SnapshotSettings {
     fn default() -> Self {
         SnapshotSettings {
             interval_secs: 300,
             push: true,
+            compression_level: WriterOptions::default().level,
             threads: None,
             on_damage: OnDamage::default(),
         }

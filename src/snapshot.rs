@@ -20,9 +20,10 @@ use std::sync::OnceLock;
 
 use zenith_store::{
     Committed, Operation, RefChange, Repository, Snapshot, SnapshotId, SnapshotKind,
-    SnapshotSource, Writer,
+    SnapshotSource, Writer, WriterOptions,
 };
 
+use crate::before::Before;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -48,6 +49,11 @@ const THREADS_MAX: usize = 4;
 /// Mode of files that come from the server's answers.
 const FILE_MODE: u32 = 0o600;
 
+/// What the parent has; nothing where there is none.
+fn before(repo: &Repository, parent: Option<&Parent>) -> Result<Before> {
+    Before::of(repo, parent.map(|parent| parent.snapshot.tree))
+}
+
 /// How a snapshot is taken.
 #[derive(Debug, Clone)]
 pub struct SnapshotOptions {
@@ -69,6 +75,8 @@ pub struct SnapshotOptions {
     pub on_damage: OnDamage,
     /// Trust no file times: read everything.
     pub read_all: bool,
+    /// How hard is compressed.
+    pub writer: WriterOptions,
     /// Who does it and when; its time is the snapshot's.
     pub operation: Operation,
     /// Name of this machine.
@@ -150,10 +158,11 @@ pub fn offline(
     };
     let mut scan = scan::scan(pgdata, &version_dir, Motion::Still, unlogged)?;
     cache.scanned();
-    let writer = repo.writer()?;
-    let copy = Copy::new(repo, &writer, pgdata, &control, Motion::Still, opts, on);
+    let writer = repo.writer_with(opts.writer)?;
+    let before = before(repo, parent.as_ref())?;
+    let copy = Copy::new(&before, &writer, pgdata, &control, Motion::Still, opts, on);
     let mut tree = TreeWriter::new(repo, &writer);
-    let mut read = store_files(&copy, repo, &scan, &mut cache, opts, &mut tree)?;
+    let mut read = store_files(&copy, parent.as_ref(), &scan, &mut cache, opts, &mut tree)?;
     for (path, file) in span.store(&copy)? {
         tree.add_stored(&path, file)?;
     }
@@ -277,10 +286,11 @@ pub fn online(
     let version_dir = pg::tablespace::version_dir(control.major, control.catalog_version);
     let mut scan = scan::scan(pgdata, &version_dir, Motion::Running, Unlogged::LeaveOut)?;
     cache.scanned();
-    let writer = repo.writer()?;
-    let copy = Copy::new(repo, &writer, pgdata, &control, Motion::Running, opts, on);
+    let writer = repo.writer_with(opts.writer)?;
+    let before = before(repo, parent.as_ref())?;
+    let copy = Copy::new(&before, &writer, pgdata, &control, Motion::Running, opts, on);
     let mut tree = TreeWriter::new(repo, &writer);
-    let mut read = store_files(&copy, repo, &scan, &mut cache, opts, &mut tree)?;
+    let mut read = store_files(&copy, parent.as_ref(), &scan, &mut cache, opts, &mut tree)?;
     for path in scan::newly_unlogged(&scan)? {
         if tree.contains(&path) {
             tree.remove(&path);
@@ -381,7 +391,7 @@ pub fn commit(
         size: tree.size,
         body: facts.encode(),
     };
-    let id = SnapshotId::of(&snapshot.encode());
+    let id = repo.ids().snapshot(&snapshot.encode());
     let refs = vec![RefChange {
         name,
         from: tip,
@@ -458,7 +468,7 @@ impl Parent {
 
 impl<'a> Copy<'a> {
     fn new(
-        repo: &Repository,
+        before: &'a Before,
         writer: &'a Writer,
         pgdata: &'a Path,
         control: &Control,
@@ -468,7 +478,8 @@ impl<'a> Copy<'a> {
     ) -> Copy<'a> {
         Copy {
             writer,
-            params: repo.params(),
+            before,
+            params: before.repo().params(),
             pgdata,
             motion,
             layout: Layout::of(control),
@@ -530,13 +541,13 @@ impl Replay {
 /// notes in `cache` what each file looked like.
 fn store_files(
     copy: &Copy<'_>,
-    repo: &Repository,
+    parent: Option<&Parent>,
     scan: &Scan,
     cache: &mut FileCache,
     opts: &SnapshotOptions,
     tree: &mut TreeWriter<'_>,
 ) -> Result<Read> {
-    let (known, damaged) = known_files(repo, copy.pgdata, scan, opts)?;
+    let (known, damaged) = known_files(copy, parent, scan, opts)?;
     let mut to_read: Vec<&Entry> = Vec::new();
     let total = scan
         .entries
@@ -591,16 +602,17 @@ fn store_files(
 /// What the home knows about the files, when the snapshot that it was noted for is still there;
 /// and what was damaged then.
 fn known_files(
-    repo: &Repository,
-    pgdata: &Path,
+    copy: &Copy<'_>,
+    parent: Option<&Parent>,
     scan: &Scan,
     opts: &SnapshotOptions,
 ) -> Result<(Known, Damage)> {
+    let repo = copy.before.repo();
     let nothing = || Ok((Known::nothing(), Damage::default()));
     let Some(home) = opts.home.as_ref().filter(|_| !opts.read_all) else {
         return nothing();
     };
-    let cache = FileCache::load(&FileCache::path(&home.file_cache_dir(), pgdata));
+    let cache = FileCache::load(&FileCache::path(&home.file_cache_dir(), copy.pgdata));
     let Some(cache) = cache else {
         return nothing();
     };
@@ -611,7 +623,11 @@ fn known_files(
     let Some(row) = state.snapshot(&id) else {
         return nothing();
     };
-    let mut known = Known::new(cache, repo.listing(row.tree)?);
+    let listing = match parent {
+        Some(parent) if parent.id == id => copy.before.listing().clone(),
+        _ => repo.listing(row.tree)?.into(),
+    };
+    let mut known = Known::new(cache, listing);
     known.trust_local(&scan.entries);
     let facts = Facts::decode(&repo.snapshot(id)?.body, &id)?;
     Ok((known, facts.damage.unwrap_or_default()))

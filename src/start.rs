@@ -425,6 +425,7 @@ fn open_storage(
     let objects = sync::open_objects(location, managed.home.dir(), &around.storage, &options)?;
     Ok(zenith_store::Repository::open(
         objects,
+        managed.home.seal()?,
         zenith_store::IndexChoice::Memory,
     )?)
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use zenith_store::objects::{Environment, Objects, OpenOptions, StorageUrl};
 use zenith_store::{
-    Change, IndexChoice, Operation, Params, RefChange, Repository, Row, SnapshotId, State,
+    Change, IndexChoice, Operation, Params, RefChange, Repository, Row, Seal, SnapshotId, State,
     Transfer, TransferEvent, transfer,
 };
 
@@ -536,22 +536,24 @@ pub fn copy(
 pub fn open_or_create(
     objects: Arc<dyn Objects>,
     params: Params,
+    seal: Option<Seal>,
     operation: &Operation,
 ) -> Result<Repository> {
-    match Repository::open(objects.clone(), IndexChoice::Memory) {
+    match Repository::open(objects.clone(), seal.clone(), IndexChoice::Memory) {
         Err(zenith_store::Error::NotARepository { .. }) => {}
         other => return Ok(other?),
     }
     let made = Repository::create(
         objects.clone(),
         params,
+        seal.clone(),
         IndexChoice::Memory,
         operation.clone(),
     );
     match made {
         // Another home made it in between.
         Err(zenith_store::Error::RepositoryExists { .. }) => {
-            Ok(Repository::open(objects, IndexChoice::Memory)?)
+            Ok(Repository::open(objects, seal, IndexChoice::Memory)?)
         }
         other => Ok(other?),
     }

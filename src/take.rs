@@ -100,6 +100,7 @@ pub fn take(
         threads: managed.settings.snapshots.threads.unwrap_or(0),
         on_damage: managed.settings.snapshots.on_damage,
         read_all: take.read_all,
+        writer: managed.settings.snapshots.writer(),
         operation: operation(take.verb, detail.clone()),
         host: who::host(),
         home: Some(managed.home.clone()),

@@ -74,7 +74,7 @@ impl<'a> TreeWriter<'a> {
     ) -> Result<()> {
         check_path(path)?;
         let file =
-            store(self.writer, self.params, mode, size, from).map_err(|e| e.at(Path::new(path)))?;
+            store(self.writer, self.params, mode, size, &[], from).map_err(|e| e.at(Path::new(path)))?;
         self.insert(path, Node::File(file))
     }
 
@@ -176,12 +176,13 @@ fn check_path(path: &str) -> Result<()> {
     })
 }
 
-/// Stores `size` bytes of `from` as a file.
+/// Stores `size` bytes of `from` as a file that had the chunks `before`.
 pub(crate) fn store(
     writer: &Writer,
     params: Params,
     mode: u32,
     size: u64,
+    before: &[ChunkId],
     from: &mut dyn Read,
 ) -> Result<File, StoreError> {
     let mode = mode & 0o7777;
@@ -197,7 +198,8 @@ pub(crate) fn store(
     while left > 0 {
         let chunk = &mut buffer[..left.min(chunk_size) as usize];
         from.read_exact(chunk).map_err(StoreError::Read)?;
-        ids.push(writer.put_chunk(chunk).map_err(StoreError::Put)?);
+        let base = before.get(ids.len()).copied();
+        ids.push(writer.put_chunk(chunk, base).map_err(StoreError::Put)?);
         left -= chunk.len() as u64;
     }
     writer.put_file(mode, size, &ids).map_err(StoreError::Put)

@@ -1,18 +1,19 @@
 //! Bytes → files: writes what differs, and only that.
 //!
-//! A file that is not there is made with its whole length as a hole, into which the chunks that
-//! are not zeros are written. One that is there is compared chunk by chunk, through its hash, or,
-//! where the file cache knows what it holds, through ids alone.
+//! Files are taken in windows. Of each window the files are opened: one that is not there is made
+//! with its whole length as a hole. What is there is compared chunk by chunk, through its hash,
+//! or, where the file cache knows what it holds, through ids alone. What is missing is read in
+//! the order of its packs and written where it belongs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use zenith_store::{ChunkId, Content, Repository};
+use zenith_store::{ChunkId, Content, Params, Repository, bulk};
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -21,8 +22,10 @@ use crate::pg::user::RunAs;
 use crate::plan::{Known, Plan};
 use crate::scan::{Entry, Stamp};
 
-/// Bytes of a file that one thread takes at a time.
+/// Bytes of a file that one thread compares at a time; a multiple of every chunk size up to it.
 const PIECE_BYTES: u64 = 4 << 20;
+/// Files that are open at once.
+const WINDOW_FILES: usize = 256;
 /// So many changed files are synced one by one; more, and the whole file system is.
 const SYNC_SINGLY_MAX: usize = 64;
 
@@ -33,6 +36,20 @@ pub(super) enum Source {
     Stored(zenith_store::File),
     /// Bytes made here.
     Bytes(Vec<u8>),
+}
+
+impl Source {
+    /// What lies in memory.
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Source::Bytes(bytes)
+            | Source::Stored(zenith_store::File {
+                content: Content::Inline(bytes),
+                ..
+            }) => Some(bytes),
+            Source::Stored(_) => None,
+        }
+    }
 }
 
 /// A file that is to be.
@@ -79,224 +96,150 @@ pub(super) struct Placed {
     pub(super) stamps: HashMap<String, Stamp>,
 }
 
-struct Task<'a> {
+/// A file that is being written.
+struct Open<'a> {
     wanted: &'a Wanted,
-    state: Mutex<State>,
-    left: AtomicUsize,
+    file: File,
+    /// Before any of its bytes was compared or written.
+    stamp: Stamp,
     /// Anything, its mode and length included.
     wrote: AtomicBool,
     /// Any bytes.
     wrote_bytes: AtomicBool,
-}
-
-#[derive(Default)]
-struct State {
-    open: Option<Arc<Open>>,
-    /// Once it is done.
-    stamp: Option<Stamp>,
-}
-
-/// A file that is being written.
-struct Open {
-    file: File,
-    /// Before any of its bytes was compared or written.
-    stamp: Stamp,
-    /// Nothing but a hole.
-    fresh: bool,
     ids: Vec<ChunkId>,
-    /// What it is known to hold now, chunk by chunk.
-    held: Option<Vec<ChunkId>>,
+    now: Now,
 }
+
+/// What a file is known to hold.
+enum Now {
+    /// Nothing but a hole.
+    Hole,
+    /// These chunks.
+    Chunks(Vec<ChunkId>),
+    /// That is to be seen.
+    Unknown,
+}
+
+/// A chunk that must be written: number of the file in its window, number of the chunk.
+type Missing = (ChunkId, (usize, usize));
 
 impl Place<'_> {
     /// Makes all files; their directories exist.
     pub(super) fn run(&self, wanted: &[Wanted]) -> Result<Placed> {
-        let mut pieces = Vec::new();
-        let mut tasks = Vec::with_capacity(wanted.len());
-        for (number, wanted) in wanted.iter().enumerate() {
-            let count = wanted.size().div_ceil(PIECE_BYTES).max(1);
-            pieces.extend((0..count).map(|n| (number, n)));
-            tasks.push(Task {
-                wanted,
-                state: Mutex::default(),
-                left: AtomicUsize::new(count as usize),
-                wrote: AtomicBool::new(false),
-                wrote_bytes: AtomicBool::new(false),
-            });
+        let mut placed = Placed::default();
+        let mut rest = wanted;
+        while !rest.is_empty() {
+            let (window, after) = rest.split_at(self.window(rest));
+            self.place(window, &mut placed)?;
+            rest = after;
         }
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let (written, compared) = (AtomicU64::new(0), AtomicU64::new(0));
-        std::thread::scope(|scope| {
-            let work = || {
-                let mut buffers = Buffers::default();
-                while !stop.load(Ordering::Relaxed) {
-                    let Some((task, piece)) = pieces.get(next.fetch_add(1, Ordering::Relaxed))
-                    else {
-                        return;
-                    };
-                    match self.piece(&tasks[*task], *piece, &mut buffers) {
-                        Ok(bytes) => {
-                            written.fetch_add(bytes, Ordering::Relaxed);
-                            let read = std::mem::take(&mut buffers.compared);
-                            compared.fetch_add(read, Ordering::Relaxed);
-                        }
-                        Err(error) => {
-                            stop.store(true, Ordering::Relaxed);
-                            lock(&failure).get_or_insert(error);
-                            return;
-                        }
-                    }
-                }
-            };
-            for _ in 1..self.threads.max(1) {
-                scope.spawn(work);
-            }
-            work();
+        Ok(placed)
+    }
+
+    /// How many files make a window: their number is bounded, and their chunks, but for one file.
+    fn window(&self, files: &[Wanted]) -> usize {
+        let chunk_size = u64::from(self.repo.params().chunk_size);
+        let mut chunks = 0;
+        let fit = files.iter().take(WINDOW_FILES).take_while(|file| {
+            let before = chunks;
+            chunks += file.size().div_ceil(chunk_size);
+            before == 0 || chunks <= bulk::WINDOW as u64
         });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let dirty = tasks
-            .iter()
-            .filter(|task| task.wrote.load(Ordering::Relaxed));
-        let stamps = tasks
-            .iter()
-            .filter_map(|task| Some((task.wanted.path.clone(), lock(&task.state).stamp?)));
-        Ok(Placed {
-            stamps: stamps.collect(),
-            written_bytes: written.into_inner(),
-            compared_bytes: compared.into_inner(),
-            dirty: dirty.map(|task| task.wanted.target.clone()).collect(),
-        })
+        fit.count()
     }
 
-    /// One piece of a file; gives the bytes written.
-    fn piece(&self, task: &Task<'_>, number: u64, buffers: &mut Buffers) -> Result<u64> {
-        let open = self.open_once(task)?;
-        let first = number * PIECE_BYTES;
-        let end = task.wanted.size().min(first + PIECE_BYTES);
-        let mut written = 0;
-        match &task.wanted.source {
-            Source::Bytes(bytes) => written += self.bytes(task.wanted, &open, bytes)?,
-            Source::Stored(zenith_store::File {
-                content: Content::Inline(bytes),
-                ..
-            }) => {
-                written += self.bytes(task.wanted, &open, bytes)?;
-            }
-            Source::Stored(_) => {
-                let chunk_size = u64::from(self.repo.params().chunk_size);
-                let mut at = first;
-                while at < end {
-                    let len = (end - at).min(chunk_size) as usize;
-                    let index = (at / chunk_size) as usize;
-                    if self.chunk(task.wanted, &open, index, at, len, buffers)? {
-                        written += len as u64;
-                    }
-                    at += len as u64;
-                }
-            }
-        }
-        if written > 0 {
-            task.wrote.store(true, Ordering::Relaxed);
-            task.wrote_bytes.store(true, Ordering::Relaxed);
-        }
-        if task.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let mut state = lock(&task.state);
-            state.stamp = Some(if task.wrote_bytes.load(Ordering::Relaxed) {
-                stamp(&open.file, &task.wanted.target)?
-            } else {
-                open.stamp
-            });
-            state.open = None;
-        }
-        (self.on)(Event::Placed { bytes: end - first });
-        Ok(written)
-    }
-
-    /// A small file that lies in memory.
-    fn bytes(&self, wanted: &Wanted, open: &Open, bytes: &[u8]) -> Result<u64> {
-        let mut now = vec![0; bytes.len()];
-        if !open.fresh && open.file.read_exact_at(&mut now, 0).is_ok() && now == bytes {
-            return Ok(0);
-        }
-        open.file
-            .write_all_at(bytes, 0)
-            .map_err(Error::io("write", &wanted.target))?;
-        Ok(bytes.len() as u64)
-    }
-
-    /// One chunk; whether it had to be written.
-    fn chunk(
-        &self,
-        wanted: &Wanted,
-        open: &Open,
-        index: usize,
-        at: u64,
-        len: usize,
-        buffers: &mut Buffers,
-    ) -> Result<bool> {
-        let id = *open.ids.get(index).ok_or_else(|| Error::Internal {
-            what: format!("`{}` has fewer chunks than its size says", wanted.path),
+    fn place(&self, window: &[Wanted], placed: &mut Placed) -> Result<()> {
+        let slots: Vec<_> = window.iter().map(|w| (w, OnceLock::new())).collect();
+        bulk::in_parallel(self.threads, &slots, |(wanted, slot)| -> Result<()> {
+            let open = self.open(wanted)?;
+            let _ = slot.set(open);
+            Ok(())
         })?;
-        if open.fresh && id.is_zero() {
-            return Ok(false);
-        }
-        if !open.fresh {
-            let held = match &open.held {
-                Some(held) => held.get(index) == Some(&id),
-                None => {
-                    buffers.now.resize(len, 0);
-                    buffers.compared += len as u64;
-                    open.file
-                        .read_exact_at(&mut buffers.now, at)
-                        .map_err(Error::io("read", &wanted.target))?;
-                    if id.is_zero() {
-                        buffers.now.iter().all(|b| *b == 0)
-                    } else {
-                        ChunkId::of(&buffers.now) == id
-                    }
-                }
+        let files: Vec<Open<'_>> = slots
+            .into_iter()
+            .filter_map(|(_, slot)| slot.into_inner())
+            .collect();
+
+        let missing = self.missing(&files, placed)?;
+        let written = AtomicU64::new(0);
+        self.repo
+            .read_many(missing, self.threads, &|(file, chunk), bytes| {
+                let file = &files[*file];
+                file.put(*chunk, self.repo.params(), bytes)?;
+                let len = bytes.len() as u64;
+                written.fetch_add(len, Ordering::Relaxed);
+                (self.on)(Event::Placed { bytes: len });
+                Ok::<_, Error>(())
+            })?;
+        placed.written_bytes += written.into_inner();
+
+        for file in files {
+            let Wanted { path, target, .. } = file.wanted;
+            let stamp = if file.wrote_bytes.into_inner() {
+                placed.dirty.insert(target.clone());
+                stamp(&file.file, target)?
+            } else {
+                file.stamp
             };
-            if held {
-                return Ok(false);
+            if file.wrote.into_inner() {
+                placed.dirty.insert(target.clone());
             }
+            placed.stamps.insert(path.clone(), stamp);
         }
-        if id.is_zero() {
-            buffers.new.clear();
-            buffers.new.resize(len, 0);
-        } else {
-            self.repo.read_chunk(id, &mut buffers.new)?;
-        }
-        if buffers.new.len() != len {
-            return Err(Error::Internal {
-                what: format!(
-                    "a chunk of `{}` has {} bytes, not {len}",
-                    wanted.path,
-                    buffers.new.len()
-                ),
-            });
-        }
-        open.file
-            .write_all_at(&buffers.new, at)
-            .map_err(Error::io("write", &wanted.target))?;
-        Ok(true)
+        Ok(())
     }
 
-    fn open_once(&self, task: &Task<'_>) -> Result<Arc<Open>> {
-        let mut state = lock(&task.state);
-        if let Some(open) = &state.open {
-            return Ok(open.clone());
+    /// The chunks that the files do not hold. What needs no store is written here: bytes that lie
+    /// in memory, and zeros where something else is.
+    fn missing(&self, files: &[Open<'_>], placed: &mut Placed) -> Result<Vec<Missing>> {
+        let chunk_size = u64::from(self.repo.params().chunk_size);
+        let mut pieces = Vec::new();
+        for (number, file) in files.iter().enumerate() {
+            let count = file.wanted.size().div_ceil(PIECE_BYTES).max(1);
+            pieces.extend((0..count).map(|n| (number, n * PIECE_BYTES)));
         }
-        let open = Arc::new(self.open(task)?);
-        state.open = Some(open.clone());
-        Ok(open)
+        let missing = Mutex::new(Vec::new());
+        let (written, compared) = (AtomicU64::new(0), AtomicU64::new(0));
+        bulk::in_parallel(self.threads, &pieces, |(number, first)| {
+            let file = &files[*number];
+            let size = file.wanted.size();
+            if let Some(bytes) = file.wanted.source.bytes() {
+                written.fetch_add(file.put_all(bytes)?, Ordering::Relaxed);
+                (self.on)(Event::Placed { bytes: size });
+                return Ok(());
+            }
+            let mut found: Vec<Missing> = Vec::new();
+            let mut buffer = Vec::new();
+            let mut at = *first;
+            while at < size.min(first + PIECE_BYTES) {
+                let len = (size - at).min(chunk_size) as usize;
+                let index = (at / chunk_size) as usize;
+                let id = file.id(index)?;
+                if !file.holds(index, id, at, len, self.repo, &mut buffer, &compared)? {
+                    if id.is_zero() {
+                        buffer.clear();
+                        buffer.resize(len, 0);
+                        file.write_at(&buffer, at)?;
+                        written.fetch_add(len as u64, Ordering::Relaxed);
+                        (self.on)(Event::Placed { bytes: len as u64 });
+                    } else {
+                        found.push((id, (*number, index)));
+                    }
+                } else {
+                    (self.on)(Event::Placed { bytes: len as u64 });
+                }
+                at += len as u64;
+            }
+            lock(&missing).append(&mut found);
+            Ok::<_, Error>(())
+        })?;
+        placed.written_bytes += written.into_inner();
+        placed.compared_bytes += compared.into_inner();
+        Ok(missing.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Opens the file with its right length and mode, or makes it.
-    fn open(&self, task: &Task<'_>) -> Result<Open> {
-        let wanted = task.wanted;
+    fn open<'a>(&self, wanted: &'a Wanted) -> Result<Open<'a>> {
         let (target, size) = (&wanted.target, wanted.size());
         let ids = match &wanted.source {
             Source::Stored(file) => self.repo.chunk_ids(file)?,
@@ -320,71 +263,141 @@ impl Place<'_> {
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(target)
             .map_err(Error::io("open", target))?;
-        let Some(meta) = there else {
-            task.wrote.store(true, Ordering::Relaxed);
+        let mut wrote = false;
+        let chmod = |file: &File| {
             file.set_permissions(Permissions::from_mode(wanted.mode))
-                .map_err(Error::io("chmod", target))?;
-            if let Some(owner) = self.owner {
-                std::os::unix::fs::fchown(&file, Some(owner.uid), Some(owner.gid))
-                    .map_err(Error::io("chown", target))?;
+                .map_err(Error::io("chmod", target))
+        };
+        let now = match there {
+            None => {
+                wrote = true;
+                chmod(&file)?;
+                if let Some(owner) = self.owner {
+                    std::os::unix::fs::fchown(&file, Some(owner.uid), Some(owner.gid))
+                        .map_err(Error::io("chown", target))?;
+                }
+                file.set_len(size).map_err(Error::io("extend", target))?;
+                Now::Hole
             }
-            file.set_len(size).map_err(Error::io("extend", target))?;
-            return Ok(Open {
-                stamp: stamp(&file, target)?,
-                file,
-                fresh: true,
-                ids,
-                held: None,
-            });
+            Some(meta) => {
+                if meta.mode() & 0o7777 != wanted.mode {
+                    wrote = true;
+                    chmod(&file)?;
+                }
+                let now = match self.known.decide(&entry(wanted, &meta), &self.boot_id) {
+                    // What the cache knows counts only for the length it knows.
+                    Plan::Reuse(file) if file.size == size => match &file.content {
+                        Content::Extents(_) => Now::Chunks(self.repo.chunk_ids(&file)?),
+                        Content::Inline(_) => Now::Unknown,
+                    },
+                    _ => Now::Unknown,
+                };
+                if meta.len() != size {
+                    wrote = true;
+                    file.set_len(size).map_err(Error::io("truncate", target))?;
+                }
+                now
+            }
         };
-        if meta.mode() & 0o7777 != wanted.mode {
-            task.wrote.store(true, Ordering::Relaxed);
-            file.set_permissions(Permissions::from_mode(wanted.mode))
-                .map_err(Error::io("chmod", target))?;
-        }
-        let held = match self.known.decide(&self.entry(wanted, &meta), &self.boot_id) {
-            // What the cache knows counts only for the length it knows.
-            Plan::Reuse(file) if file.size == size => match &file.content {
-                Content::Extents(_) => Some(self.repo.chunk_ids(&file)?),
-                Content::Inline(_) => None,
-            },
-            _ => None,
-        };
-        if meta.len() != size {
-            task.wrote.store(true, Ordering::Relaxed);
-            file.set_len(size).map_err(Error::io("truncate", target))?;
-        }
         Ok(Open {
+            wanted,
             stamp: stamp(&file, target)?,
             file,
-            fresh: false,
+            wrote: AtomicBool::new(wrote),
+            wrote_bytes: AtomicBool::new(false),
             ids,
-            held,
+            now,
         })
     }
+}
 
-    fn entry(&self, wanted: &Wanted, meta: &fs::Metadata) -> Entry {
-        Entry {
-            path: wanted.path.clone(),
-            source: wanted.target.clone(),
-            is_dir: false,
-            mode: wanted.mode,
-            stamp: Stamp::of(meta),
+impl Open<'_> {
+    fn id(&self, index: usize) -> Result<ChunkId> {
+        self.ids
+            .get(index)
+            .copied()
+            .ok_or_else(|| Error::Internal {
+                what: format!("`{}` has fewer chunks than its size says", self.wanted.path),
+            })
+    }
+
+    /// Whether a chunk is in its place.
+    #[expect(clippy::too_many_arguments, reason = "a place, and what looking at it takes")]
+    fn holds(
+        &self,
+        index: usize,
+        id: ChunkId,
+        at: u64,
+        len: usize,
+        repo: &Repository,
+        buffer: &mut Vec<u8>,
+        compared: &AtomicU64,
+    ) -> Result<bool> {
+        match &self.now {
+            Now::Hole => Ok(id.is_zero()),
+            Now::Chunks(held) => Ok(held.get(index) == Some(&id)),
+            Now::Unknown => {
+                buffer.resize(len, 0);
+                compared.fetch_add(len as u64, Ordering::Relaxed);
+                self.file
+                    .read_exact_at(buffer, at)
+                    .map_err(Error::io("read", &self.wanted.target))?;
+                Ok(if id.is_zero() {
+                    buffer.iter().all(|b| *b == 0)
+                } else {
+                    repo.ids().chunk(buffer) == id
+                })
+            }
         }
+    }
+
+    /// A chunk from the store.
+    fn put(&self, index: usize, params: Params, bytes: &[u8]) -> Result<()> {
+        let at = index as u64 * u64::from(params.chunk_size);
+        let wanted = (self.wanted.size() - at).min(params.chunk_size.into());
+        if bytes.len() as u64 != wanted {
+            return Err(Error::Internal {
+                what: format!(
+                    "a chunk of `{}` has {} bytes, not {wanted}",
+                    self.wanted.path,
+                    bytes.len()
+                ),
+            });
+        }
+        self.write_at(bytes, at)
+    }
+
+    /// A small file that lies in memory; gives the bytes written.
+    fn put_all(&self, bytes: &[u8]) -> Result<u64> {
+        let mut now = vec![0; bytes.len()];
+        let hole = matches!(self.now, Now::Hole);
+        if !hole && self.file.read_exact_at(&mut now, 0).is_ok() && now == bytes {
+            return Ok(0);
+        }
+        self.write_at(bytes, 0)?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> Result<()> {
+        self.wrote_bytes.store(true, Ordering::Relaxed);
+        self.file
+            .write_all_at(bytes, at)
+            .map_err(Error::io("write", &self.wanted.target))
     }
 }
 
-/// Buffers of one thread.
-#[derive(Default)]
-struct Buffers {
-    now: Vec<u8>,
-    new: Vec<u8>,
-    /// Bytes read since this was last asked.
-    compared: u64,
+fn entry(wanted: &Wanted, meta: &fs::Metadata) -> Entry {
+    Entry {
+        path: wanted.path.clone(),
+        source: wanted.target.clone(),
+        is_dir: false,
+        mode: wanted.mode,
+        stamp: Stamp::of(meta),
+    }
 }
 
-fn stamp(file: &File, path: &Path) -> Result<Stamp> {
-    let meta = file.metadata().map_err(Error::io("stat", path))?;
+fn stamp(file: &File, target: &Path) -> Result<Stamp> {
+    let meta = file.metadata().map_err(Error::io("stat", target))?;
     Ok(Stamp::of(&meta))
 }
 

@@ -85,7 +85,7 @@ pub(super) fn take_in(
                         if let Some(pages) = pages {
                             pages.look(&bytes, findings);
                         }
-                        let id = writer.put_chunk(&bytes).map_err(Error::from);
+                        let id = writer.put_chunk(&bytes, None).map_err(Error::from);
                         if done_in
                             .send(Done {
                                 file,

@@ -42,7 +42,7 @@ pub fn pgdata(
         return Err(Error::ExportUnfinished { path: name });
     }
     let skeleton = intake::skeleton(repo)?;
-    let writer = repo.writer()?;
+    let writer = repo.writer_with(opts.writer)?;
     on(Event::Phase("reading objects"));
     on(Event::Total {
         bytes: found.iter().map(|object| object.size).sum(),

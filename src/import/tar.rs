@@ -82,7 +82,7 @@ pub fn tar(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<SnapshotReport> {
     let skeleton = intake::skeleton(repo)?;
-    let writer = repo.writer()?;
+    let writer = repo.writer_with(opts.writer)?;
     on(Event::Phase("reading tar"));
     let mut name = PathBuf::new();
     let feed = |intake: &mut Intake<'_>| -> Result<()> {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use zenith_store::{ChunkId, Params, Writer};
 
 use super::pages::{Findings, Layout};
+use crate::before::Before;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::pg;
@@ -35,6 +36,7 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 /// What the reading of files needs to know.
 pub(super) struct Copy<'a> {
     pub(super) writer: &'a Writer,
+    pub(super) before: &'a Before,
     pub(super) params: Params,
     pub(super) pgdata: &'a Path,
     pub(super) motion: Motion,
@@ -68,6 +70,8 @@ struct Task<'a> {
 struct State {
     open: Option<Arc<Source>>,
     vanished: bool,
+    /// The chunks that the file had before.
+    before: Arc<Vec<ChunkId>>,
     ids: Vec<ChunkId>,
     stored: Option<zenith_store::File>,
 }
@@ -171,7 +175,7 @@ impl Copy<'_> {
         buffer: &mut [u8],
         findings: &Mutex<Findings>,
     ) -> Result<()> {
-        if let Some(file) = self.open_once(task)? {
+        if let Some((file, before)) = self.open_once(task)? {
             let entry = task.entry;
             let chunk_size = u64::from(self.params.chunk_size);
             let mut at = piece.first;
@@ -207,8 +211,9 @@ impl Copy<'_> {
                 if !found.is_empty() {
                     lock(findings).add(found);
                 }
-                for chunk in part.chunks(chunk_size as usize) {
-                    ids.push(self.writer.put_chunk(chunk)?);
+                for (chunk, index) in part.chunks(chunk_size as usize).zip(at / chunk_size..) {
+                    let base = before.get(index as usize).copied();
+                    ids.push(self.writer.put_chunk(chunk, base)?);
                 }
                 (self.on)(Event::Read {
                     bytes: wanted as u64,
@@ -224,6 +229,7 @@ impl Copy<'_> {
         if task.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             let mut state = lock(&task.state);
             let file = state.open.take();
+            state.before = Arc::default();
             if state.vanished {
                 return Ok(());
             }
@@ -241,22 +247,28 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// The open file, shared by the pieces, so that all of them read the same one.
-    fn open_once(&self, task: &Task<'_>) -> Result<Option<Arc<Source>>> {
+    /// The open file and what it had before, shared by the pieces, so that all of them read the
+    /// same one.
+    fn open_once(&self, task: &Task<'_>) -> Result<Option<(Arc<Source>, Arc<Vec<ChunkId>>)>> {
         let mut state = lock(&task.state);
         if state.open.is_none() && !state.vanished {
             match Source::open(&task.entry.source) {
-                Ok(file) => state.open = Some(Arc::new(file)),
+                Ok(file) => {
+                    state.before = Arc::new(self.before.chunks(&task.entry.path)?);
+                    state.open = Some(Arc::new(file));
+                }
                 Err(e) if self.may_vanish(task.entry, &e) => state.vanished = true,
                 Err(e) => return Err(self.open_error(task.entry, e)),
             }
         }
-        Ok(state.open.clone())
+        let before = &state.before;
+        Ok(state.open.as_ref().map(|file| (file.clone(), before.clone())))
     }
 
     /// A file that is no relation: read whole, until it held still.
     fn whole(&self, task: &Task<'_>, warnings: &Mutex<Vec<String>>) -> Result<()> {
         let entry = task.entry;
+        let before_ids = self.before.chunks(&entry.path)?;
         for attempt in 1.. {
             let file = match Source::open(&entry.source) {
                 Ok(file) => file,
@@ -273,9 +285,9 @@ impl Copy<'_> {
                     .read_to_end(&mut bytes)
                     .map_err(Error::io("read", &entry.source))?;
                 let bytes = pg::guard::remove(&bytes);
-                self.store(entry, bytes.len() as u64, &mut &bytes[..])
+                self.store(entry, bytes.len() as u64, &before_ids, &mut &bytes[..])
             } else {
-                self.store(entry, before.size, &mut file.reader())
+                self.store(entry, before.size, &before_ids, &mut file.reader())
             };
             let shrunk = matches!(
                 &stored,
@@ -313,9 +325,10 @@ impl Copy<'_> {
         &self,
         entry: &Entry,
         size: u64,
+        before: &[ChunkId],
         from: &mut dyn Read,
     ) -> Result<zenith_store::File, tree::StoreError> {
-        tree::store(self.writer, self.params, entry.mode, size, from)
+        tree::store(self.writer, self.params, entry.mode, size, before, from)
     }
 
     fn check_still(&self, entry: &Entry, file: &Source) -> Result<()> {
@@ -401,8 +414,10 @@ mod tests {
 
         fn copy<T>(&self, motion: Motion, with: impl FnOnce(&Copy<'_>) -> T) -> T {
             let writer = self.repo.writer().unwrap();
+            let before = Before::of(&self.repo, None).unwrap();
             let with = with(&Copy {
                 writer: &writer,
+                before: &before,
                 params: self.repo.params(),
                 pgdata: self.dir.path(),
                 motion,
@@ -482,7 +497,7 @@ mod tests {
         torn[6000] = 0;
         let path = bench.dir.path().join(name);
         let expect = bench.copy(Motion::Still, |copy| {
-            let id = copy.writer.put_chunk(&whole).unwrap();
+            let id = copy.writer.put_chunk(&whole, None).unwrap();
             copy.writer.put_file(0o600, 8192, &[id]).unwrap()
         });
         fs::write(&path, &torn).unwrap();

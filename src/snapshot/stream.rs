@@ -123,7 +123,8 @@ pub(crate) fn finish(
     };
     leave_out(&mut listing, &version_dir, unlogged, &mut left_out);
 
-    let copy = Copy::new(repo, &writer, skeleton, &control, Motion::Still, opts, on);
+    let before = super::before(repo, None)?;
+    let copy = Copy::new(&before, &writer, skeleton, &control, Motion::Still, opts, on);
     let mut tree = TreeWriter::new(repo, &writer);
     for (path, node) in listing {
         match node {

@@ -163,6 +163,7 @@ impl Span {
             copy.params,
             mode,
             bytes.len() as u64,
+            &[],
             &mut &bytes[..],
         )
         .map_err(|e| e.at(path))

@@ -155,7 +155,10 @@ impl Repository {
 }
 
 /// Does `work` for every item, in order, on so many threads; gives the first error.
-fn in_parallel<T: Sync, E: Send>(
+///
+/// # Errors
+/// What `work` gives; what other threads have begun is completed.
+pub fn in_parallel<T: Sync, E: Send>(
     threads: usize,
     items: &[T],
     work: impl Fn(&T) -> Result<(), E> + Sync,

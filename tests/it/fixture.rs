@@ -18,6 +18,7 @@ use zenith::{Error, Result};
 use zenith_store::objects::Directory;
 use zenith_store::{
     IndexChoice, Listing, Operation, Params, Repository, SnapshotId, SnapshotKind, Time,
+    WriterOptions,
 };
 use zenith_testkit::{Place, Programs};
 
@@ -39,7 +40,7 @@ impl Fixture {
         let lock = home.lock("test", Wait::No).unwrap();
         // An index of its own, since what is tested may open the home's.
         let objects = Arc::new(Directory::new(home.dir()));
-        let repo = Repository::open(objects, IndexChoice::Memory).unwrap();
+        let repo = Repository::open(objects, None, IndexChoice::Memory).unwrap();
         Fixture {
             place,
             programs: Programs::debian(),
@@ -60,6 +61,7 @@ impl Fixture {
             threads: 3,
             on_damage: OnDamage::Warn,
             read_all: false,
+            writer: WriterOptions::default(),
             operation: operation(),
             host: "here".into(),
             home: Some(self.home.clone()),

@@ -74,10 +74,10 @@ fn tar_objects_and_repository_come_back_from_s3() {
     assert_eq!(f.facts(as_files.id).tablespaces, f.facts(id).tablespaces);
 
     let place = open("s3://bucket/repository");
-    let storage = sync::open_or_create(place.clone(), f.repo.params(), &operation()).unwrap();
+    let storage = sync::open_or_create(place.clone(), f.repo.params(), None, &operation()).unwrap();
     assert_eq!(import::detect_objects(&*place).unwrap(), Format::Zenith);
     sync::copy(&f.repo, &storage, id, "main", &operation(), &ignore).unwrap();
-    let again = Repository::open(place, IndexChoice::Memory).unwrap();
+    let again = Repository::open(place, None, IndexChoice::Memory).unwrap();
     let tree = again.snapshot(id).unwrap().tree;
     assert_eq!(again.listing(tree).unwrap(), f.listing(id));
 

@@ -37,7 +37,7 @@ fn machine(place: &Place, name: &str) -> Machine {
 /// The storage, opened anew as by another process.
 fn storage(place: &Place) -> Repository {
     let objects: Arc<dyn Objects> = Arc::new(Directory::new(place.join("storage")));
-    sync::open_or_create(objects, Params::default(), &operation()).unwrap()
+    sync::open_or_create(objects, Params::default(), None, &operation()).unwrap()
 }
 
 impl Machine {
@@ -54,7 +54,7 @@ impl Machine {
         let writer = repo.writer().unwrap();
         let bytes = content.repeat(5_000);
         let ids = [writer
-            .put_chunk(&bytes.as_bytes()[..bytes.len().min(65_536)])
+            .put_chunk(&bytes.as_bytes()[..bytes.len().min(65_536)], None)
             .unwrap()];
         let size = bytes.len().min(65_536) as u64;
         let file = writer.put_file(0o600, size, &ids).unwrap();
@@ -75,7 +75,7 @@ impl Machine {
             size,
             body: facts.encode(),
         };
-        let id = SnapshotId::of(&snapshot.encode());
+        let id = zenith_store::Ids::plain().snapshot(&snapshot.encode());
         let refs = vec![RefChange {
             name,
             from: tip,

@@ -111,7 +111,7 @@ fn put(writer: &Writer, files: &Files) -> (TreeId, u64) {
         } else {
             let ids: Vec<_> = bytes
                 .chunks(CHUNK)
-                .map(|c| writer.put_chunk(c).unwrap())
+                .map(|c| writer.put_chunk(c, None).unwrap())
                 .collect();
             writer.put_file(0o600, bytes.len() as u64, &ids).unwrap()
         };
