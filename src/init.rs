@@ -8,10 +8,12 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zenith_store::objects::{OpenOptions, StorageUrl};
+use zenith_store::objects::{Objects, OpenOptions, StorageUrl};
 use zenith_store::{IndexChoice, Params, Repository, SnapshotId, SnapshotKind};
+use zeroize::Zeroizing;
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -21,12 +23,12 @@ use crate::head::{self, Head};
 use crate::home::{Home, Wait};
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::pg::{self, Binaries, Control, user};
-use crate::settings::{OnDamage, Settings};
+use crate::settings::{EncryptionSettings, OnDamage, Settings};
 use crate::snapshot::SnapshotReport;
 use crate::sync::{self, PushReport};
 use crate::take::{self, Take};
 use crate::who::operation;
-use crate::{bring, publish, start};
+use crate::{bring, key, publish, start};
 
 /// The user that runs server programs when root does not say.
 pub const PG_USER: &str = "postgres";
@@ -58,6 +60,12 @@ pub struct InitOptions {
     pub interval_secs: Option<u64>,
     /// What becomes of snapshots of damaged clusters.
     pub on_damage: Option<OnDamage>,
+    /// Whether a repository that is made is sealed.
+    pub encrypt: bool,
+    /// What opens a sealed storage, or is to open what is made. Never saved.
+    pub passphrase: Option<Zeroizing<Vec<u8>>>,
+    /// Where it comes from the next time.
+    pub encryption: EncryptionSettings,
 }
 
 /// Where the cluster came from.
@@ -176,7 +184,7 @@ pub fn init(
     let was_home = before.is_some();
     let settings = settings(dir, before.unwrap_or_default(), options)?;
     // A storage that does not answer is found out before anything is made.
-    let storage = Storage::look(around, &settings, dir, on)?;
+    let mut storage = Storage::look(around, &settings, dir, options, on)?;
     // So are missing programs.
     let binaries = match &options.source {
         None if !was_home && !storage.has(&settings.branch) => {
@@ -193,6 +201,7 @@ pub fn init(
     };
     let mut managed = Managed { home, settings };
     let lock = managed.home.lock("init", Wait::UpTo(LOCK_WAIT))?;
+    storage.keep_key(&managed.home, options)?;
     managed
         .home
         .create_repository(storage.params(), operation("init", ""))?;
@@ -351,6 +360,9 @@ fn settings(dir: &Path, saved: Settings, options: &InitOptions) -> Result<Settin
     server.pg_bin = options.pg_bin.clone().or(server.pg_bin.take());
     server.port = options.port.or(server.port);
     server.listen = options.listen.clone().or(server.listen.take());
+    if !options.encryption.is_empty() {
+        settings.encryption = options.encryption.clone();
+    }
     if let Some(secs) = options.interval_secs {
         settings.snapshots.interval_secs = secs;
     }
@@ -362,6 +374,9 @@ fn settings(dir: &Path, saved: Settings, options: &InitOptions) -> Result<Settin
 
 /// What is at the storage, when there is one.
 struct Storage {
+    objects: Option<Arc<dyn Objects>>,
+    /// Of a sealed storage, or for a sealed home.
+    key: Option<key::Found>,
     repository: Option<Repository>,
     branches: Vec<String>,
 }
@@ -371,10 +386,14 @@ impl Storage {
         around: &Surroundings,
         settings: &Settings,
         dir: &Path,
+        options: &InitOptions,
         on: &(dyn Fn(Event) + Sync),
     ) -> Result<Storage> {
+        let passphrase = options.passphrase.as_ref().map(|p| p.as_slice());
         let Some(location) = &settings.storage_dest else {
             return Ok(Storage {
+                objects: None,
+                key: key::find(dir, None, passphrase, options.encrypt)?,
                 repository: None,
                 branches: vec![],
             });
@@ -383,7 +402,9 @@ impl Storage {
         publish::warn_unread(around, location, &OpenOptions::interactive(), on);
         let objects =
             sync::open_objects(location, dir, &around.storage, &OpenOptions::interactive())?;
-        let repository = match Repository::open(objects, IndexChoice::Memory) {
+        let key = key::find(dir, Some(&*objects), passphrase, options.encrypt)?;
+        let seal = key.as_ref().map(|found| found.key.seal());
+        let repository = match Repository::open(objects.clone(), seal, IndexChoice::Memory) {
             Ok(repository) => Some(repository),
             Err(zenith_store::Error::NotARepository { .. }) => None,
             Err(e) => return Err(e.into()),
@@ -403,9 +424,20 @@ impl Storage {
             }
         };
         Ok(Storage {
+            objects: Some(objects),
+            key,
             repository,
             branches,
         })
+    }
+
+    /// Before the home's repository is made, which goes by the key that the home keeps.
+    fn keep_key(&mut self, home: &Home, options: &InitOptions) -> Result<()> {
+        if let Some(found) = self.key.take() {
+            let passphrase = options.passphrase.as_ref().map(|p| p.as_slice());
+            found.keep(home, self.objects.as_deref(), passphrase)?;
+        }
+        Ok(())
     }
 
     /// A home takes its parameters from its storage.

@@ -22,6 +22,10 @@ use crate::settings::Settings;
 use crate::sync;
 use crate::who;
 
+/// Variables that no process which outlives a command is to inherit; the server's are taken away in
+/// `pg::server`.
+pub(crate) const SECRET_VARIABLES: [&str; 2] = ["ZENITH_PASSPHRASE", "ZENITH_NEW_PASSPHRASE"];
+
 /// The first word of the file.
 const MAGIC: &str = "zenith-key-1";
 
@@ -65,14 +69,22 @@ pub enum Need {
 
 /// `<home>/key`.
 pub fn path(home: &Home) -> PathBuf {
-    home.dir().join("key")
+    path_in(home.dir())
+}
+
+fn path_in(dir: &Path) -> PathBuf {
+    dir.join("key")
 }
 
 /// The key that the home keeps, or nothing when it keeps none.
 ///
 /// Errors: `HomeDamaged`, `Io`.
 pub fn read(home: &Home) -> Result<Option<HomeKey>> {
-    let path = path(home);
+    read_in(home.dir())
+}
+
+fn read_in(dir: &Path) -> Result<Option<HomeKey>> {
+    let path = path_in(dir);
     let Some(bytes) = disk::read_if_there(&path)?.map(Zeroizing::new) else {
         return Ok(None);
     };
@@ -138,7 +150,7 @@ pub fn need(dir: &Path, storage: Option<&dyn Objects>, encrypt: bool) -> Result<
                 }
             });
         }
-        if encrypt && Repository::exists(objects)? {
+        if encrypt && Repository::exists(objects)? && !is_sealed(objects)? {
             return Err(Error::NotSealed {
                 location: objects.location(),
             });
@@ -147,65 +159,101 @@ pub fn need(dir: &Path, storage: Option<&dyn Objects>, encrypt: bool) -> Result<
     Ok(if encrypt { Need::New } else { Need::Nothing })
 }
 
-fn path_in(dir: &Path) -> PathBuf {
-    dir.join("key")
+/// A key, and where it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The key.
+    pub key: HomeKey,
+    place: Place,
 }
 
-/// Gives a home that is being made its key, before its repository: the one it keeps, the one that
-/// the passphrase opens here or at the storage, or with `encrypt` a new one. Nothing when nothing
-/// is sealed. What is interrupted goes on with the same passphrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the home's file.
+    Kept,
+    /// In a slot of the home.
+    Home,
+    /// In a slot of the storage.
+    Storage,
+    /// It is new.
+    Nowhere,
+}
+
+/// The key for a home in `dir`, which need not be there: the one it keeps, the one that the
+/// passphrase opens at the storage or in the home, or with `encrypt` a new one. Nothing when
+/// nothing is sealed. Writes nothing.
 ///
 /// Errors: `PassphraseMissing` where one is needed, `NotSealed`, `KeyForeign`, and those of slots.
-pub fn settle(
-    home: &Home,
+pub fn find(
+    dir: &Path,
     storage: Option<&dyn Objects>,
     passphrase: Option<&[u8]>,
     encrypt: bool,
-) -> Result<Option<HomeKey>> {
-    let local = Directory::new(home.dir());
-    if let Some(key) = read(home)? {
+) -> Result<Option<Found>> {
+    if let Some(key) = read_in(dir)? {
         if let Some(storage) = storage {
-            same_key(home, storage, &key)?;
+            same_key(dir, storage, &key)?;
         }
-        return Ok(Some(key));
+        let place = Place::Kept;
+        return Ok(Some(Found { key, place }));
     }
-    let needed = need(home.dir(), storage, encrypt)?;
     let given = |location: String| passphrase.ok_or(Error::PassphraseMissing { location });
-    let key = match needed {
+    Ok(Some(match need(dir, storage, encrypt)? {
         Need::Nothing => return Ok(None),
-        Need::Existing { location } => {
-            let passphrase = given(location)?;
-            // The storage's are the newer ones.
-            let found = match storage {
-                Some(storage) if has_slots(storage)? => {
-                    let found = slot::unlock(storage, passphrase)?;
-                    slot::mirror(storage, &local)?;
-                    found
-                }
-                _ => slot::unlock(&local, passphrase)?,
-            };
-            HomeKey {
-                key_id: found.key_id,
-                master: found.master,
+        Need::New => {
+            given(dir.display().to_string())?;
+            Found {
+                key: HomeKey::generate(),
+                place: Place::Nowhere,
             }
         }
-        Need::New => {
-            let passphrase = given(home.dir().display().to_string())?;
-            let key = HomeKey::generate();
-            // First: a key that nobody could open again must seal nothing.
-            slot::create(
-                &local,
-                &key.key_id,
-                &key.master,
-                passphrase,
-                &who(),
-                who::now(),
-            )?;
-            key
+        Need::Existing { location } => {
+            let passphrase = given(location)?;
+            // The storage's slots are the newer ones.
+            let (found, place) = match storage {
+                Some(storage) if has_slots(storage)? => {
+                    (slot::unlock(storage, passphrase)?, Place::Storage)
+                }
+                _ => (slot::unlock(&Directory::new(dir), passphrase)?, Place::Home),
+            };
+            let key = HomeKey {
+                key_id: found.key_id,
+                master: found.master,
+            };
+            Found { key, place }
         }
-    };
-    write(home, &key)?;
-    Ok(Some(key))
+    }))
+}
+
+impl Found {
+    /// Has the home keep the key, and the slots that open it; to be called before its repository
+    /// is made. What is interrupted goes on with the same passphrase.
+    ///
+    /// Errors: `PassphraseMissing`, and those of both places.
+    pub fn keep(
+        self,
+        home: &Home,
+        storage: Option<&dyn Objects>,
+        passphrase: Option<&[u8]>,
+    ) -> Result<HomeKey> {
+        let key = self.key;
+        let local = Directory::new(home.dir());
+        match (self.place, storage) {
+            (Place::Kept, _) => return Ok(key),
+            (Place::Storage, Some(storage)) => slot::mirror(storage, &local)?,
+            (Place::Nowhere, _) => {
+                let passphrase = passphrase.ok_or_else(|| Error::PassphraseMissing {
+                    location: home.dir().display().to_string(),
+                })?;
+                // First: a key that nobody could open again must seal nothing.
+                let (id, master) = (&key.key_id, &key.master);
+                slot::create(&local, id, master, passphrase, &who(), who::now())?;
+            }
+            (Place::Home | Place::Storage, _) => {}
+        }
+        write(home, &key)?;
+        Ok(key)
+    }
 }
 
 /// Gives a storage that has no slots those of the home; to be called before a sealed repository
@@ -214,9 +262,18 @@ pub fn settle(
 /// Errors: `KeyForeign` when it has those of another key.
 pub fn publish(home: &Home, storage: &dyn Objects, key: &HomeKey) -> Result<()> {
     if has_slots(storage)? {
-        return same_key(home, storage, key);
+        return same_key(home.dir(), storage, key);
     }
     Ok(slot::mirror(&Directory::new(home.dir()), storage)?)
+}
+
+/// Whether there is a sealed repository, by its own word: its slots may be gone.
+fn is_sealed(objects: &dyn Objects) -> Result<bool> {
+    match Repository::key_id(objects) {
+        Ok(key_id) => Ok(key_id.is_some()),
+        Err(zenith_store::Error::NotARepository { .. }) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn has_slots(objects: &dyn Objects) -> Result<bool> {
@@ -224,7 +281,7 @@ fn has_slots(objects: &dyn Objects) -> Result<bool> {
 }
 
 /// Errors: `KeyForeign` when there are slots, and all that can be read are of another key.
-fn same_key(home: &Home, objects: &dyn Objects, key: &HomeKey) -> Result<()> {
+fn same_key(dir: &Path, objects: &dyn Objects, key: &HomeKey) -> Result<()> {
     let slots = slot::list(objects)?;
     let mut ids = slots
         .iter()
@@ -232,7 +289,7 @@ fn same_key(home: &Home, objects: &dyn Objects, key: &HomeKey) -> Result<()> {
     let is_other = ids.clone().next().is_some() && !ids.any(|id| *id == key.key_id);
     if is_other {
         return Err(Error::KeyForeign {
-            dir: home.dir().to_owned(),
+            dir: dir.to_owned(),
             location: objects.location(),
         });
     }
@@ -273,8 +330,9 @@ impl Slots {
             });
         };
         let storage = match storage {
-            Some(storage) if has_slots(&*storage)? => {
-                same_key(home, &*storage, &key)?;
+            // Where all slots were deleted, a new one belongs there first.
+            Some(storage) if has_slots(&*storage)? || is_sealed(&*storage)? => {
+                same_key(home.dir(), &*storage, &key)?;
                 Some(storage)
             }
             _ => None,
@@ -307,7 +365,7 @@ impl Slots {
         self.first().location()
     }
 
-    /// All of them, those that cannot be read with the reason.
+    /// All of them; those that cannot be read with the reason.
     pub fn list(&self) -> Result<Vec<(u32, zenith_store::Result<SlotInfo>)>> {
         Ok(slot::list(self.first())?)
     }
@@ -395,6 +453,18 @@ mod tests {
         };
         let (id, master, secret) = (&key.key_id, &key.master, passphrase.as_bytes());
         slot::create_with(objects, id, master, secret, "", Time::default(), kdf).unwrap()
+    }
+
+    /// As init does it.
+    fn settle(
+        home: &Home,
+        storage: Option<&dyn Objects>,
+        passphrase: Option<&[u8]>,
+        encrypt: bool,
+    ) -> Result<Option<HomeKey>> {
+        find(home.dir(), storage, passphrase, encrypt)?
+            .map(|found| found.keep(home, storage, passphrase))
+            .transpose()
     }
 
     fn hex(key: &Option<HomeKey>) -> String {

@@ -332,8 +332,7 @@ mod tests {
         }
         // The parent's file is another size, or no file.
         let mut odd = known("base/5/1", same);
-        Arc::make_mut(&mut odd.listing)
-            .insert("base/5/1".into(), Node::Directory { mode: 0o700 });
+        Arc::make_mut(&mut odd.listing).insert("base/5/1".into(), Node::Directory { mode: 0o700 });
         read(&odd, "base/5/1", same, "boot");
     }
 

@@ -288,7 +288,15 @@ pub fn online(
     cache.scanned();
     let writer = repo.writer_with(opts.writer)?;
     let before = before(repo, parent.as_ref())?;
-    let copy = Copy::new(&before, &writer, pgdata, &control, Motion::Running, opts, on);
+    let copy = Copy::new(
+        &before,
+        &writer,
+        pgdata,
+        &control,
+        Motion::Running,
+        opts,
+        on,
+    );
     let mut tree = TreeWriter::new(repo, &writer);
     let mut read = store_files(&copy, parent.as_ref(), &scan, &mut cache, opts, &mut tree)?;
     for path in scan::newly_unlogged(&scan)? {

@@ -73,8 +73,8 @@ impl<'a> TreeWriter<'a> {
         from: &mut dyn Read,
     ) -> Result<()> {
         check_path(path)?;
-        let file =
-            store(self.writer, self.params, mode, size, &[], from).map_err(|e| e.at(Path::new(path)))?;
+        let file = store(self.writer, self.params, mode, size, &[], from)
+            .map_err(|e| e.at(Path::new(path)))?;
         self.insert(path, Node::File(file))
     }
 

@@ -12,10 +12,10 @@ Revisions (REV): a branch, a tag, a snapshot id or a unique prefix of one, or HE
 ~N and ^ (ancestors), @{2 hours ago}, @{2026-11-22 10:00} and @{0/3000028} (an LSN).
 
 Environment: ZENITH_HOME, ZENITH_STORAGE_DEST, ZENITH_PG_BIN, ZENITH_PORT,
-ZENITH_SNAPSHOT_INTERVAL and NO_COLOR; a flag wins over the environment, the environment over
-config.toml. Storages read the usual names of their cloud (AWS_ACCESS_KEY_ID, AWS_REGION,
-AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, ...); for
---snapshot-path the same names with SNAPSHOT_ in front win.";
+ZENITH_SNAPSHOT_INTERVAL, ZENITH_PASSPHRASE, ZENITH_NEW_PASSPHRASE and NO_COLOR; a flag wins over
+the environment, the environment over config.toml. Storages read the usual names of their cloud
+(AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS,
+AZURE_STORAGE_ACCOUNT_NAME, ...); for --snapshot-path the same names with SNAPSHOT_ in front win.";
 
 /// git for PostgreSQL clusters: snapshots, branches and backups of a whole server
 #[derive(Debug, Parser)]
@@ -81,6 +81,9 @@ pub enum Verb {
     Export(ExportArgs),
     /// Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
     Import(ImportArgs),
+    /// List, add, change and remove the passphrases of an encrypted repository
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// Show the settings of this home and where each comes from
     Config(ConfigArgs),
     /// Print the completion script of a shell
@@ -171,6 +174,64 @@ pub struct InitArgs {
     pub branch: Option<String>,
     #[command(flatten)]
     pub damage: DamageArgs,
+    /// Encrypt what is stored, here and at --storage-dest, under a passphrase
+    #[arg(long)]
+    pub encrypt: bool,
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
+}
+
+/// Where a passphrase comes from; otherwise ZENITH_PASSPHRASE, the settings, the terminal.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PassphraseArgs {
+    /// A file that holds the passphrase; a newline at its end does not count
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// A command of the shell that prints the passphrase as its first line
+    #[arg(long, value_name = "CMD", conflicts_with = "passphrase_file",
+          value_parser = NonEmptyStringValueParser::new())]
+    pub passphrase_command: Option<String>,
+}
+
+/// Where a new passphrase comes from; otherwise ZENITH_NEW_PASSPHRASE, the terminal.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NewPassphraseArgs {
+    /// A file that holds the new passphrase; a newline at its end does not count
+    #[arg(long, value_name = "FILE")]
+    pub new_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// List the key slots: each opens the repository with a passphrase of its own
+    List,
+    /// Add a key slot with a new passphrase
+    Add(KeyAddArgs),
+    /// Replace a passphrase by a new one; nothing is encrypted anew
+    Change(KeyChangeArgs),
+    /// Remove a key slot: its passphrase opens nothing any more
+    Remove(KeyRemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct KeyAddArgs {
+    #[command(flatten)]
+    pub new: NewPassphraseArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct KeyChangeArgs {
+    #[command(flatten)]
+    pub old: PassphraseArgs,
+    #[command(flatten)]
+    pub new: NewPassphraseArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct KeyRemoveArgs {
+    /// The slot, as `zenith key list` numbers it
+    #[arg(value_name = "N")]
+    pub number: u32,
 }
 
 #[derive(Debug, Args)]
@@ -512,6 +573,10 @@ mod tests {
             "zenith snapshot create --on_damage=fail",
             "zenith -D /h start --snapshot-interval 2s --no_push",
             "zenith init --initdb-arg --locale=C --initdb-arg -k",
+            "zenith init --encrypt --passphrase-file /p --storage-dest /s",
+            "zenith key add --new_passphrase_file /n",
+            "zenith key change --passphrase-command pass",
+            "zenith key remove 3",
         ] {
             if let Err(e) = typed(line) {
                 panic!("{line}: {e}");

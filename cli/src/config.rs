@@ -2,12 +2,19 @@
 //! says otherwise.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use zenith::settings::Settings;
 
 use crate::error::Failure;
+use crate::passphrase::Passphrase;
+
+/// The passphrase of an encrypted repository. No storage has any use for it.
+const PASSPHRASE: &str = "ZENITH_PASSPHRASE";
+/// The one that `zenith key` is to set.
+const NEW_PASSPHRASE: &str = "ZENITH_NEW_PASSPHRASE";
 
 /// What zenith takes from outside of its command line.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +24,10 @@ pub struct Environment {
     pub pg_bin: Option<PathBuf>,
     pub port: Option<String>,
     pub snapshot_interval: Option<String>,
+    /// ZENITH_PASSPHRASE.
+    pub passphrase: Option<Passphrase>,
+    /// ZENITH_NEW_PASSPHRASE.
+    pub new_passphrase: Option<Passphrase>,
     pub no_color: bool,
     /// Every variable, for the storages: the names they read are theirs.
     pub storage: zenith::store::objects::Environment,
@@ -42,8 +53,11 @@ impl Environment {
             pg_bin: get("ZENITH_PG_BIN").map(PathBuf::from),
             port: text("ZENITH_PORT")?,
             snapshot_interval: text("ZENITH_SNAPSHOT_INTERVAL")?,
+            passphrase: get(PASSPHRASE).map(|value| Passphrase::new(value.into_vec())),
+            new_passphrase: get(NEW_PASSPHRASE).map(|value| Passphrase::new(value.into_vec())),
             no_color: get("NO_COLOR").is_some(),
             storage: std::env::vars_os()
+                .filter(|(name, _)| name != PASSPHRASE && name != NEW_PASSPHRASE)
                 .filter_map(|(name, value)| {
                     Some((name.into_string().ok()?, value.into_string().ok()?))
                 })

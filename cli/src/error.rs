@@ -232,6 +232,21 @@ fn hints(error: &Error) -> Vec<String> {
             "Move {} away and run `zenith start`: what it said is found again or asked for.",
             path.display()
         ),
+        Error::NotSealed { .. } => {
+            "Encryption is decided when a repository is made: `zenith -D NEW init --encrypt \
+             --storage-dest URL`; --snapshot-path brings a cluster into it."
+                .into()
+        }
+        Error::KeyForeign { .. } => {
+            "Attach a new home to that storage: `zenith -D NEW init --storage-dest URL`, or name \
+             another storage."
+                .into()
+        }
+        Error::PassphraseMissing { .. } => {
+            "Set ZENITH_PASSPHRASE, or give --passphrase-file FILE or --passphrase-command CMD to \
+             `zenith init`."
+                .into()
+        }
         Error::NameInvalid { .. } => {
             "Letters, digits, and - _ . / between them are fine, for instance `try-index`.".into()
         }
@@ -407,6 +422,20 @@ fn store_hints(error: &StoreError) -> Vec<String> {
         }
         StoreError::Index { path, .. } => {
             format!("The index only saves time: move {path} away and run the command again.")
+        }
+        StoreError::WrongPassphrase { .. } => {
+            "Check for another keyboard layout, upper case and white space; any passphrase that \
+             `zenith key list` has a slot for will do."
+                .into()
+        }
+        StoreError::NoSlots { .. } => {
+            "A home that still has its key gives the repository a new one: `zenith key add`.".into()
+        }
+        StoreError::NoSlot { .. } => "`zenith key list` lists what there is.".into(),
+        StoreError::LastSlot { .. } => {
+            "Add another passphrase first, `zenith key add`, or replace this one: `zenith key \
+             change`."
+                .into()
         }
         StoreError::File { source, .. } => return io_hints(source),
         _ => return vec![],

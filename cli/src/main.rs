@@ -14,6 +14,7 @@ mod config;
 mod error;
 mod exit;
 mod logging;
+mod passphrase;
 mod progress;
 mod render;
 mod ui;

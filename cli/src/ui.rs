@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::args::{Color, Global};
 use crate::error::Failure;
@@ -111,6 +112,19 @@ impl Ui {
     pub fn talk(&self, line: impl Display) {
         if !self.quiet && !self.json {
             self.stderr(&line.to_string());
+        }
+    }
+
+    /// What a person types without seeing it, or nothing where there is no terminal to ask on.
+    pub fn ask_secret(&self, prompt: &str) -> Result<Option<Zeroizing<String>>, Failure> {
+        if !io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        match rpassword::prompt_password(prompt) {
+            Ok(text) => Ok(Some(Zeroizing::new(text))),
+            Err(e) => Err(Failure::usage(format!(
+                "nobody can be asked for a passphrase: {e}"
+            ))),
         }
     }
 

@@ -126,6 +126,9 @@ fn command(managed: &Managed, around: &Surroundings, flags: &AgentFlags) -> Comm
         .arg("agent")
         .args(flags.args());
     command.current_dir(managed.home.dir());
+    for name in crate::key::SECRET_VARIABLES {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -313,16 +313,16 @@ impl Place<'_> {
 
 impl Open<'_> {
     fn id(&self, index: usize) -> Result<ChunkId> {
-        self.ids
-            .get(index)
-            .copied()
-            .ok_or_else(|| Error::Internal {
-                what: format!("`{}` has fewer chunks than its size says", self.wanted.path),
-            })
+        self.ids.get(index).copied().ok_or_else(|| Error::Internal {
+            what: format!("`{}` has fewer chunks than its size says", self.wanted.path),
+        })
     }
 
     /// Whether a chunk is in its place.
-    #[expect(clippy::too_many_arguments, reason = "a place, and what looking at it takes")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a place, and what looking at it takes"
+    )]
     fn holds(
         &self,
         index: usize,

@@ -341,6 +341,10 @@ impl Server {
         for name in ["PGDATA", "PGPORT", "PGCTLTIMEOUT"] {
             command.env_remove(name);
         }
+        // A server shows its environment to whoever may run code in it.
+        for name in ["ZENITH_PASSPHRASE", "ZENITH_NEW_PASSPHRASE"] {
+            command.env_remove(name);
+        }
         run_as_owner(&mut command, &self.pgdata)?;
         Ok(command)
     }

@@ -262,7 +262,10 @@ impl Copy<'_> {
             }
         }
         let before = &state.before;
-        Ok(state.open.as_ref().map(|file| (file.clone(), before.clone())))
+        Ok(state
+            .open
+            .as_ref()
+            .map(|file| (file.clone(), before.clone())))
     }
 
     /// A file that is no relation: read whole, until it held still.

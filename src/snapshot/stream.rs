@@ -124,7 +124,15 @@ pub(crate) fn finish(
     leave_out(&mut listing, &version_dir, unlogged, &mut left_out);
 
     let before = super::before(repo, None)?;
-    let copy = Copy::new(&before, &writer, skeleton, &control, Motion::Still, opts, on);
+    let copy = Copy::new(
+        &before,
+        &writer,
+        skeleton,
+        &control,
+        Motion::Still,
+        opts,
+        on,
+    );
     let mut tree = TreeWriter::new(repo, &writer);
     for (path, node) in listing {
         match node {

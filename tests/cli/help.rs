@@ -24,6 +24,7 @@ fn what_there_is() {
       push         Send snapshots that the storage does not have yet
       export       Write a snapshot as plain PostgreSQL files, as tar, or as a repository
       import       Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
+      key          List, add, change and remove the passphrases of an encrypted repository
       config       Show the settings of this home and where each comes from
       completions  Print the completion script of a shell
       man          Print the manual page, or write one per command into a directory
@@ -44,10 +45,10 @@ fn what_there_is() {
     ~N and ^ (ancestors), @{2 hours ago}, @{2026-11-22 10:00} and @{0/3000028} (an LSN).
 
     Environment: ZENITH_HOME, ZENITH_STORAGE_DEST, ZENITH_PG_BIN, ZENITH_PORT,
-    ZENITH_SNAPSHOT_INTERVAL and NO_COLOR; a flag wins over the environment, the environment over
-    config.toml. Storages read the usual names of their cloud (AWS_ACCESS_KEY_ID, AWS_REGION,
-    AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, ...); for
-    --snapshot-path the same names with SNAPSHOT_ in front win.
+    ZENITH_SNAPSHOT_INTERVAL, ZENITH_PASSPHRASE, ZENITH_NEW_PASSPHRASE and NO_COLOR; a flag wins over
+    the environment, the environment over config.toml. Storages read the usual names of their cloud
+    (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS,
+    AZURE_STORAGE_ACCOUNT_NAME, ...); for --snapshot-path the same names with SNAPSHOT_ in front win.
     --- exit 0
     "#);
 }

@@ -72,21 +72,24 @@ fn settings_and_where_they_come_from() {
     std::fs::write(home.join("config.toml"), config).unwrap();
     assert_snapshot!(zenith.transcript("config"), @r#"
     $ zenith config
-    SETTING            VALUE                                                                     FROM
-    branch             main                                                                      config.toml
-    storage_dest       s3://b/p                                                                  config.toml
-    primary            false                                                                     config.toml
-    pg_bin             -                                                                         default
-    pg_user            -                                                                         default
-    port               5433                                                                      config.toml
-    listen             -                                                                         default
-    snapshot_interval  5m                                                                        config.toml
-    on_damage          warn                                                                      config.toml
-    push               true                                                                      config.toml
-    keep               all for 2 h, hourly for 2 days, daily for 30 days, monthly for 12 months  config.toml
-    spool_max          68.7 GB                                                                   config.toml
-    min_free           10 %                                                                      config.toml
-    home_id            0a                                                                        config.toml
+    SETTING             VALUE                                                                     FROM
+    branch              main                                                                      config.toml
+    storage_dest        s3://b/p                                                                  config.toml
+    primary             false                                                                     config.toml
+    pg_bin              -                                                                         default
+    pg_user             -                                                                         default
+    port                5433                                                                      config.toml
+    listen              -                                                                         default
+    snapshot_interval   5m                                                                        config.toml
+    on_damage           warn                                                                      config.toml
+    compression_level   1                                                                         config.toml
+    push                true                                                                      config.toml
+    keep                all for 2 h, hourly for 2 days, daily for 30 days, monthly for 12 months  config.toml
+    spool_max           68.7 GB                                                                   config.toml
+    min_free            10 %                                                                      config.toml
+    passphrase_file     -                                                                         default
+    passphrase_command  -                                                                         default
+    home_id             0a                                                                        config.toml
     --- stderr
     DIR/.zenith/config.toml
     --- exit 0
@@ -115,6 +118,8 @@ fn settings_and_where_they_come_from() {
     {"type":"setting","v":1,"name":"keep","value":"all for 2 h, hourly for 2 days, daily for 30 days, monthly for 12 months","from":"config.toml"}
     {"type":"setting","v":1,"name":"spool_max","value":"68.7 GB","from":"config.toml"}
     {"type":"setting","v":1,"name":"min_free","value":"10 %","from":"config.toml"}
+    {"type":"setting","v":1,"name":"passphrase_file","value":null,"from":"default"}
+    {"type":"setting","v":1,"name":"passphrase_command","value":null,"from":"default"}
     {"type":"setting","v":1,"name":"home_id","value":"0a","from":"config.toml"}
     --- exit 0
     "#);

@@ -248,9 +248,12 @@ fn a_stream_that_breaks_off_has_no_end() {
     let at = size as usize / 2;
     bytes[at..at + 64].iter_mut().for_each(|b| *b ^= 0x55);
     fs::write(&path, bytes).unwrap();
-    let repo =
-        zenith_store::Repository::open(f.repo.objects().clone(), None, zenith_store::IndexChoice::Memory)
-            .unwrap();
+    let repo = zenith_store::Repository::open(
+        f.repo.objects().clone(),
+        None,
+        zenith_store::IndexChoice::Memory,
+    )
+    .unwrap();
     let mut part = Vec::new();
     let dest = TarDest::Stream(&mut part, "stdout");
     is(

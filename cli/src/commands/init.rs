@@ -3,10 +3,14 @@
 use zenith::bring::Source;
 use zenith::home::Home;
 use zenith::init::{self, InitOptions, Initialised, Origin};
+use zenith::key::{self, Need};
+use zenith::settings::{EncryptionSettings, Settings};
+use zeroize::Zeroizing;
 
 use super::Context;
 use crate::args::InitArgs;
 use crate::error::Failure;
+use crate::passphrase::{self, Ask, Sources};
 use crate::progress::Progress;
 use crate::render::{place, push, size, snapshot};
 
@@ -29,8 +33,17 @@ pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
             .snapshot_interval
             .map(|interval| interval.as_secs().max(1)),
         on_damage: args.damage.asked(),
+        encrypt: args.encrypt,
+        passphrase: None,
+        encryption: EncryptionSettings {
+            passphrase_file: passphrase::file(
+                &context.env,
+                args.passphrase.passphrase_file.as_ref(),
+            ),
+            passphrase_command: args.passphrase.passphrase_command,
+        },
     };
-    let done = init(&options, pg_user.as_deref(), context)?;
+    let done = init(options, pg_user.as_deref(), context)?;
     if !done.was_home {
         context.ui.talk("next: zenith start");
     }
@@ -39,7 +52,7 @@ pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
 
 /// Makes what is not there and says what that was; `start` does this, too, where there is no home.
 pub fn init(
-    options: &InitOptions,
+    mut options: InitOptions,
     pg_user: Option<&str>,
     context: &Context,
 ) -> Result<Initialised, Failure> {
@@ -53,8 +66,9 @@ pub fn init(
         options.storage_dest.as_deref(),
         pg_user,
     )?;
+    options.passphrase = passphrase(&options, context)?;
     let progress = Progress::new(&context.ui);
-    let done = init::init(&context.home, &context.around(), options, &|event| {
+    let done = init::init(&context.home, &context.around(), &options, &|event| {
         progress.on(event);
     })?;
     drop(progress);
@@ -111,6 +125,35 @@ pub fn init(
             .answer(push::line(report, location, done.push_took))?;
     }
     Ok(done)
+}
+
+/// Asks for a passphrase before anything is made, when one will be needed.
+fn passphrase(
+    options: &InitOptions,
+    context: &Context,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    let mut settings = match Home::open(&context.home) {
+        Ok(home) => home.settings()?,
+        Err(_) => Settings::new(),
+    };
+    if options.storage_dest.is_some() {
+        settings.storage_dest.clone_from(&options.storage_dest);
+    }
+    let storage = key::storage(&context.home, &context.around(), &settings)?;
+    let (prompt, ask) = match key::need(&context.home, storage.as_deref(), options.encrypt)? {
+        Need::Nothing => return Ok(None),
+        Need::New => ("passphrase of the new repository".to_owned(), Ask::Twice),
+        Need::Existing { location } => (format!("passphrase of {location}"), Ask::Once),
+    };
+    let sources = Sources {
+        file: options.encryption.passphrase_file.as_deref(),
+        command: options.encryption.passphrase_command.as_deref(),
+        variable: context.env.passphrase.as_ref(),
+        saved: Some(&settings.encryption),
+        ways: passphrase::WAYS,
+    };
+    let passphrase = sources.read(&context.ui, &prompt, ask)?;
+    Ok(Some(Zeroizing::new(passphrase.bytes().to_vec())))
 }
 
 fn origin_word(origin: &Origin) -> &'static str {

@@ -7,6 +7,7 @@ mod config;
 mod export;
 mod import;
 mod init;
+mod key;
 mod man;
 mod push;
 mod snapshot;
@@ -25,7 +26,7 @@ use zenith::store::objects::OpenOptions;
 use zenith::store::{Repository, SnapshotId, State};
 use zenith::{publish, revision};
 
-use crate::args::{DamageArgs, OnDamage, ServerArgs, SnapshotVerb, Verb};
+use crate::args::{DamageArgs, KeyVerb, OnDamage, ServerArgs, SnapshotVerb, Verb};
 use crate::config::Environment;
 use crate::error::Failure;
 use crate::progress::Progress;
@@ -235,6 +236,10 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Push(args) => push::run(&args, context),
         Verb::Export(args) => export::run(args, context),
         Verb::Import(args) => import::run(args, context),
+        Verb::Key(KeyVerb::List) => key::list(context),
+        Verb::Key(KeyVerb::Add(args)) => key::add(&args, context),
+        Verb::Key(KeyVerb::Change(args)) => key::change(&args, context),
+        Verb::Key(KeyVerb::Remove(args)) => key::remove(&args, context),
         Verb::Config(_) => config::run(context),
         Verb::Completions(args) => completions::run(&args, context),
         Verb::Man(args) => man::run(&args, context),

@@ -32,7 +32,7 @@ pub fn run(args: StartArgs, context: &Context) -> Result<(), Failure> {
                 .map(|interval| interval.as_secs().max(1)),
             ..InitOptions::default()
         };
-        super::init::init(&options, server.pg_user.as_deref(), context)?;
+        super::init::init(options, server.pg_user.as_deref(), context)?;
     }
     // Root may have put the settings in place alone, after the rest was lost.
     let saved_user = Home::open(&context.home)?.settings()?.server.pg_user;

@@ -100,6 +100,48 @@ fn homes() {
 }
 
 #[test]
+fn encryption() {
+    let location = || s("/srv/store");
+    assert_snapshot!(shown(vec![
+        Error::NotSealed { location: location() },
+        Error::KeyForeign { dir: p("/h"), location: location() },
+        Error::PassphraseMissing { location: location() },
+        StoreError::WrongPassphrase { location: location() }.into(),
+        StoreError::NoSlots { location: location() }.into(),
+        StoreError::NoSlot { number: 7, location: location() }.into(),
+        StoreError::LastSlot { number: 0, location: location() }.into(),
+    ]), @r"
+    [1] error: /srv/store is not encrypted
+
+    hint: Encryption is decided when a repository is made: `zenith -D NEW init --encrypt --storage-dest URL`; --snapshot-path brings a cluster into it.
+
+    [1] error: the storage /srv/store is encrypted with another key than the home /h
+
+    hint: Attach a new home to that storage: `zenith -D NEW init --storage-dest URL`, or name another storage.
+
+    [1] error: /srv/store is encrypted, and no passphrase is given
+
+    hint: Set ZENITH_PASSPHRASE, or give --passphrase-file FILE or --passphrase-command CMD to `zenith init`.
+
+    [1] error: the passphrase opens no key slot of /srv/store
+
+    hint: Check for another keyboard layout, upper case and white space; any passphrase that `zenith key list` has a slot for will do.
+
+    [1] error: there is no key slot at /srv/store
+
+    hint: A home that still has its key gives the repository a new one: `zenith key add`.
+
+    [1] error: there is no key slot 7 at /srv/store
+
+    hint: `zenith key list` lists what there is.
+
+    [1] error: key slot 0 at /srv/store is the last that opens the repository
+
+    hint: Add another passphrase first, `zenith key add`, or replace this one: `zenith key change`.
+    ");
+}
+
+#[test]
 fn clusters() {
     let pgdata = || p("/data");
     assert_snapshot!(shown(vec![

@@ -71,6 +71,10 @@ pub fn settings(saved: &Settings, env: &Environment) -> Vec<Setting> {
             "on_damage",
             Some(saved.snapshots.on_damage.word().to_owned()),
         ),
+        file(
+            "compression_level",
+            Some(saved.snapshots.compression_level.to_string()),
+        ),
         file("push", Some(saved.snapshots.push.to_string())),
         file(
             "keep",
@@ -89,6 +93,11 @@ pub fn settings(saved: &Settings, env: &Environment) -> Vec<Setting> {
         file(
             "min_free",
             Some(format!("{} %", saved.space.min_free_percent)),
+        ),
+        file("passphrase_file", path(&saved.encryption.passphrase_file)),
+        file(
+            "passphrase_command",
+            saved.encryption.passphrase_command.clone(),
         ),
         file("home_id", Some(saved.home_id.clone())),
     ]
