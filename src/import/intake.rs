@@ -285,7 +285,6 @@ impl Intake<'_> {
         let chunks = size.div_ceil(chunk_size) as usize;
         let number = self.next;
         self.next += 1;
-        let ids = vec![ChunkId::ZERO; chunks];
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         let relation = relation_file(name).filter(|_| is_relation_dir(dir));
         let named: Option<(Arc<str>, u32)> = relation.map(|file| (path.into(), file.segment));
@@ -296,7 +295,8 @@ impl Intake<'_> {
                 path,
                 mode,
                 size,
-                ids,
+                // It grows with what arrives: the size is only what a header says.
+                ids: Vec::new(),
                 left: chunks,
             },
         );
@@ -340,6 +340,9 @@ impl Intake<'_> {
         self.under_way -= 1;
         self.buffers.push(buffer);
         let open = self.open.get_mut(&file).expect("a chunk belongs to a file");
+        if open.ids.len() <= index {
+            open.ids.resize(index + 1, ChunkId::ZERO);
+        }
         open.ids[index] = id?;
         open.left -= 1;
         if open.left == 0 {

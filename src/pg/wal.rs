@@ -322,7 +322,10 @@ pub fn segments_between(
     let mut at = start.segment_start(wal_segment_size);
     while start < stop && at < stop {
         found.push((segment_name(timeline, at, wal_segment_size), at));
-        at = Lsn(at.0 + u64::from(wal_segment_size));
+        let Some(next) = at.0.checked_add(u64::from(wal_segment_size)) else {
+            break;
+        };
+        at = Lsn(next);
     }
     found
 }
@@ -646,6 +649,8 @@ mod tests {
         assert_eq!(names(0x100_0028, 0x100_0028), []);
         assert_eq!(names(0x100_0028, 0x200_0000), [("00000001".to_owned(), 16)]);
         assert_eq!(names(0x100_0028, 0x200_0001).len(), 2);
+        let last = Lsn(u64::MAX);
+        assert_eq!(segments_between(Lsn(last.0 - 1), last, 1, 1 << 24).len(), 1);
     }
 
     #[test]

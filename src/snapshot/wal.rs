@@ -77,7 +77,7 @@ impl Span {
                 Err(e) => return Err(e.into()),
             }
         }
-        let needed = manifest_end(pgdata)?.unwrap_or(Lsn(label.checkpoint_lsn.0 + 1));
+        let needed = manifest_end(pgdata)?.unwrap_or(Lsn(label.checkpoint_lsn.0.saturating_add(1)));
         if stop < needed {
             let at = stop.segment_start(size);
             let missing = pg::lsn::segment_name(history.timeline_of_segment(at, size), at, size);
