@@ -68,13 +68,15 @@ impl Marker {
         let Some(bytes) = disk::read_if_there(&path)? else {
             return Ok(None);
         };
-        let marker: Marker = toml::from_slice(&bytes).map_err(|e| Error::HomeDamaged {
-            path,
-            why: e.to_string().trim_end().to_owned(),
-        })?;
+        let marker = Marker::parse(&bytes).map_err(|why| Error::HomeDamaged { path, why })?;
         let meta = fs::metadata(dir).map_err(Error::io("stat", dir))?;
         let same = (marker.device, marker.inode) == (meta.dev(), meta.ino());
         Ok(same.then_some(marker))
+    }
+
+    /// What these bytes of a file say, wherever it lies; else why they cannot be understood.
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Marker, String> {
+        toml::from_slice(bytes).map_err(|e| e.to_string().trim_end().to_owned())
     }
 
     /// The marker of a directory that a checkout did not complete.

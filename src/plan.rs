@@ -159,14 +159,18 @@ impl FileCache {
     /// What was saved; nothing when there is none, it is not whole, or it was begun later than
     /// now: the clock was set back, and times tell no longer what came first.
     pub fn load(path: &Path) -> Option<FileCache> {
-        let bytes = std::fs::read(path).ok()?;
+        let cache = FileCache::decode(&std::fs::read(path).ok()?)?;
+        (cache.begun_ns <= now_ns()).then_some(cache)
+    }
+
+    /// What these bytes of a file say, when they are whole.
+    pub fn decode(bytes: &[u8]) -> Option<FileCache> {
         let rest = bytes.strip_prefix(MAGIC)?;
         let (crc, body) = rest.split_first_chunk::<4>()?;
         if u32::from_le_bytes(*crc) != crc32c::crc32c(body) {
             return None;
         }
-        let cache: FileCache = minicbor::decode(body).ok()?;
-        (cache.begun_ns <= now_ns()).then_some(cache)
+        minicbor::decode(body).ok()
     }
 
     /// Saves it for the next snapshot of the same cluster.

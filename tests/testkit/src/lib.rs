@@ -3,6 +3,7 @@
 //! Everything a test makes lies under its [`Place`], a directory of its own, and everything that
 //! still runs there ends when the place goes out of scope, also when the test panics.
 
+pub mod bytes;
 pub mod command;
 pub mod load;
 pub mod place;
