@@ -219,7 +219,7 @@ impl Root {
         out
     }
 
-    /// The root with the number `seq` in these bytes.
+    /// The root in these bytes, which lie under the number `seq`; a sealed one is bound to that.
     ///
     /// # Errors
     /// When they are damaged, sealed with another key, or written by a newer program.
@@ -247,11 +247,7 @@ impl Root {
             }
             _ => return Err(Malformed("it does not begin like a root".into())),
         };
-        let root: Root = minicbor::decode(body)?;
-        if root.seq != seq {
-            return Err(Malformed(format!("it says that it is root {}", root.seq)));
-        }
-        Ok(root)
+        Ok(minicbor::decode(body)?)
     }
 }
 
@@ -286,6 +282,9 @@ impl State {
                     root.version, root.incompatible
                 ),
             });
+        }
+        if root.seq != seq {
+            return Err(damaged(format!("it says that it is root {}", root.seq)));
         }
         let snapshots = std::mem::take(&mut root.snapshots);
         let packs = std::mem::take(&mut root.packs);

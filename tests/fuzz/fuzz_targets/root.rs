@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     root.extend_from_slice(bytes);
     let hash = blake3::hash(&root);
     root.extend_from_slice(hash.as_bytes());
-    if let Ok(root) = Root::decode(&root) {
-        assert_eq!(Root::decode(&root.encode()).unwrap(), root);
+    if let Ok(root) = Root::decode(&root, 0, None) {
+        assert_eq!(Root::decode(&root.encode(None), 0, None).unwrap(), root);
     }
 });

@@ -9,10 +9,10 @@ use proptest::sample::Index;
 use zenith_store::object::tree::TreeNode;
 use zenith_store::object::{Snapshot, extents};
 use zenith_store::objects::Directory as Place;
-use zenith_store::pack::frame::{self, BLOB_ROW_LEN, FRAME_HEADER_LEN};
+use zenith_store::pack::frame;
 use zenith_store::pack::{Directory, TRAILER_LEN, Trailer};
 use zenith_store::root::{PackRow, Root, Row};
-use zenith_store::{IndexChoice, Node, Repository, Verify};
+use zenith_store::{IndexChoice, Node, delta, Repository, Verify};
 use zenith_testkit::bytes::{Counting, Mutation, mutated, peak};
 
 #[global_allocator]
@@ -32,27 +32,34 @@ fn bounded<T>(bytes: &[u8], more: usize, work: impl FnOnce() -> T) -> T {
 /// Every decoder, whatever the bytes are.
 fn decode(bytes: &[u8]) {
     bounded(bytes, PARTS_BYTES, || {
-        let header = frame::decode_header(bytes)?;
-        let rest = &bytes[FRAME_HEADER_LEN..];
-        let table = usize::from(header.blobs) * BLOB_ROW_LEN;
-        let (table, payload) = rest.split_at_checked(table).ok_or("short")?;
-        frame::decode_parts(&header, table)?;
+        let (header, payload) = frame::open(bytes, None)?;
         // The plain length is what the header says, up to its limit.
         let plain_len = header.plain_len.min(1 << 20);
         let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
         let mut plain = Vec::new();
         frame::decode_payload(
             header.codec,
-            payload,
+            &payload,
             plain_len,
             &mut decompressor,
             &mut plain,
-        )
+        )?;
+        header.parts(&plain)
     })
     .ok();
     bounded(bytes, PARTS_BYTES, || {
-        let directory = Directory::decode(bytes, bytes.len() as u64)?;
-        Ok::<_, String>(directory.encode())
+        // Numbers that a trailer might give.
+        let number = |at| bytes.get(at).map_or(0, |b| usize::from(*b));
+        let end = bytes.len() as u64 * 40;
+        Directory::decode(bytes, number(1), number(2), end, false).ok();
+        Directory::decode_v1(bytes, end).map(|directory| directory.encode())
+    })
+    .ok();
+    bounded(bytes, PARTS_BYTES, || {
+        let mut chunk = vec![1; 1000];
+        delta::patch(bytes, 2000, &mut chunk).ok();
+        let base = std::mem::take(&mut chunk);
+        delta::decompress(&base, bytes, 2000, &mut chunk)
     })
     .ok();
     if let Some(trailer) = bytes.last_chunk::<TRAILER_LEN>() {
@@ -70,8 +77,8 @@ fn decode(bytes: &[u8]) {
     if let Ok(snapshot) = bounded(bytes, 0, || Snapshot::decode(bytes)) {
         assert_eq!(Snapshot::decode(&snapshot.encode()).unwrap(), snapshot);
     }
-    if let Ok(root) = bounded(bytes, 0, || Root::decode(bytes)) {
-        assert_eq!(Root::decode(&root.encode()).unwrap(), root);
+    if let Ok(root) = bounded(bytes, 0, || Root::decode(bytes, 0, None)) {
+        assert_eq!(Root::decode(&root.encode(None), 0, None).unwrap(), root);
     }
     bounded(bytes, 0, || minicbor::decode::<Vec<Row>>(bytes)).ok();
     bounded(bytes, 0, || minicbor::decode::<Vec<PackRow>>(bytes)).ok();
@@ -102,11 +109,21 @@ fn samples() -> &'static [Vec<u8>] {
             let trailer = Trailer::decode(last, bytes.len() as u64).unwrap();
             let at = trailer.directory_offset as usize;
             let directory = &bytes[at..at + trailer.directory_len as usize];
-            let frames = Directory::decode(directory, trailer.directory_offset).unwrap();
+            let frames = match trailer.version {
+                1 => Directory::decode_v1(directory, trailer.directory_offset),
+                _ => Directory::decode(
+                    directory,
+                    trailer.frames as usize,
+                    trailer.blobs as usize,
+                    trailer.directory_offset,
+                    false,
+                ),
+            };
+            let frames = frames.unwrap();
             out.extend([last.to_vec(), directory.to_vec()]);
             let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
             for entry in frames.frames {
-                let whole = &bytes[entry.offset as usize..][..entry.total_len() as usize];
+                let whole = &bytes[entry.offset as usize..entry.end() as usize];
                 out.push(whole.to_vec());
                 let payload = &whole[whole.len() - entry.stored_len as usize..];
                 let mut plain = Vec::new();
@@ -119,7 +136,7 @@ fn samples() -> &'static [Vec<u8>] {
                 )
                 .unwrap();
                 for blob in entry.blobs {
-                    out.push(plain[blob.offset as usize..][..blob.len as usize].to_vec());
+                    out.push(plain[blob.offset as usize..][..blob.part.body_len as usize].to_vec());
                 }
             }
         }
@@ -187,7 +204,7 @@ proptest! {
         std::fs::write(dir.path().join(file), bytes).unwrap();
 
         let read = || -> zenith_store::Result<()> {
-            let repository = Repository::open(Arc::new(Place::new(dir.path())), IndexChoice::Memory)?;
+            let repository = Repository::open(Arc::new(Place::new(dir.path())), None, IndexChoice::Memory)?;
             let state = repository.state()?;
             for row in state.snapshots() {
                 state.usage(&row.id);

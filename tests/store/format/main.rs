@@ -46,7 +46,7 @@ fn about(bytes: &[u8]) -> String {
 }
 
 fn open(dir: &Path) -> Repository {
-    Repository::open(Arc::new(Directory::new(dir)), IndexChoice::Memory).unwrap()
+    Repository::open(Arc::new(Directory::new(dir)), None, IndexChoice::Memory).unwrap()
 }
 
 /// Reads everything.

@@ -10,7 +10,7 @@ use zenith_store::object::tree::{self, TreeNode};
 use zenith_store::objects::Directory;
 use zenith_store::root::Root;
 use zenith_store::{
-    Change, Committed, IndexChoice, Listing, Node, Operation, Params, RefChange, Repository,
+    Change, Committed, Ids, IndexChoice, Listing, Node, Operation, Params, RefChange, Repository,
     Snapshot, SnapshotId, SnapshotKind, SnapshotSource, Time, TreeId, Writer,
 };
 
@@ -157,7 +157,7 @@ pub(crate) fn snapshot(
         size,
         body: b"a body that the store does not read".to_vec(),
     };
-    let to = Some(SnapshotId::of(&snapshot.encode()));
+    let to = Some(repository.ids().snapshot(&snapshot.encode()));
     let refs = vec![RefChange {
         name: branch.into(),
         from: tip,
@@ -172,7 +172,7 @@ pub(crate) fn snapshot(
 pub(crate) fn make(dir: &Path) -> SnapshotId {
     std::fs::create_dir(dir).unwrap();
     let objects = Arc::new(Directory::new(dir));
-    Repository::create(objects, PARAMS, IndexChoice::Memory, operation("init")).unwrap();
+    Repository::create(objects, PARAMS, None, IndexChoice::Memory, operation("init")).unwrap();
     // Each as by a program of its own, so that each has packs of its own.
     let take =
         |n: u64, message: &str, branch: &str| snapshot(&open(dir), &files(n), message, branch).id;
@@ -214,7 +214,7 @@ pub(crate) fn make(dir: &Path) -> SnapshotId {
 pub(crate) fn assert_has_everything(repository: &Repository) {
     let state = repository.state().unwrap();
     let root = repository.objects().get(&Root::key(state.seq())).unwrap();
-    let root = Root::decode(&root).unwrap();
+    let root = Root::decode(&root, state.seq(), None).unwrap();
     assert!(!root.snapshots.segments.is_empty() && !root.snapshots.removed.is_empty());
     assert!(!root.snapshots.rows.is_empty() && !root.packs.rows.is_empty());
     assert!(!root.packs.segments.is_empty());
@@ -224,7 +224,7 @@ pub(crate) fn assert_has_everything(repository: &Repository) {
     let mut inner = false;
     tree::build::<Malformed>(&listing, |bytes: Vec<u8>| {
         inner |= matches!(TreeNode::decode(&bytes)?, TreeNode::Inner(..));
-        Ok(TreeId::of(&bytes))
+        Ok(Ids::plain().tree(&bytes))
     })
     .unwrap();
     assert!(inner);
