@@ -399,7 +399,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let objects = Arc::new(Directory::new(dir.path().join("repo")));
             let (params, index) = (Params::default(), IndexChoice::Memory);
-            let repo = Repository::create(objects, params, None, index, Operation::default()).unwrap();
+            let repo =
+                Repository::create(objects, params, None, index, Operation::default()).unwrap();
             Bench { dir, repo }
         }
 

@@ -2,7 +2,8 @@
 //!
 //! Chunks are taken in windows, so that memory is bounded however many are wanted. Of a window
 //! the chains are looked up, then sorted by the place of the plain blob, then cut into batches,
-//! which threads read one after the other. From a bucket a batch is fetched in few ranges; files
+//! which threads read one after the other. Within a batch chunks come in the order of their keys,
+//! since whoever writes them to files wants these to grow in order. From a bucket a batch is fetched in few ranges; files
 //! of this machine are read frame by frame, which the sorting makes sequential.
 
 use crate::blob::Fetched;
@@ -51,7 +52,7 @@ impl Repository {
         each: &(dyn Fn(&K, &[u8]) -> Result<(), E> + Sync),
     ) -> Result<(), E>
     where
-        K: Send + Sync,
+        K: Ord + Send + Sync,
         E: From<Error> + Send,
     {
         let mut wanted = wanted.into_iter();
@@ -66,6 +67,10 @@ impl Repository {
             let window: Vec<_> = window.into_iter().collect();
             let mut items = self.look_up(window, threads)?;
             items.sort_by_key(Item::order);
+            // Neighbours in a pack are read together, and given in the order of their keys.
+            items
+                .chunks_mut(BATCH)
+                .for_each(|batch| batch.sort_by(|a, b| a.keys[0].cmp(&b.keys[0])));
             let batches: Vec<&[Item<K>]> = items.chunks(BATCH).collect();
             in_parallel(threads, &batches, |batch| self.read_batch(batch, each))?;
         }

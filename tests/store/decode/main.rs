@@ -12,7 +12,7 @@ use zenith_store::objects::Directory as Place;
 use zenith_store::pack::frame;
 use zenith_store::pack::{Directory, TRAILER_LEN, Trailer};
 use zenith_store::root::{PackRow, Root, Row};
-use zenith_store::{IndexChoice, Node, delta, Repository, Verify};
+use zenith_store::{IndexChoice, Node, Repository, Verify, delta};
 use zenith_testkit::bytes::{Counting, Mutation, mutated, peak};
 
 #[global_allocator]

@@ -172,7 +172,14 @@ pub(crate) fn snapshot(
 pub(crate) fn make(dir: &Path) -> SnapshotId {
     std::fs::create_dir(dir).unwrap();
     let objects = Arc::new(Directory::new(dir));
-    Repository::create(objects, PARAMS, None, IndexChoice::Memory, operation("init")).unwrap();
+    Repository::create(
+        objects,
+        PARAMS,
+        None,
+        IndexChoice::Memory,
+        operation("init"),
+    )
+    .unwrap();
     // Each as by a program of its own, so that each has packs of its own.
     let take =
         |n: u64, message: &str, branch: &str| snapshot(&open(dir), &files(n), message, branch).id;
