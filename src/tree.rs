@@ -202,7 +202,9 @@ pub(crate) fn store(
         ids.push(writer.put_chunk(chunk, base).map_err(StoreError::Put)?);
         left -= chunk.len() as u64;
     }
-    writer.put_file(mode, size, &ids).map_err(StoreError::Put)
+    writer
+        .put_file(mode, size, &ids, before)
+        .map_err(StoreError::Put)
 }
 
 /// Which side of [`store`] went wrong.

@@ -353,7 +353,7 @@ impl Intake<'_> {
                 ids,
                 ..
             } = self.open.remove(&file).expect("it was there just now");
-            let file = self.writer.put_file(mode, size, &ids)?;
+            let file = self.writer.put_file(mode, size, &ids, &[])?;
             insert(&mut self.taken.listing, &path, Node::File(file))?;
             let stored = self.writer.stats().bytes_new;
             (self.on)(Event::New {

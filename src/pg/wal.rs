@@ -171,6 +171,17 @@ pub fn check_pages(
     Ok(())
 }
 
+/// Zeroes what of the segment at `lsn` lies before the page of `start`, where replay begins. The
+/// first page stays: its header is read whatever page is wanted (WALRead's caller ReadPageInternal
+/// in src/backend/access/transam/xlogreader.c).
+pub fn clear_before(bytes: &mut [u8], lsn: Lsn, start: Lsn, facts: &WalFacts) {
+    let page = facts.wal_block_size as usize;
+    let before = start.0.saturating_sub(lsn.0).min(bytes.len() as u64) as usize;
+    if let Some(unread) = bytes.get_mut(page..before - before % page) {
+        unread.fill(0);
+    }
+}
+
 /// For WAL whose end is not known (pg_basebackup's output): the segment with everything
 /// zeroed from the first page on that is not its own, and the position of that page.
 /// The start of the segment as position means that nothing of it is there.
@@ -498,6 +509,30 @@ mod tests {
             assert!(bytes[at - 100..at].iter().any(|b| *b != 0));
             let (last, to) = read_last_segment(cluster.pgdata(), name, 1, *lsn, &facts).unwrap();
             assert_eq!((last, to.0), (bytes, end.0.next_multiple_of(8192)));
+        }
+    }
+
+    #[test]
+    fn what_lies_before_replay_is_cleared_but_the_first_page() {
+        let facts = WalFacts {
+            major: 15,
+            system_identifier: 1,
+            wal_block_size: 10,
+            wal_segment_size: 50,
+        };
+        let cleared = |start: u64| {
+            let mut bytes = [1; 50];
+            clear_before(&mut bytes, Lsn(100), Lsn(start), &facts);
+            bytes.chunks(10).map(|page| page[9]).collect::<Vec<u8>>()
+        };
+        for (start, left) in [
+            (90, [1, 1, 1, 1, 1]),
+            (100, [1, 1, 1, 1, 1]),
+            (119, [1, 1, 1, 1, 1]),
+            (120, [1, 0, 1, 1, 1]),
+            (145, [1, 0, 0, 0, 1]),
+        ] {
+            assert_eq!(cleared(start), left, "{start}");
         }
     }
 

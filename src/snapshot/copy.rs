@@ -229,7 +229,7 @@ impl Copy<'_> {
         if task.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             let mut state = lock(&task.state);
             let file = state.open.take();
-            state.before = Arc::default();
+            let before = std::mem::take(&mut state.before);
             if state.vanished {
                 return Ok(());
             }
@@ -239,10 +239,11 @@ impl Copy<'_> {
                 self.check_still(task.entry, &file)?;
             }
             let ids = std::mem::take(&mut state.ids);
-            state.stored = Some(
-                self.writer
-                    .put_file(task.entry.mode, task.entry.size(), &ids)?,
-            );
+            state.stored =
+                Some(
+                    self.writer
+                        .put_file(task.entry.mode, task.entry.size(), &ids, &before)?,
+                );
         }
         Ok(())
     }
@@ -502,7 +503,7 @@ mod tests {
         let path = bench.dir.path().join(name);
         let expect = bench.copy(Motion::Still, |copy| {
             let id = copy.writer.put_chunk(&whole, None).unwrap();
-            copy.writer.put_file(0o600, 8192, &[id]).unwrap()
+            copy.writer.put_file(0o600, 8192, &[id], &[]).unwrap()
         });
         fs::write(&path, &torn).unwrap();
         let entry = bench.entry(name);

@@ -137,7 +137,9 @@ impl Span {
 
     fn segment(&self, copy: &Copy<'_>, timeline: u32, name: &str, at: Lsn) -> Result<File> {
         let path = copy.pgdata.join("pg_wal").join(name);
-        let checked = wal::read_segment(copy.pgdata, name, timeline, at, self.stop, &self.facts)?;
+        let (start, stop) = (self.start, self.stop);
+        let mut checked = wal::read_segment(copy.pgdata, name, timeline, at, stop, &self.facts)?;
+        wal::clear_before(&mut checked, at, start, &self.facts);
         let bytes = if self.verbatim {
             std::fs::read(&path).map_err(Error::io("read", &path))?
         } else {

@@ -116,34 +116,53 @@ impl Location {
     }
 }
 
+/// The blobs that are read for one: itself first, a plain one last.
+pub(crate) type Chain = Vec<(Id, Location)>;
+
 impl Repository {
-    /// A live place of this id, if there is one.
-    pub(crate) fn locate(&self, id: &Id) -> Result<Option<Location>> {
+    /// The chain of a live blob of this id, if there is one that is whole: a delta that nothing
+    /// needs may have lost what it stands on.
+    pub(crate) fn locate(&self, id: &Id) -> Result<Option<Chain>> {
+        for place in self.live_places(id)? {
+            if let Some(chain) = self.chain(*id, place)? {
+                return Ok(Some(chain));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The live places of an id, the best first.
+    fn live_places(&self, id: &Id) -> Result<Vec<Location>> {
         self.ensure_indexed()?;
         let mut places = self.inner.index.get(id)?;
         places.extend(self.inner.overlay.get(id)?);
         let live = self.lock_live_read();
-        Ok(places
-            .into_iter()
-            .filter(|l| live.holds(&l.pack))
-            .min_by_key(|l| live.preference(l)))
+        places.retain(|l| live.holds(&l.pack));
+        places.sort_by_key(|l| live.preference(l));
+        Ok(places)
     }
 
-    /// The blobs that are read for the one at `place`: itself first, a plain one last.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] when a base is in no live pack.
-    pub(crate) fn chain(&self, id: Id, place: Location) -> Result<Vec<(Id, Location)>> {
+    /// The chain from the blob at `place` down, or nothing when a base is in no live pack.
+    pub(crate) fn chain(&self, id: Id, place: Location) -> Result<Option<Chain>> {
         let mut chain = vec![(id, place)];
-        while let Some((_, top)) = chain.last().filter(|(_, top)| top.form != Form::Plain) {
-            let base = self.bases(top)?.into_iter().next();
-            chain.push(base.ok_or_else(|| Error::BaseMissing {
-                pack: top.pack,
-                location: self.location(),
-                offset: top.payload_offset,
-            })?);
+        Ok(self.stands(&mut chain)?.then_some(chain))
+    }
+
+    /// Puts under the last blob of a chain what it stands on; false, with the chain as it was,
+    /// when that is not to be had.
+    fn stands(&self, chain: &mut Chain) -> Result<bool> {
+        let (_, top) = chain[chain.len() - 1];
+        if top.form == Form::Plain {
+            return Ok(true);
         }
-        Ok(chain)
+        for base in self.bases(&top)? {
+            chain.push(base);
+            if self.stands(chain)? {
+                return Ok(true);
+            }
+            chain.pop();
+        }
+        Ok(false)
     }
 
     /// Blobs that a delta may stand on, the likeliest first. Their depth is smaller than its own,
@@ -194,24 +213,43 @@ impl Repository {
         Ok(())
     }
 
-    /// A live place of this id, after another look at the latest root where there seems to be none.
-    pub(crate) fn place(&self, kind: Kind, id: Id) -> Result<Location> {
-        if let Some(place) = self.locate(&id)? {
-            return Ok(place);
+    /// The chain of a live blob of this id, after another look at the latest root where there
+    /// seems to be none.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::BaseMissing`].
+    pub(crate) fn find(&self, kind: Kind, id: Id) -> Result<Chain> {
+        if let Some(chain) = self.locate(&id)? {
+            return Ok(chain);
         }
         // Another process may have committed, or collected, since.
         self.state()?;
-        self.locate(&id)?.ok_or_else(|| Error::Missing {
-            id,
-            kind: kind.name(),
-            location: self.location(),
+        match self.locate(&id)? {
+            Some(chain) => Ok(chain),
+            None => Err(self.missing(kind, id)?),
+        }
+    }
+
+    /// Why there is no chain for this id.
+    pub(crate) fn missing(&self, kind: Kind, id: Id) -> Result<Error> {
+        let location = self.location();
+        Ok(match self.live_places(&id)?.first() {
+            Some(delta) => Error::BaseMissing {
+                pack: delta.pack,
+                location,
+                offset: delta.payload_offset,
+            },
+            None => Error::Missing {
+                id,
+                kind: kind.name(),
+                location,
+            },
         })
     }
 
     /// The plain bytes of any blob into `into`, checked against the id.
     pub(crate) fn read_blob(&self, kind: Kind, id: Id, into: &mut Vec<u8>) -> Result<()> {
-        let place = self.place(kind, id)?;
-        let chain = self.chain(id, place)?;
+        let chain = self.find(kind, id)?;
         self.read_chain(kind, &chain, &Fetched::default(), into)
     }
 
@@ -250,7 +288,7 @@ impl Repository {
             return Ok(self.ids().of(kind, into) == id);
         }
         for (base, under) in self.bases(place)? {
-            if self.read_any(Kind::Chunk, base, &under, into)? {
+            if self.read_any(kind, base, &under, into)? {
                 match self.apply(place, &Fetched::default(), into) {
                     Ok(()) if self.ids().of(kind, into) == id => return Ok(true),
                     Ok(()) | Err(Error::BlobDamaged { .. }) => {}

@@ -6,10 +6,9 @@
 //! since whoever writes them to files wants these to grow in order. From a bucket a batch is fetched in few ranges; files
 //! of this machine are read frame by frame, which the sorting makes sequential.
 
-use crate::blob::Fetched;
+use crate::blob::{Chain, Fetched};
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, Id, Kind, PackName};
-use crate::index::Location;
+use crate::id::{ChunkId, Kind, PackName};
 use crate::repository::Repository;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,7 +25,7 @@ const RANGE_BYTES: u64 = 8 << 20;
 
 /// A chunk that is wanted, with its chain and the places it is wanted for.
 struct Item<K> {
-    chain: Vec<(Id, Location)>,
+    chain: Chain,
     keys: Vec<K>,
 }
 
@@ -93,8 +92,7 @@ impl Repository {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner).take();
             let mut items = Vec::new();
             for (id, keys) in part.into_iter().flatten() {
-                let place = self.place(Kind::Chunk, id.into())?;
-                let chain = self.chain(id.into(), place)?;
+                let chain = self.find(Kind::Chunk, id.into())?;
                 items.push(Item { chain, keys });
             }
             found

@@ -15,6 +15,7 @@ mod blob;
 pub mod bulk;
 pub mod collect;
 pub mod delta;
+mod encode;
 pub mod error;
 pub mod id;
 pub mod index;

@@ -201,13 +201,11 @@ impl Repository {
         visit: &mut impl FnMut(Id, Kind, Location),
     ) -> Result<()> {
         let mut place = |kind: Kind, id: Id| -> Result<()> {
-            let location = self.locate(&id)?.ok_or_else(|| Error::Missing {
-                id,
-                kind: kind.name(),
-                location: self.location(),
-            })?;
-            for (id, location) in self.chain(id, location)? {
-                visit(id, kind, location);
+            let Some(chain) = self.locate(&id)? else {
+                return Err(self.missing(kind, id)?);
+            };
+            for (id, place) in chain {
+                visit(id, kind, place);
             }
             Ok(())
         };

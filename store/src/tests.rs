@@ -63,7 +63,9 @@ fn put(writer: &Writer, files: &Files) -> TreeId {
                 .chunks(64 << 10)
                 .map(|c| writer.put_chunk(c, None).unwrap())
                 .collect();
-            writer.put_file(0o600, bytes.len() as u64, &ids).unwrap()
+            writer
+                .put_file(0o600, bytes.len() as u64, &ids, &[])
+                .unwrap()
         };
         listing.insert(path.clone(), Node::File(file));
     }

@@ -3,7 +3,7 @@
 use crate::blob::Fetched;
 use crate::delta::Form;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Kind, PackName, SnapshotId};
+use crate::id::{PackName, SnapshotId};
 use crate::index::locations;
 use crate::pack;
 use crate::repository::Repository;
@@ -99,17 +99,22 @@ impl Repository {
             Err(why) => return Ok(Err(why)),
         };
         drop(bytes);
-        let mut chunk = Vec::new();
-        for (id, place) in locations(name, &directory) {
+        let mut bytes = Vec::new();
+        let kinds = directory.frames.iter().flat_map(|f| &f.blobs);
+        for ((id, place), blob) in locations(name, &directory).zip(kinds) {
             if place.form == Form::Plain {
                 continue;
             }
-            let read = self.chain(id, place).and_then(|chain| {
-                self.read_chain(Kind::Chunk, &chain, &Fetched::default(), &mut chunk)
-            });
-            match read {
+            // A delta that nothing needs may have lost its base; one that a snapshot needs is
+            // missed when that is walked.
+            let Some(chain) = self.chain(id, place)? else {
+                continue;
+            };
+            match self.read_chain(blob.part.kind, &chain, &Fetched::default(), &mut bytes) {
                 Ok(()) => {}
-                Err(e) if e.kind() == ErrorKind::Damaged => return Ok(Err(e.to_string())),
+                Err(Error::BlobDamaged { pack, why, .. }) if pack == name => return Ok(Err(why)),
+                // Damage below it is told of where it is.
+                Err(e) if e.kind() == ErrorKind::Damaged => {}
                 Err(e) => return Err(e),
             }
         }

@@ -4,15 +4,13 @@
 //! is synced, named and indexed in the background; what an interrupted writer left finished is
 //! adopted by the next one, so that nothing is stored twice.
 //!
-//! A changed chunk is stored as its difference to the chunk that was at its place before. Chains
-//! of such differences are short: after [`CHAIN_MAX`] of them the next one stands on the plain
-//! chunk again, and where that has grown to half of it, a plain chunk begins anew.
+//! A changed chunk is stored as its difference to the chunk that was at its place before, and a
+//! changed node of an extent map likewise (`encode`).
 
-use crate::blob::Fetched;
-use crate::delta::{self, Form};
+use crate::delta::Form;
+use crate::encode::{Encoded, compressing};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
-use crate::index::Location;
 use crate::object::{Content, File, Listing, Snapshot, extents, snapshot, tree};
 use crate::objects::{ObjectsError, TEMPORARY_PREFIX, disk};
 use crate::pack::frame::{self, Frame, Part};
@@ -21,7 +19,6 @@ use crate::pack::{
 };
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange, Row, State};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,12 +28,8 @@ use std::thread::JoinHandle;
 
 /// zstd level where nobody says otherwise: docs/deltas.md has the measurements.
 pub const LEVEL: i32 = 1;
-/// Deltas that stand one on the other, above the one that stands on the plain chunk.
-pub const CHAIN_MAX: u8 = 8;
-/// A patch of at most so many bytes is taken as it is; with a larger one other forms compete.
-const PATCH_SMALL: usize = 4 << 10;
-/// What is shorter is stored plain: naming the base would cost as much.
-const DELTA_MIN: usize = 512;
+/// Shared frames are few and full of deltas, which a higher level suits; never a lower one.
+const SHARED_LEVEL: i32 = 3;
 const SHARDS: usize = 64;
 /// Sealed packs that wait to be synced; more hold the writing threads back.
 const SYNCS_WAITING: usize = 2;
@@ -151,30 +144,6 @@ struct Unsynced {
 struct NewPack {
     name: PackName,
     len: u64,
-}
-
-thread_local! {
-    /// With the level it was made for.
-    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> =
-        const { RefCell::new(None) };
-    static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Does something with this thread's compressor.
-fn compressing<T>(
-    level: i32,
-    work: impl FnOnce(&mut zstd::bulk::Compressor<'static>) -> T,
-) -> Result<T> {
-    COMPRESSOR.with_borrow_mut(|slot| {
-        if slot.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
-            let compressor = zstd::bulk::Compressor::new(level).map_err(|e| Error::Invalid {
-                what: format!("zstd level {level}: {e}"),
-            })?;
-            *slot = Some((level, compressor));
-        }
-        let (_, compressor) = slot.as_mut().expect("made above");
-        Ok(work(compressor))
-    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -361,113 +330,27 @@ impl Writer {
             return Ok(id);
         }
         self.counts.chunks_new.fetch_add(1, Ordering::Relaxed);
-        let base = base.filter(|base| !base.is_zero() && bytes.len() >= DELTA_MIN);
-        let delta = match base {
-            Some(base) => self.delta(base, bytes)?,
-            None => Encoded::Nothing,
-        };
-        match delta {
-            Encoded::Delta(part, body) => {
-                self.counts.chunks_delta.fetch_add(1, Ordering::Relaxed);
-                self.append_small(&self.small_chunks, id.into(), part, &body)?;
-            }
-            Encoded::Plain(frame) => self.append(frame, &[id.into()])?,
-            Encoded::Nothing => self.store(Kind::Chunk, id.into(), bytes)?,
-        }
+        let base = base.filter(|base| !base.is_zero()).map(Id::from);
+        let as_delta = self.store_on(Kind::Chunk, id.into(), bytes, base)?;
+        self.counts
+            .chunks_delta
+            .fetch_add(as_delta.into(), Ordering::Relaxed);
         Ok(id)
     }
 
-    /// The cheapest form of a chunk, when its base is at hand.
-    fn delta(&self, base: ChunkId, bytes: &[u8]) -> Result<Encoded> {
-        let Some(ground) = self.ground(base.into())? else {
-            return Ok(Encoded::Nothing);
-        };
-        BASE.with_borrow_mut(|old| {
-            match self
-                .repository
-                .read_chain(Kind::Chunk, &ground.chain, &Fetched::default(), old)
-            {
-                Ok(()) => {}
-                // A plain chunk mends what would otherwise be damaged for ever.
-                Err(e) if e.kind() == crate::ErrorKind::Damaged => {
-                    tracing::warn!("chunk {base} is no base for what follows it: {e}");
-                    return Ok(Encoded::Nothing);
-                }
-                Err(e) => return Err(e),
-            }
-            let (id, place) = &ground.chain[0];
-            let delta = |form, body: Vec<u8>| {
-                let part = Part {
-                    form,
-                    len: bytes.len() as u32,
-                    depth: place.depth + 1,
-                    base: id.base(),
-                    ..Part::plain(Kind::Chunk, body.len())
-                };
-                Encoded::Delta(part, body)
-            };
-            let mut patch = Vec::new();
-            let patched = delta::diff(old, bytes, bytes.len() / 2, &mut patch);
-            if patched && patch.len() <= PATCH_SMALL.min(ground.plain_len / 2) {
-                return Ok(delta(Form::Patch, patch));
-            }
-            // Patches are compressed later, together; alone they come out a little larger.
-            let level = self.options.level;
-            let patch_len = match patched {
-                true => {
-                    compressing(level, |c| c.compress(&patch))?.map_or(patch.len(), |c| c.len())
-                }
-                false => usize::MAX,
-            };
-            let prefix = delta::compress(old, bytes, level).map_err(|e| Error::Invalid {
-                what: format!("a chunk does not compress: {e}"),
-            })?;
-            let plain = compressing(level, |c| frame::encode_chunk(bytes, c))?;
-            let least = patch_len.min(prefix.len());
-            Ok(if least > plain.payload.len() / 2 {
-                if bytes.len() >= ALONE_BYTES {
-                    Encoded::Plain(plain)
-                } else {
-                    Encoded::Nothing
-                }
-            } else if patch_len <= prefix.len() {
-                delta(Form::Patch, patch)
-            } else {
-                delta(Form::Prefix, prefix)
-            })
-        })
-    }
-
-    /// What a delta to `base` would stand on: the base itself, or below a long chain its plain
-    /// chunk. Nothing when it is not at hand, or another id begins like its own.
-    fn ground(&self, base: Id) -> Result<Option<Ground>> {
-        let Some(place) = self.repository.locate(&base)? else {
-            return Ok(None);
-        };
-        let mut chain = match self.repository.chain(base, place) {
-            Ok(chain) => chain,
-            Err(Error::BaseMissing { .. }) => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let (last, plain) = chain[chain.len() - 1];
-        if place.depth > CHAIN_MAX {
-            chain = vec![(last, plain)];
-        }
-        if !self.repository.is_clear_base(&chain[0].0)? {
-            return Ok(None);
-        }
-        Ok(Some(Ground {
-            chain,
-            plain_len: plain.stored_share() as usize,
-        }))
-    }
-
-    /// Stores the extent map of a file whose chunks are stored, and gives the file.
+    /// Stores the extent map of a file whose chunks are stored, and gives the file. `before` are
+    /// the chunks that a snapshot of this repository has in it, if it has it.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the chunks cannot make up `size` bytes; when the pack cannot be
     /// written.
-    pub fn put_file(&self, mode: u32, size: u64, ids: &[ChunkId]) -> Result<File> {
+    pub fn put_file(
+        &self,
+        mode: u32,
+        size: u64,
+        ids: &[ChunkId],
+        before: &[ChunkId],
+    ) -> Result<File> {
         if ids.len() as u64 != size.div_ceil(self.repository.params().chunk_size.into()) {
             return Err(Error::Invalid {
                 what: format!("{} chunks for a file of {size} bytes", ids.len()),
@@ -476,9 +359,22 @@ impl Writer {
         if ids.is_empty() {
             return Ok(self.put_inline(mode, Vec::new()));
         }
-        let map = extents::build(ids, |bytes| {
-            let id = self.repository.ids().extents(&bytes);
-            self.put(Kind::Extents, id.into(), &bytes)?;
+        // The nodes that were there before follow from their ids alone.
+        let name = |bytes: &[u8]| self.repository.ids().extents(bytes);
+        let mut old = HashMap::new();
+        if !before.is_empty() {
+            extents::build(before, |at, bytes| {
+                let id = name(&bytes);
+                old.insert(at, id);
+                Ok::<_, Error>(id.0)
+            })?;
+        }
+        let map = extents::build(ids, |at, bytes| {
+            let id = name(&bytes);
+            if self.takes(&id.into())? {
+                let base = old.get(&at).map(|id| Id::from(*id));
+                self.store_on(Kind::Extents, id.into(), &bytes, base)?;
+            }
             Ok::<_, Error>(id.0)
         })?;
         Ok(File {
@@ -544,17 +440,42 @@ impl Writer {
         Ok(())
     }
 
+    /// Stores a blob whether or not it is stored, as a difference to `base` where that is worth it:
+    /// whether it was.
+    fn store_on(&self, kind: Kind, id: Id, bytes: &[u8], base: Option<Id>) -> Result<bool> {
+        let encoded = match base {
+            Some(base) => {
+                let level = self.options.level;
+                self.repository.encode_on(kind, base, bytes, level)?
+            }
+            None => Encoded::Plain,
+        };
+        match encoded {
+            Encoded::Delta(part, body) => {
+                self.append_small(self.small(kind), id, part, &body)?;
+                return Ok(true);
+            }
+            Encoded::Alone(frame) => self.append(frame, &[id])?,
+            Encoded::Plain => self.store(kind, id, bytes)?,
+        }
+        Ok(false)
+    }
+
+    /// Where small blobs of this kind wait for others.
+    fn small(&self, kind: Kind) -> &Mutex<Small> {
+        match kind {
+            Kind::Chunk => &self.small_chunks,
+            _ => &self.small_nodes,
+        }
+    }
+
     /// Stores a blob plain, whether or not it is stored.
     pub(crate) fn store(&self, kind: Kind, id: Id, bytes: &[u8]) -> Result<()> {
         if kind == Kind::Chunk && bytes.len() >= ALONE_BYTES {
             let frame = compressing(self.options.level, |c| frame::encode_chunk(bytes, c))?;
             return self.append(frame, &[id]);
         }
-        let small = match kind {
-            Kind::Chunk => &self.small_chunks,
-            _ => &self.small_nodes,
-        };
-        self.append_small(small, id, Part::plain(kind, bytes.len()), bytes)
+        self.append_small(self.small(kind), id, Part::plain(kind, bytes.len()), bytes)
     }
 
     /// Stores a blob in the form it has.
@@ -562,7 +483,7 @@ impl Writer {
         if part.form == Form::Plain {
             return self.store(part.kind, id, body);
         }
-        self.append_small(&self.small_chunks, id, part, body)
+        self.append_small(self.small(part.kind), id, part, body)
     }
 
     fn append_small(&self, small: &Mutex<Small>, id: Id, part: Part, body: &[u8]) -> Result<()> {
@@ -583,9 +504,8 @@ impl Writer {
         if small.parts.is_empty() {
             return Ok(());
         }
-        let frame = compressing(self.options.level, |c| {
-            frame::encode(small.parts, small.bodies, c)
-        })?;
+        let level = self.options.level.max(SHARED_LEVEL);
+        let frame = compressing(level, |c| frame::encode(small.parts, small.bodies, c))?;
         self.append(frame, &small.ids)
     }
 
@@ -783,22 +703,6 @@ impl Drop for Writer {
             let _ = syncer.join();
         }
     }
-}
-
-/// What a delta stands on, and the stored bytes of the plain chunk at the bottom.
-struct Ground {
-    chain: Vec<(Id, Location)>,
-    plain_len: usize,
-}
-
-/// How a chunk is to be stored.
-enum Encoded {
-    /// As a difference.
-    Delta(Part, Vec<u8>),
-    /// Plain, compressed already.
-    Plain(Frame),
-    /// Plain; nothing was tried.
-    Nothing,
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

@@ -57,7 +57,7 @@ impl Machine {
             .put_chunk(&bytes.as_bytes()[..bytes.len().min(65_536)], None)
             .unwrap()];
         let size = bytes.len().min(65_536) as u64;
-        let file = writer.put_file(0o600, size, &ids).unwrap();
+        let file = writer.put_file(0o600, size, &ids, &[]).unwrap();
         let listing = Listing::from([("f".to_owned(), Node::File(file))]);
         let tree = writer.put_tree(&listing).unwrap();
         let facts = Facts::default();

@@ -65,7 +65,8 @@ pub fn decode(bytes: &[u8]) -> Result<(u8, Vec<[u8; ID_LEN]>), Malformed> {
     ))
 }
 
-/// Builds the map over `ids`, bottom up; `put` stores a node and gives its id.
+/// Builds the map over `ids`, bottom up; `put` stores a node and gives its id. It is told where
+/// the node is: its depth, and its number among those of that depth.
 ///
 /// # Errors
 /// What `put` gives.
@@ -74,7 +75,7 @@ pub fn decode(bytes: &[u8]) -> Result<(u8, Vec<[u8; ID_LEN]>), Malformed> {
 /// When there are no ids: such a file is inline.
 pub fn build<E>(
     ids: &[ChunkId],
-    mut put: impl FnMut(Vec<u8>) -> Result<[u8; ID_LEN], E>,
+    mut put: impl FnMut((u8, usize), Vec<u8>) -> Result<[u8; ID_LEN], E>,
 ) -> Result<Extents, E> {
     assert!(!ids.is_empty(), "a file without chunks has no extent map");
     let mut level: Vec<[u8; ID_LEN]> = ids.iter().map(|id| id.0).collect();
@@ -83,7 +84,8 @@ pub fn build<E>(
         depth += 1;
         level = level
             .chunks(FANOUT)
-            .map(|ids| put(encode(depth, ids)))
+            .enumerate()
+            .map(|(number, ids)| put((depth, number), encode(depth, ids)))
             .collect::<Result<_, E>>()?;
     }
     Ok(Extents {
@@ -125,7 +127,7 @@ mod tests {
                 .map(|i| Ids::plain().chunk(&i.to_le_bytes()))
                 .collect();
             let mut nodes = HashMap::new();
-            let map = build::<Infallible>(&ids, |bytes| {
+            let map = build::<Infallible>(&ids, |_, bytes| {
                 let id = Ids::plain().extents(&bytes).0;
                 nodes.insert(id, bytes);
                 Ok(id)

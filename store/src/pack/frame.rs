@@ -81,7 +81,9 @@ impl Part {
         match self.form {
             Form::Plain => self.len == self.body_len,
             Form::Patch | Form::Prefix => {
-                self.kind == Kind::Chunk && self.depth > 0 && self.len <= PLAIN_MAX
+                matches!(self.kind, Kind::Chunk | Kind::Extents)
+                    && self.depth > 0
+                    && self.len <= PLAIN_MAX
             }
         }
     }

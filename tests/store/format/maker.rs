@@ -113,7 +113,9 @@ fn put(writer: &Writer, files: &Files) -> (TreeId, u64) {
                 .chunks(CHUNK)
                 .map(|c| writer.put_chunk(c, None).unwrap())
                 .collect();
-            writer.put_file(0o600, bytes.len() as u64, &ids).unwrap()
+            writer
+                .put_file(0o600, bytes.len() as u64, &ids, &[])
+                .unwrap()
         };
         size += bytes.len() as u64;
         listing.insert(path.clone(), Node::File(file));
