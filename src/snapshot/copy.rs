@@ -68,12 +68,18 @@ struct Task<'a> {
 
 #[derive(Default)]
 struct State {
-    open: Option<Arc<Source>>,
+    open: Option<Open>,
     vanished: bool,
-    /// The chunks that the file had before.
-    before: Arc<Vec<ChunkId>>,
     ids: Vec<ChunkId>,
     stored: Option<zenith_store::File>,
+}
+
+/// A file that is being read.
+#[derive(Clone)]
+struct Open {
+    file: Arc<Source>,
+    /// The chunks that it had before.
+    before: Arc<Vec<ChunkId>>,
 }
 
 /// A range of one file.
@@ -175,7 +181,7 @@ impl Copy<'_> {
         buffer: &mut [u8],
         findings: &Mutex<Findings>,
     ) -> Result<()> {
-        if let Some((file, before)) = self.open_once(task)? {
+        if let Some(Open { file, before }) = self.open_once(task)? {
             let entry = task.entry;
             let chunk_size = u64::from(self.params.chunk_size);
             let mut at = piece.first;
@@ -228,14 +234,11 @@ impl Copy<'_> {
         }
         if task.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             let mut state = lock(&task.state);
-            let file = state.open.take();
-            let before = std::mem::take(&mut state.before);
-            if state.vanished {
+            // Nothing is open where the file vanished.
+            let Some(Open { file, before }) = state.open.take() else {
                 return Ok(());
-            }
-            if self.motion == Motion::Still
-                && let Some(file) = file
-            {
+            };
+            if self.motion == Motion::Still {
                 self.check_still(task.entry, &file)?;
             }
             let ids = std::mem::take(&mut state.ids);
@@ -250,23 +253,21 @@ impl Copy<'_> {
 
     /// The open file and what it had before, shared by the pieces, so that all of them read the
     /// same one.
-    fn open_once(&self, task: &Task<'_>) -> Result<Option<(Arc<Source>, Arc<Vec<ChunkId>>)>> {
+    fn open_once(&self, task: &Task<'_>) -> Result<Option<Open>> {
         let mut state = lock(&task.state);
         if state.open.is_none() && !state.vanished {
             match Source::open(&task.entry.source) {
                 Ok(file) => {
-                    state.before = Arc::new(self.before.chunks(&task.entry.path)?);
-                    state.open = Some(Arc::new(file));
+                    state.open = Some(Open {
+                        file: Arc::new(file),
+                        before: Arc::new(self.before.chunks(&task.entry.path)?),
+                    });
                 }
                 Err(e) if self.may_vanish(task.entry, &e) => state.vanished = true,
                 Err(e) => return Err(self.open_error(task.entry, e)),
             }
         }
-        let before = &state.before;
-        Ok(state
-            .open
-            .as_ref()
-            .map(|file| (file.clone(), before.clone())))
+        Ok(state.open.clone())
     }
 
     /// A file that is no relation: read whole, until it held still.

@@ -23,6 +23,9 @@ const GAP_BYTES: u64 = 128 << 10;
 /// A range that is fetched as one is no longer.
 const RANGE_BYTES: u64 = 8 << 20;
 
+/// What becomes of the bytes of a chunk that was wanted under a key.
+pub type Each<'a, K, E> = &'a (dyn Fn(&K, &[u8]) -> Result<(), E> + Sync);
+
 /// A chunk that is wanted, with its chain and the places it is wanted for.
 struct Item<K> {
     chain: Chain,
@@ -48,7 +51,7 @@ impl Repository {
         &self,
         wanted: impl IntoIterator<Item = (ChunkId, K)>,
         threads: usize,
-        each: &(dyn Fn(&K, &[u8]) -> Result<(), E> + Sync),
+        each: Each<'_, K, E>,
     ) -> Result<(), E>
     where
         K: Ord + Send + Sync,
@@ -107,7 +110,7 @@ impl Repository {
     fn read_batch<K, E: From<Error>>(
         &self,
         batch: &[Item<K>],
-        each: &(dyn Fn(&K, &[u8]) -> Result<(), E> + Sync),
+        each: Each<'_, K, E>,
     ) -> Result<(), E> {
         let fetched = self.fetch_ahead(batch)?;
         let mut bytes = Vec::new();

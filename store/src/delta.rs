@@ -85,8 +85,8 @@ fn next_difference(base: &[u8], new: &[u8], mut at: usize) -> Option<usize> {
 fn end_of_run(base: &[u8], new: &[u8], from: usize) -> usize {
     let mut end = from + 1;
     let mut equal = 0;
-    for i in from + 1..new.len() {
-        if byte_of(base, i) != new[i] {
+    for (i, byte) in new.iter().enumerate().skip(from + 1) {
+        if byte_of(base, i) != *byte {
             end = i + 1;
             equal = 0;
         } else {

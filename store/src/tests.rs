@@ -579,6 +579,7 @@ fn a_lost_index_costs_time_only() {
     let second = snapshot(&open(), &example(2), "two").id;
     let reader = Repository::open(
         Arc::new(Directory::new(dir.path())),
+        None,
         IndexChoice::reader(index.clone()),
     )
     .unwrap();

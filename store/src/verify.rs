@@ -82,7 +82,7 @@ impl Repository {
             match walked {
                 Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::Damaged => {
-                    report.bad_snapshots.push((row.id, e.to_string()))
+                    report.bad_snapshots.push((row.id, e.to_string()));
                 }
                 Err(e) => return Err(e),
             }
