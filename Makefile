@@ -1,14 +1,15 @@
-# Two commands do everything, from a fresh Debian machine with Rust:
+# Three commands do everything, from a fresh Debian machine with Rust:
 #   make demo    plays the main scenarios on a real PostgreSQL server
 #   make test    runs the whole test suite
-# Both install what is missing first, and say what and why.
+#   make bench   measures zenith beside pgBackRest, restic and borg; writes docs/benchmarks.md
+# All install what is missing first, and say what and why.
 
 # The target directory lies outside the checkout, so that RocksDB, which takes minutes to compile,
 # is compiled once and not once per clone. Every recipe uses the same profile for the same reason.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/zenith/target
 
-.PHONY: help demo test build install-deps fmt clean
+.PHONY: help demo test bench build install-deps fmt clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -19,6 +20,9 @@ demo: install-deps-demo build
 test:
 	@scripts/test
 
+bench: install-deps-bench build
+	@scripts/bench "$(CARGO_TARGET_DIR)/release/zenith" $(BENCH)
+
 build:
 	cargo build --release --locked --package zenith-cli
 
@@ -28,6 +32,10 @@ fmt:
 .PHONY: install-deps-demo
 install-deps-demo:
 	@scripts/install-deps
+
+.PHONY: install-deps-bench
+install-deps-bench:
+	@scripts/install-deps --bench
 
 install-deps:
 	@scripts/install-deps --tests
