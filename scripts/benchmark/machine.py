@@ -3,7 +3,6 @@
 import os
 import platform
 import pwd
-import shutil
 import time
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def describe(directory):
         ("memory", f"{int(field('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.0f} GiB"),
         ("kernel", platform.release()),
         ("file system", file_system(directory)),
-        ("free there", f"{shutil.disk_usage(directory).free / 2**30:.0f} GiB"),
+        ("load average at the end", f"{os.getloadavg()[2]:.1f} over 15 minutes"),
     ]
 
 

@@ -5,6 +5,7 @@ import os
 import pwd
 import resource
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,10 +15,13 @@ from .process import ToolFailed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
+QUICK = "QUICK: a trial of the benchmark, its numbers mean nothing.\n\n"
+
 ENVIRONMENT = """environment:
   ZENITH_BENCH_DIR      where clusters and repositories lie [default: /var/tmp/zenith-bench]
   ZENITH_BENCH_CLUSTER  a directory with states S0 and S1 of the reference cluster; it is only read
-  ZENITH_BENCH_SCALE    pgbench's scale of the reference cluster [default: 120, or 2 with --quick]
+  ZENITH_BENCH_SCALE    pgbench's scale of the reference cluster [default: 120, or 12 with --quick]
+                        also says the scale of what ZENITH_BENCH_CLUSTER names
   ZENITH_BENCH_ROUNDS   how often everything is measured [default: 3, or 1 with --quick]
 """
 
@@ -53,7 +57,7 @@ class Bench:
     def __init__(self, args, place):
         self.quick = args.quick
         self.wanted = set(args.only or (row.name for row in rows.ROWS))
-        default = (2, 1) if self.quick else (120, 3)
+        default = (12, 1) if self.quick else (120, 3)
         self.scale = int(os.environ.get("ZENITH_BENCH_SCALE", default[0]))
         self.rounds = int(os.environ.get("ZENITH_BENCH_ROUNDS", default[1]))
         self.given = os.environ.get("ZENITH_BENCH_CLUSTER")
@@ -140,7 +144,7 @@ class Bench:
         versions = [[tool.name, tool.version(), tool.how] for tool in everyone]
         versions.append(["PostgreSQL", cluster.version(self.bin), "fsync off, 1 GB shared buffers"])
         page = report.page(self.results, head, machine.describe(self.kept), versions)
-        return "QUICK: a trial of the benchmark, its numbers mean nothing.\n\n" + page if self.quick else page
+        return QUICK + page if self.quick else page
 
 
 def measure(args, place):
@@ -162,6 +166,7 @@ def measure(args, place):
 
 def as_server_user(action, user):
     """Runs it in a child that is `user`; its exit code."""
+    sys.stdout.flush()
     child = os.fork()
     if child == 0:
         code = 70
@@ -178,15 +183,15 @@ def as_server_user(action, user):
                 sys.excepthook(*sys.exc_info())
             sys.stdout.flush()
             os._exit(code)
-    while True:
-        try:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        except KeyboardInterrupt:
-            pass  # The child got it, too, and cleans up.
+    # The child cleans up. Ctrl-C reaches it without us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def main():
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
     missing = [peer.name for peer in tools.PEERS if not peer.version()]
     if missing:
         raise SystemExit(f"error: not installed: {', '.join(missing)}: scripts/install-deps --bench")

@@ -17,7 +17,10 @@ Numbers of one machine say little about another; the ratios are the point.
 
 The reference cluster: `pgbench -i -s {scale}` and a table `orders` of {orders:,} rows with jsonb, B-tree and GIN indexes, checksums on; this is state S0.
 {transactions:,} pgbench transactions, updates of {some:,} scattered orders and as many new ones make S1 of it.
+
 {notes}
+
+Then:
 
 - **One directory for all tools.** It passes from S0 to S1 in place, as a server would do it: only pages that differ are written, an unchanged file keeps its inode and its times. WAL segments that a start does not need are left out, since some tools would copy them.
 - **Alternating.** {rounds}, with fresh repositories in each; in each round every tool in turns, beginning with another one. The tables show the median, and minimum to maximum in brackets.
@@ -100,9 +103,10 @@ def ratio(results, row, who, key):
     return f"{ours / theirs:.2f}" if who != OWN and ours is not None and theirs else ""
 
 
-def table(head, lines):
+def table(head, lines, rest="---:"):
+    """`rest`: how columns but the first are aligned."""
     yield "| " + " | ".join(head) + " |"
-    yield "|---" + "|---:" * (len(head) - 1) + "|"
+    yield "|---" + f"|{rest}" * (len(head) - 1) + "|"
     for line in lines:
         yield "| " + " | ".join(line) + " |"
 
@@ -176,9 +180,9 @@ def tables(results):
 
 def page(results, head, where, versions):
     """The whole of docs/benchmarks.md."""
-    notes = "\n".join(f"{what}: {value:,}.  " for what, value in results.notes.items())
+    notes = "\n".join(f"- {what}: {value:,}" for what, value in results.notes.items())
     lines = [HEAD.format(notes=notes, **head)]
-    lines += table(["", ""], where)
-    lines += ["", *table(["", "version", "how it is run"], versions), ""]
+    lines += table(["", ""], where, rest="---")
+    lines += ["", *table(["", "version", "how it is run"], versions, rest="---"), ""]
     lines += tables(results)
     return "\n".join(lines).rstrip() + "\n"

@@ -118,10 +118,9 @@ class Zenith(Tool):
     def stored(self):
         return file_bytes(self.repository, self.LOCAL) - self.empty
 
-    def objects(self):
-        """What a push would send: sizes of packs, and the number of everything else."""
-        packs = [file.stat().st_size for file in (self.repository / "packs").iterdir()]
-        return packs, len(list((self.repository / "roots").iterdir()))
+    def packs(self):
+        """Sizes of its packs."""
+        return [file.stat().st_size for file in (self.repository / "packs").iterdir()]
 
     def restore(self, number, target, sync=True):
         more = [] if sync else ["--no-sync"]
@@ -173,10 +172,9 @@ class PgBackRest(Tool):
         if self.taken == 0:
             self.pgbackrest(source, "stanza-create", "--no-online")
         kind = "full" if self.taken == 0 else "incr"
-        # It refuses to make a backup in which no file is new, after all the work of finding out.
-        return self.pgbackrest(
-            source, "backup", "--no-online", f"--type={kind}", accept=(0, NOTHING_CHANGED)
-        )
+        # Some versions refuse a backup in which no file is new, after the work of finding out.
+        accept = (0, NOTHING_CHANGED) if self.taken > 1 else (0,)
+        return self.pgbackrest(source, "backup", "--no-online", f"--type={kind}", accept=accept)
 
     def restore(self, number, target, *more):
         target = Path(target)
