@@ -9,7 +9,7 @@
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/zenith/target
 
-.PHONY: help demo test bench build install-deps fmt clean
+.PHONY: help demo test bench bench-micro build install-deps fmt clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -20,8 +20,11 @@ demo: install-deps-demo build
 test:
 	@scripts/test
 
-bench: install-deps-bench build
+bench: install-deps-bench bench-micro build
 	@scripts/bench "$(CARGO_TARGET_DIR)/release/zenith" $(BENCH)
+
+bench-micro:
+	cargo bench --locked --package zenith-store --bench blobs
 
 build:
 	cargo build --release --locked --package zenith-cli
