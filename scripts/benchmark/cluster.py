@@ -277,6 +277,13 @@ def database_dir(pgdata):
     return max((Path(pgdata) / "base").iterdir(), key=lambda dir: int(dir.name))
 
 
+def remove_relations(pgdata):
+    """As few files as a stopped cluster can have and still be taken for one."""
+    for database in (Path(pgdata) / "base").iterdir():
+        for file in database.iterdir():
+            file.unlink()
+
+
 def content(number):
     """A page that is like no other."""
     return number.to_bytes(8, "little").rjust(64, b"\1").ljust(PAGE, b"\2")
