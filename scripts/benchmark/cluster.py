@@ -150,6 +150,17 @@ def build(bin, place, recipe, states, *options):
     return build(bin, place, recipe, states, *options)
 
 
+def make(bin, place, seed, alter):
+    """A stopped cluster that no server ever ran on: `seed`, altered; kept for the next run."""
+    if not place.exists():
+        making = place.with_name(place.name + ".making")
+        shutil.rmtree(making, ignore_errors=True)
+        State(bin, seed).copy_to(making)
+        alter(making)
+        making.rename(place)
+    return place
+
+
 class State:
     """A cleanly stopped cluster that is only read."""
 
@@ -289,8 +300,8 @@ def content(number):
     return number.to_bytes(8, "little").rjust(64, b"\1").ljust(PAGE, b"\2")
 
 
-def add_sparse_relation(pgdata, gib, every=8 << 20):
-    """One relation of many segments of 1 GiB: holes, and 64 KiB of pages every few MiB."""
+def add_sparse_relation(pgdata, gib, every=32 << 20):
+    """One relation of many segments of 1 GiB: holes, and 64 KiB of pages now and then."""
     for segment in range(gib):
         suffix = f".{segment}" if segment else ""
         with open(database_dir(pgdata) / f"900000{suffix}", "wb", buffering=0) as file:

@@ -29,7 +29,7 @@ ENVIRONMENT = """environment:
 def arguments():
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measures zenith beside pgBackRest, restic and borg; writes docs/benchmarks.md.",
+        description="Measures zenith beside its peers; writes docs/benchmarks.md.",
         epilog=ENVIRONMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -116,6 +116,10 @@ class Bench:
     def seed(self):
         return self.states("seed", cluster.Seed(), 1)[0].path
 
+    def made(self, name, alter):
+        place = self.kept / f"{name}-pg{self.bin.parent.name}"
+        return cluster.make(self.bin, place, self.seed(), alter)
+
     def zenith(self, name):
         return tools.Zenith(self.repositories / name, self.program, self.seed(), self.bin)
 
@@ -189,9 +193,15 @@ def as_server_user(action, user):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def terminate(*_):
+    """Once is enough: what follows is the cleaning up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("error: terminated")
+
+
 def main():
     args = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
+    signal.signal(signal.SIGTERM, terminate)
     missing = [peer.name for peer in tools.PEERS if not peer.version()]
     if missing:
         raise SystemExit(f"error: not installed: {', '.join(missing)}: scripts/install-deps --bench")

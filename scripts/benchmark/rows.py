@@ -1,5 +1,6 @@
 """What is measured, and how. A row has a runner, and a text and columns for the report."""
 
+import hashlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -102,8 +103,8 @@ ROWS = (
         "Online increments under load",
         "pgbench with four clients runs on the reference cluster all the time; a snapshot follows "
         "whenever it did as many transactions as lie between S0 and S1. WAL: what a start on the "
-        "snapshot needs, plain, and as zstd 1 makes it in pieces of 64 KiB. Chunks: stored bytes "
-        "less the latter.",
+        "snapshot needs, plain, and what zstd 1 makes of its new pieces of 64 KiB. Chunks: stored "
+        "bytes less the latter.",
         (
             SECONDS,
             STORED,
@@ -129,7 +130,7 @@ ROWS = (
         "memory",
         "Peak memory against cluster size",
         "A stopped cluster with one relation of many segments: holes, and 64 KiB of pages every "
-        "8 MiB.",
+        "32 MiB.",
         (("size", "cluster", "GB"), SECONDS, STORED, *COSTS),
     ),
     Row(
@@ -291,10 +292,8 @@ def chain(bench):
 
 def many_snapshots(bench):
     patience = 5 if bench.quick else 45
-    zenith, pgdata = bench.zenith("list"), bench.place("made") / "pgdata"
+    zenith, pgdata = bench.zenith("list"), bench.made("tiny", cluster.remove_relations)
     zenith.create()
-    cluster.State(bench.bin, bench.seed()).copy_to(pgdata)
-    cluster.remove_relations(pgdata)
     zenith.take(pgdata)
     few = list_snapshots(bench, zenith, 1)
     taken, begun = 1, time.monotonic()
@@ -306,7 +305,6 @@ def many_snapshots(bench):
     if MANY // 20 <= taken < MANY:
         seconds = many + (many - few) / (taken - 1) * (MANY - taken)
         bench.results.add("list", f"{MANY:,} snapshots, extrapolated", seconds=seconds)
-    shutil.rmtree(bench.place("made"))
 
 
 def list_snapshots(bench, zenith, number):
@@ -331,6 +329,8 @@ def online(bench):
         load = server.load()
         try:
             zenith.take(work, "--dsn", server.dsn)
+            known = set()
+            wal_stored(zenith, out, known)
             for _ in range(bench.rounds):
                 goal = server.committed() + reference.transactions
                 while server.committed() < goal:
@@ -339,7 +339,7 @@ def online(bench):
                 done = zenith.take(work, "--dsn", server.dsn)
                 stored = zenith.stored() - before
                 shown = zenith.answer("snapshot", "show", zenith.ids[-1])[1]
-                wal = wal_stored(zenith, out)
+                wal = wal_stored(zenith, out, known)
                 bench.results.add(
                     "online",
                     zenith.name,
@@ -354,8 +354,9 @@ def online(bench):
             load.wait()
 
 
-def wal_stored(zenith, out):
-    """What the WAL of the last snapshot takes in pieces of 64 KiB with zstd 1."""
+def wal_stored(zenith, out, known):
+    """What the WAL of the last snapshot takes in pieces of 64 KiB with zstd 1, without zeros and
+    without those that an earlier snapshot had."""
     shutil.rmtree(out, ignore_errors=True)
     zenith.restore(-1, out, sync=False)
     pieces = out / "pieces"
@@ -363,11 +364,16 @@ def wal_stored(zenith, out):
     for segment in sorted((out / "pg_wal").iterdir()):
         if segment.is_file():
             run(["split", "-a", 4, "-b", "64K", segment, pieces / f"{segment.name}-"])
-    names = sorted(piece for piece in pieces.iterdir() if piece.read_bytes().strip(b"\0"))
-    total = 0
-    for some in range(0, len(names), 1000):
-        run(["zstd", "-1", "-q", "--rm", *names[some : some + 1000]])
-    total = tools.file_bytes(pieces) if names else 0
+    for piece in list(pieces.iterdir()):
+        content = piece.read_bytes()
+        digest = hashlib.sha256(content).digest()
+        if digest in known or not content.strip(b"\0"):
+            piece.unlink()
+        known.add(digest)
+    new = sorted(pieces.iterdir())
+    for some in range(0, len(new), 1000):
+        run(["zstd", "-1", "-q", "--rm", *new[some : some + 1000]])
+    total = tools.file_bytes(pieces)
     shutil.rmtree(out)
     return total
 
@@ -397,19 +403,13 @@ def pages(bench):
 
 def memory(bench):
     gib = 2 if bench.quick else 200
-    pgdata = bench.place("made") / "pgdata"
-    cluster.State(bench.bin, bench.seed()).copy_to(pgdata)
-    cluster.add_sparse_relation(pgdata, gib)
-    machine.wait_past_racy_window()
+    pgdata = bench.made(f"sparse-{gib}", lambda dir: cluster.add_sparse_relation(dir, gib))
     snapshot_twice(bench, "memory", pgdata, size=gib << 30)
 
 
 def many_files(bench):
     number = 2000 if bench.quick else 100_000
-    pgdata = bench.place("made") / "pgdata"
-    cluster.State(bench.bin, bench.seed()).copy_to(pgdata)
-    cluster.add_small_relations(pgdata, number)
-    machine.wait_past_racy_window()
+    pgdata = bench.made(f"files-{number}", lambda dir: cluster.add_small_relations(dir, number))
     snapshot_twice(bench, "files", pgdata, files=number)
 
 
@@ -417,6 +417,7 @@ def snapshot_twice(bench, row, pgdata, **values):
     """A cluster that was made for this row: its first snapshot, and more where nothing changed."""
     zenith = bench.zenith(row)
     zenith.create()
+    machine.wait_past_racy_window()
     for who in ["first", *["unchanged"] * bench.rounds]:
         bench.say(f"{row}, {who}")
         machine.settle()
@@ -424,7 +425,6 @@ def snapshot_twice(bench, row, pgdata, **values):
         done = zenith.snapshot(pgdata)
         stored = zenith.stored() - before
         bench.results.add(row, who, **done.costs(), stored=stored, **values)
-    shutil.rmtree(bench.place("made"))
 
 
 ALONE = {
