@@ -6,7 +6,8 @@ use zenith_store::id::{Id, Kind};
 use zenith_store::index::{Index, MemIndex};
 use zenith_store::pack::frame::{self, Frame, Part};
 use zenith_store::pack::{Codec, Directory, FrameEntry, PackWriter};
-use zenith_store::{ChunkId, PackName};
+use zenith_store::seal::{Origin, Seal};
+use zenith_store::{Ids, PackName, delta};
 
 /// The default chunk, and what else was considered.
 const SIZES: [usize; 3] = [8 << 10, 64 << 10, 256 << 10];
@@ -33,11 +34,15 @@ fn rows(len: usize) -> Vec<u8> {
     bytes
 }
 
-fn chunk_part(len: usize) -> Part {
-    Part {
-        kind: Kind::Chunk,
-        len: u32::try_from(len).expect("a chunk is small"),
+/// The same rows after an update of one row of every page.
+fn updated(rows: &[u8]) -> Vec<u8> {
+    const PAGE: usize = 8 << 10;
+    let mut bytes = rows.to_vec();
+    for page in bytes.chunks_mut(PAGE) {
+        page[0] ^= 1;
+        page[PAGE / 2..PAGE / 2 + 7].copy_from_slice(b"updated");
     }
+    bytes
 }
 
 fn compressor() -> zstd::bulk::Compressor<'static> {
@@ -45,15 +50,15 @@ fn compressor() -> zstd::bulk::Compressor<'static> {
 }
 
 fn chunk_frame(bytes: &[u8]) -> Frame {
-    frame::encode(&[chunk_part(bytes.len())], bytes, &mut compressor())
+    frame::encode_chunk(bytes, &mut compressor())
 }
 
 #[divan::bench(args = SIZES)]
 fn hash(bencher: Bencher<'_, '_>, len: usize) {
-    let bytes = rows(len);
+    let (ids, bytes) = (Ids::plain(), rows(len));
     bencher
         .counter(BytesCount::new(len))
-        .bench_local(|| ChunkId::of(black_box(&bytes)));
+        .bench_local(|| ids.chunk(black_box(&bytes)));
 }
 
 /// Whether an extent is still its parent's: by id, and what it would cost to have the old bytes.
@@ -62,11 +67,11 @@ mod compare {
 
     #[divan::bench]
     fn by_id(bencher: Bencher<'_, '_>) {
-        let bytes = rows(CHUNK);
-        let parent = ChunkId::of(&bytes);
+        let (ids, bytes) = (Ids::plain(), rows(CHUNK));
+        let parent = ids.chunk(&bytes);
         bencher
             .counter(BytesCount::new(CHUNK))
-            .bench_local(|| ChunkId::of(black_box(&bytes)) == parent);
+            .bench_local(|| ids.chunk(black_box(&bytes)) == parent);
     }
 
     #[divan::bench]
@@ -84,7 +89,7 @@ fn compress(bencher: Bencher<'_, '_>, len: usize) {
     let mut compressor = compressor();
     bencher
         .counter(BytesCount::new(len))
-        .bench_local(|| frame::encode(&[chunk_part(len)], black_box(&bytes), &mut compressor));
+        .bench_local(|| frame::encode_chunk(black_box(&bytes), &mut compressor));
 }
 
 #[divan::bench(args = SIZES)]
@@ -101,20 +106,21 @@ mod index {
     use super::*;
 
     fn id(n: u64) -> Id {
-        Id::of(Kind::Chunk, &n.to_le_bytes())
+        Ids::plain().of(Kind::Chunk, &n.to_le_bytes())
     }
 
     fn directory(first: u64, number: u64) -> Directory {
         let entry = |n: u64| FrameEntry {
             offset: 16 + n * 8192,
+            payload_offset: 36 + n * 8192,
             stored_len: 8000,
             plain_len: 65_536,
             codec: Codec::Zstd,
+            table: false,
             blobs: vec![zenith_store::pack::BlobEntry {
                 id: id(first + n),
-                kind: Kind::Chunk,
+                part: Part::plain(Kind::Chunk, 65_536),
                 offset: 0,
-                len: 65_536,
             }],
         };
         Directory {
@@ -169,19 +175,103 @@ mod index {
     }
 }
 
+/// A chunk of eight changed pages as a difference to what it was, and back.
+mod differences {
+    use super::*;
+
+    #[divan::bench]
+    fn diff(bencher: Bencher<'_, '_>) {
+        let old = rows(CHUNK);
+        let new = updated(&old);
+        let mut body = Vec::new();
+        bencher.counter(BytesCount::new(CHUNK)).bench_local(|| {
+            body.clear();
+            delta::diff(black_box(&old), black_box(&new), CHUNK, &mut body)
+        });
+    }
+
+    #[divan::bench]
+    fn patch(bencher: Bencher<'_, '_>) {
+        let old = rows(CHUNK);
+        let mut body = Vec::new();
+        delta::diff(&old, &updated(&old), CHUNK, &mut body);
+        let mut chunk = old;
+        bencher
+            .counter(BytesCount::new(CHUNK))
+            .bench_local(|| delta::patch(black_box(&body), CHUNK, &mut chunk));
+    }
+
+    #[divan::bench]
+    fn compress_on_base(bencher: Bencher<'_, '_>) {
+        let old = rows(CHUNK);
+        let new = updated(&old);
+        bencher
+            .counter(BytesCount::new(CHUNK))
+            .bench_local(|| delta::compress(black_box(&old), black_box(&new), 1));
+    }
+
+    #[divan::bench]
+    fn decompress_on_base(bencher: Bencher<'_, '_>) {
+        let old = rows(CHUNK);
+        let body = delta::compress(&old, &updated(&old), 1).expect("it compresses");
+        let mut chunk = Vec::new();
+        bencher.counter(BytesCount::new(CHUNK)).bench_local(|| {
+            delta::decompress(black_box(&old), black_box(&body), CHUNK, &mut chunk)
+        });
+    }
+}
+
+#[divan::bench(args = SIZES)]
+fn seal(bencher: Bencher<'_, '_>, len: usize) {
+    let (seal, _) = Seal::generate("a benchmark");
+    let bytes = rows(len);
+    let mut origin = Origin {
+        session: [7; 16],
+        pack: 0,
+        frame: 0,
+    };
+    bencher.counter(BytesCount::new(len)).bench_local(|| {
+        origin.frame += 1;
+        let mut payload = bytes.clone();
+        seal.seal_frame(&origin, b"header", &mut payload);
+        payload
+    });
+}
+
+#[divan::bench(args = SIZES)]
+fn open(bencher: Bencher<'_, '_>, len: usize) {
+    let (seal, _) = Seal::generate("a benchmark");
+    let origin = Origin {
+        session: [7; 16],
+        pack: 0,
+        frame: 0,
+    };
+    let mut sealed = rows(len);
+    seal.seal_frame(&origin, b"header", &mut sealed);
+    bencher.counter(BytesCount::new(len)).bench_local(|| {
+        let mut payload = sealed.clone();
+        seal.open_frame(&origin, b"header", &mut payload)
+            .expect("it is as it was");
+        payload
+    });
+}
+
 /// A whole pack of chunks that are compressed already, into nothing: hash and directory remain.
 #[divan::bench]
 fn append(bencher: Bencher<'_, '_>) {
     const FRAMES: usize = 1000;
+    const NAME: PackName = PackName {
+        session: [7; 16],
+        number: 0,
+    };
     let bytes = rows(CHUNK);
-    let (frame, id) = (chunk_frame(&bytes), Id::from(ChunkId::of(&bytes)));
+    let (frame, id) = (chunk_frame(&bytes), Id::from(Ids::plain().chunk(&bytes)));
     bencher
-        .counter(BytesCount::new(FRAMES * frame.bytes.len()))
+        .counter(BytesCount::new(FRAMES * frame.payload.len()))
         .bench_local(|| {
-            let mut pack = PackWriter::new(std::io::sink()).expect("a sink takes all");
+            let mut pack = PackWriter::new(std::io::sink(), NAME, None).expect("a sink takes all");
             for _ in 0..FRAMES {
-                pack.append(&frame, &[(id, chunk_part(CHUNK))])
-                    .expect("a sink takes all");
+                pack.append(frame.clone(), &[id]).expect("a sink takes all");
             }
             pack.seal().expect("a sink takes all").1.len
         });
