@@ -1,17 +1,15 @@
-//! Stored files as one sequence of bytes: chunks are fetched and decoded by several threads, and
-//! come out in order. Memory is bounded by the window, however uneven the threads are.
+//! Stored files as one sequence of bytes. Windows of chunks are read in the order of their packs,
+//! by several threads, and come out in the order of the files; while one is consumed the next is
+//! read, so that memory is that of two.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::thread;
+use std::sync::OnceLock;
+use std::{thread, vec};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use zenith_store::{ChunkId, Content, File, Repository};
+use zenith_store::{ChunkId, Content, File, Repository, bulk};
 
 use crate::error::{Error, Result};
-
-/// Chunks that are under way for each thread.
-const WINDOW_PER_THREAD: usize = 8;
 
 /// The bytes of `files`, one after the other, for `consume`, which calls [`Source::next_file`]
 /// once for each of them and reads each to its end.
@@ -21,37 +19,19 @@ pub(crate) fn read_in_order<R>(
     threads: usize,
     consume: impl FnOnce(&mut Source<'_>) -> Result<R>,
 ) -> Result<R> {
-    let threads = threads.max(1);
-    let window = threads * WINDOW_PER_THREAD;
-    let (jobs_in, jobs) = bounded::<Job>(window);
-    let (done_in, done) = bounded::<Done>(window);
-    // A ticket is taken for every chunk asked for and given back when it has been consumed.
-    let (ticket_in, tickets) = bounded::<()>(window);
-    for _ in 0..window {
-        ticket_in
-            .send(())
-            .expect("the channel holds a whole window");
-    }
+    // Nothing waits in the channel: a window is handed over when the one before is used up.
+    let (windows_in, windows) = bounded::<Result<Window>>(0);
     thread::scope(|scope| {
-        for _ in 0..threads {
-            let (jobs, done_in) = (jobs.clone(), done_in.clone());
-            scope.spawn(move || {
-                for Job { number, id, len } in jobs {
-                    // The consumer has gone when nobody receives.
-                    if done_in.send((number, chunk(repo, id, len))).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(jobs);
-        scope.spawn(move || plan(repo, files, &jobs_in, &done_in, &tickets));
+        scope.spawn(move || {
+            if let Err(error) = read_windows(repo, files, threads.max(1), &windows_in) {
+                // The consumer meets the error in its place.
+                let _ = windows_in.send(Err(error));
+            }
+        });
         let mut source = Source {
             files: files.iter(),
-            done,
-            ticket_in,
-            early: BTreeMap::new(),
-            next: 0,
+            windows,
+            window: Vec::new().into_iter(),
             left: 0,
             inline: &[],
             piece: Vec::new(),
@@ -67,73 +47,72 @@ pub(crate) fn read_in_order<R>(
     })
 }
 
-struct Job {
-    number: u64,
-    id: ChunkId,
-    len: usize,
-}
+/// Chunks, in the order of the files.
+type Window = Vec<Vec<u8>>;
 
-type Done = (u64, Result<Vec<u8>>);
-
-fn plan(
+fn read_windows(
     repo: &Repository,
     files: &[File],
-    jobs: &Sender<Job>,
-    done: &Sender<Done>,
-    tickets: &Receiver<()>,
-) {
+    threads: usize,
+    windows: &Sender<Result<Window>>,
+) -> Result<()> {
     let chunk_size = u64::from(repo.params().chunk_size);
-    let mut number = 0;
-    for file in files
-        .iter()
-        .filter(|file| matches!(file.content, Content::Extents(_)))
-    {
-        let ids = match repo.chunk_ids(file) {
-            Ok(ids) => ids,
-            Err(error) => {
-                // The consumer meets the error in its place, and its going ends this thread.
-                let _ = done.send((number, Err(error.into())));
-                return;
-            }
-        };
+    let full = bulk::BATCH * threads;
+    let mut wanted: Vec<(ChunkId, usize)> = Vec::with_capacity(full);
+    let of_chunks = |file: &&File| matches!(file.content, Content::Extents(_));
+    for file in files.iter().filter(of_chunks) {
         let mut left = file.size;
-        for id in ids {
-            let len = left.min(chunk_size) as usize;
-            left -= len as u64;
-            if tickets.recv().is_err() || jobs.send(Job { number, id, len }).is_err() {
-                return;
+        for id in repo.chunk_ids(file)? {
+            let len = left.min(chunk_size);
+            left -= len;
+            wanted.push((id, len as usize));
+            if wanted.len() == full {
+                let window = read_window(repo, &wanted, threads)?;
+                wanted.clear();
+                // The consumer has gone when nobody receives.
+                if windows.send(Ok(window)).is_err() {
+                    return Ok(());
+                }
             }
-            number += 1;
         }
     }
+    if !wanted.is_empty() {
+        let _ = windows.send(Ok(read_window(repo, &wanted, threads)?));
+    }
+    Ok(())
 }
 
-fn chunk(repo: &Repository, id: ChunkId, len: usize) -> Result<Vec<u8>> {
-    if id.is_zero() {
-        return Ok(vec![0; len]);
-    }
-    let bytes = repo.chunk(id)?;
-    if bytes.len() == len {
-        Ok(bytes)
-    } else {
-        let what = format!(
-            "chunk {} has {} bytes, its file wants {len}",
-            id.short(),
-            bytes.len()
-        );
-        Err(Error::Internal { what })
-    }
+fn read_window(repo: &Repository, wanted: &[(ChunkId, usize)], threads: usize) -> Result<Window> {
+    let slots: Vec<OnceLock<Vec<u8>>> = wanted.iter().map(|_| OnceLock::new()).collect();
+    let stored = wanted
+        .iter()
+        .enumerate()
+        .filter(|(_, (id, _))| !id.is_zero())
+        .map(|(slot, (id, _))| (*id, slot));
+    repo.read_many(stored, threads, &|slot, bytes| {
+        let (id, len) = wanted[*slot];
+        if bytes.len() != len {
+            let what = format!(
+                "chunk {} has {} bytes, its file wants {len}",
+                id.short(),
+                bytes.len()
+            );
+            return Err(Error::Internal { what });
+        }
+        let _ = slots[*slot].set(bytes.to_vec());
+        Ok(())
+    })?;
+    let chunks = slots.into_iter().zip(wanted);
+    Ok(chunks
+        .map(|(slot, (_, len))| slot.into_inner().unwrap_or_else(|| vec![0; *len]))
+        .collect())
 }
 
 /// The consumer's end of [`read_in_order`].
 pub(crate) struct Source<'a> {
     files: std::slice::Iter<'a, File>,
-    done: Receiver<Done>,
-    ticket_in: Sender<()>,
-    /// Chunks that overtook others.
-    early: BTreeMap<u64, Result<Vec<u8>>>,
-    /// Number of the next chunk.
-    next: u64,
+    windows: Receiver<Result<Window>>,
+    window: vec::IntoIter<Vec<u8>>,
     /// Bytes of the current file that are still to come.
     left: u64,
     inline: &'a [u8],
@@ -158,19 +137,18 @@ impl<'a> Source<'a> {
     }
 
     fn next_piece(&mut self) -> Result<()> {
-        let bytes = loop {
-            if let Some(bytes) = self.early.remove(&self.next) {
-                break bytes?;
+        self.piece = match self.window.next() {
+            Some(piece) => piece,
+            None => {
+                let window = self.windows.recv().map_err(|_| Error::Internal {
+                    what: "the thread that reads chunks is gone".to_owned(),
+                })?;
+                self.window = window?.into_iter();
+                self.window.next().ok_or_else(|| Error::Internal {
+                    what: "a window without chunks".to_owned(),
+                })?
             }
-            let (number, bytes) = self.done.recv().map_err(|_| Error::Internal {
-                what: "a thread that reads chunks is gone".to_owned(),
-            })?;
-            self.early.insert(number, bytes);
         };
-        self.next += 1;
-        // A planner that has finished takes no tickets any more.
-        let _ = self.ticket_in.send(());
-        self.piece = bytes;
         self.piece_at = 0;
         Ok(())
     }

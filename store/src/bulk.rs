@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 /// Chunks of a window: 2 GiB of 64 KiB each, some 20 MB of chains.
 pub const WINDOW: usize = 32 << 10;
 /// Chunks of a batch: what one thread takes at a time, and what one round of ranges brings.
-const BATCH: usize = 128;
+pub const BATCH: usize = 128;
 /// Ranges of a pack with no more between them are fetched as one.
 const GAP_BYTES: u64 = 128 << 10;
 /// A range that is fetched as one is no longer.
