@@ -892,7 +892,8 @@ mod tests {
         let segments = history.segments_between(start, stop, wal.wal_segment_size);
         assert_eq!(segments[0].1, finished.wal_start_segment);
         for (timeline, name, lsn) in segments {
-            let bytes = read_segment(original.pgdata(), &name, timeline, lsn, stop, &wal).unwrap();
+            let bytes =
+                read_segment(original.pgdata(), &name, timeline, lsn, lsn, stop, &wal).unwrap();
             write(&format!("pg_wal/{name}"), &bytes);
         }
         for (_, name) in history_files(original.pgdata()).unwrap() {

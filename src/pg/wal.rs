@@ -122,9 +122,12 @@ fn check_page(
     Ok(found)
 }
 
-/// A whole segment out of `pgdata`/pg_wal, with every page up to `until` (exclusive) proven
-/// to be the right one, and zeros from `until` on, so that a segment that is still growing
-/// yields the same bytes each time. `until` is the end of a record, or a later segment.
+/// A whole segment out of `pgdata`/pg_wal, with every page from that of `from` up to `until`
+/// (exclusive) proven to be the right one, and zeros before and after, so that a segment that is
+/// still growing yields the same bytes each time. `until` is the end of a record, or a later
+/// segment; `from` is where replay begins, or an earlier segment. The first page is proven and
+/// stays in any case: its header is read whatever page is wanted (ReadPageInternal in
+/// src/backend/access/transam/xlogreader.c).
 ///
 /// Errors: `WalMissing`, `WalRecycled`, `WalDamaged`, `WalForeign`.
 pub fn read_segment(
@@ -132,11 +135,12 @@ pub fn read_segment(
     name: &str,
     timeline: u32,
     lsn: Lsn,
+    from: Lsn,
     until: Lsn,
     facts: &WalFacts,
 ) -> Result<Vec<u8>> {
     let mut bytes = read_file(pgdata, name, facts)?;
-    check_pages(&mut bytes, name, timeline, lsn, until, facts)?;
+    check_pages(&mut bytes, name, timeline, lsn, from, until, facts)?;
     Ok(bytes)
 }
 
@@ -146,13 +150,14 @@ pub fn check_pages(
     name: &str,
     timeline: u32,
     lsn: Lsn,
+    from: Lsn,
     until: Lsn,
     facts: &WalFacts,
 ) -> Result<()> {
     check_length(bytes, name, facts)?;
     let needed = (until.0.saturating_sub(lsn.0)).min(bytes.len() as u64) as usize;
     let mut latest = 0;
-    for (page, at) in pages(bytes, lsn, facts).take_while(|(_, at)| *at < until) {
+    for (page, at) in pages(bytes, lsn, from, facts).take_while(|(_, at)| *at < until) {
         let offset = (at.0 - lsn.0) as usize;
         let found = match check_page(page, name, timeline, lsn, at, facts) {
             Err(_) if was_switched(bytes, offset, facts) => break,
@@ -168,33 +173,29 @@ pub fn check_pages(
         latest = found;
     }
     bytes[needed..].fill(0);
-    Ok(())
-}
-
-/// Zeroes what of the segment at `lsn` lies before the page of `start`, where replay begins. The
-/// first page stays: its header is read whatever page is wanted (WALRead's caller ReadPageInternal
-/// in src/backend/access/transam/xlogreader.c).
-pub fn clear_before(bytes: &mut [u8], lsn: Lsn, start: Lsn, facts: &WalFacts) {
     let page = facts.wal_block_size as usize;
-    let before = start.0.saturating_sub(lsn.0).min(bytes.len() as u64) as usize;
+    let before = from.0.saturating_sub(lsn.0).min(bytes.len() as u64) as usize;
     if let Some(unread) = bytes.get_mut(page..before - before % page) {
         unread.fill(0);
     }
+    Ok(())
 }
 
 /// For WAL whose end is not known (pg_basebackup's output): the segment with everything
 /// zeroed from the first page on that is not its own, and the position of that page.
-/// The start of the segment as position means that nothing of it is there.
+/// The start of the segment as position means that nothing of it is there. What lies before the
+/// page of `from`, where replay begins, may be anything.
 pub fn read_last_segment(
     pgdata: &Path,
     name: &str,
     timeline: u32,
     lsn: Lsn,
+    from: Lsn,
     facts: &WalFacts,
 ) -> Result<(Vec<u8>, Lsn)> {
     let mut bytes = read_file(pgdata, name, facts)?;
     check_length(&bytes, name, facts)?;
-    let end = match pages(&bytes, lsn, facts)
+    let end = match pages(&bytes, lsn, from, facts)
         .find(|(page, at)| check_page(page, name, timeline, lsn, *at, facts).is_err())
     {
         Some((_, at)) if !was_switched(&bytes, (at.0 - lsn.0) as usize, facts) => at,
@@ -238,9 +239,11 @@ fn was_switched(bytes: &[u8], offset: usize, facts: &WalFacts) -> bool {
         && u32_at(&record, 20) == crc32c::crc32c(&record[..20])
 }
 
+/// The first page of the segment at `lsn`, and all from that of `from` on.
 fn pages<'a>(
     bytes: &'a [u8],
     lsn: Lsn,
+    from: Lsn,
     facts: &WalFacts,
 ) -> impl Iterator<Item = (&'a [u8], Lsn)> + use<'a> {
     let size = facts.wal_block_size;
@@ -248,6 +251,7 @@ fn pages<'a>(
         .chunks(size as usize)
         .enumerate()
         .map(move |(i, page)| (page, Lsn(lsn.0 + i as u64 * u64::from(size))))
+        .filter(move |(_, at)| *at == lsn || from.0.saturating_sub(at.0) < u64::from(size))
 }
 
 fn check_length(bytes: &[u8], name: &str, facts: &WalFacts) -> Result<()> {
@@ -284,12 +288,13 @@ pub fn record_end(pgdata: &Path, timeline: u32, lsn: Lsn, facts: &WalFacts) -> R
     let name = segment_name(timeline, lsn, facts.wal_segment_size);
     let start = lsn.segment_start(facts.wal_segment_size);
     let bytes = read_file(pgdata, &name, facts)?;
-    // The check zeroes what follows `until`.
+    // The check zeroes what lies around.
     check_pages(
         &mut bytes.clone(),
         &name,
         timeline,
         start,
+        lsn,
         Lsn(lsn.0 + 1),
         facts,
     )?;
@@ -503,37 +508,41 @@ mod tests {
                     .unwrap()
                     .contains(name)
             );
-            let bytes = read_segment(cluster.pgdata(), name, 1, *lsn, end, &facts).unwrap();
+            let bytes = read_segment(cluster.pgdata(), name, 1, *lsn, *lsn, end, &facts).unwrap();
             let at = (end.0 - lsn.0) as usize;
             assert!(bytes[at..].iter().all(|b| *b == 0));
             assert!(bytes[at - 100..at].iter().any(|b| *b != 0));
-            let (last, to) = read_last_segment(cluster.pgdata(), name, 1, *lsn, &facts).unwrap();
+            let (last, to) =
+                read_last_segment(cluster.pgdata(), name, 1, *lsn, *lsn, &facts).unwrap();
             assert_eq!((last, to.0), (bytes, end.0.next_multiple_of(8192)));
         }
     }
 
     #[test]
-    fn what_lies_before_replay_is_cleared_but_the_first_page() {
-        let facts = WalFacts {
-            major: 15,
-            system_identifier: 1,
-            wal_block_size: 10,
-            wal_segment_size: 50,
-        };
-        let cleared = |start: u64| {
-            let mut bytes = [1; 50];
-            clear_before(&mut bytes, Lsn(100), Lsn(start), &facts);
-            bytes.chunks(10).map(|page| page[9]).collect::<Vec<u8>>()
-        };
-        for (start, left) in [
-            (90, [1, 1, 1, 1, 1]),
-            (100, [1, 1, 1, 1, 1]),
-            (119, [1, 1, 1, 1, 1]),
-            (120, [1, 0, 1, 1, 1]),
-            (145, [1, 0, 0, 0, 1]),
-        ] {
-            assert_eq!(cleared(start), left, "{start}");
-        }
+    fn what_lies_before_replay_is_not_looked_at_but_the_first_page() {
+        let (cluster, control, facts) = fresh(&bin_dirs()[0]);
+        let (lsn, size) = (control.checkpoint_lsn, facts.wal_segment_size);
+        let (name, start) = (segment_name(1, lsn, size), lsn.segment_start(size));
+        let end = record_end(cluster.pgdata(), 1, lsn, &facts).unwrap();
+        let page = (lsn.0 - start.0) as usize / 8192;
+        assert!(page > 2, "{lsn}");
+        let path = cluster.pgdata().join("pg_wal").join(&name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[8192..page * 8192].fill(7);
+        fs::write(&path, &bytes).unwrap();
+        let read = |from| read_segment(cluster.pgdata(), &name, 1, start, from, end, &facts);
+        let found = read(lsn).unwrap();
+        assert_eq!(found[..8192], bytes[..8192]);
+        assert!(found[8192..page * 8192].iter().all(|b| *b == 0));
+        assert_eq!(found[page * 8192..][..100], bytes[page * 8192..][..100]);
+        assert!(read(Lsn(lsn.0 - 8192)).is_err());
+        let last = |from| read_last_segment(cluster.pgdata(), &name, 1, start, from, &facts);
+        assert_eq!(last(lsn).unwrap().1.0, end.0.next_multiple_of(8192));
+        assert_eq!(last(start).unwrap().1.0, start.0 + 8192);
+        // The first page has the header of the segment.
+        bytes[..8192].fill(7);
+        fs::write(&path, &bytes).unwrap();
+        assert!(read(lsn).is_err());
     }
 
     #[test]
@@ -543,7 +552,7 @@ mod tests {
         let lsn = control.redo_lsn.segment_start(facts.wal_segment_size);
         let end = record_end(cluster.pgdata(), 1, control.checkpoint_lsn, &facts).unwrap();
         let read = |facts: &WalFacts, lsn, until| {
-            read_segment(cluster.pgdata(), &name, 1, lsn, until, facts)
+            read_segment(cluster.pgdata(), &name, 1, lsn, lsn, until, facts)
         };
         assert!(read(&facts, lsn, end).is_ok());
         let beyond = Lsn(end.0.next_multiple_of(8192) + 1);
@@ -578,6 +587,7 @@ mod tests {
                 "000000010000000100000000",
                 1,
                 lsn,
+                lsn,
                 end,
                 &facts
             ),
@@ -591,22 +601,33 @@ mod tests {
         fs::write(cluster.pgdata().join("pg_wal").join(&next), &good).unwrap();
         let at = Lsn(lsn.0 + (4 << 20));
         assert!(matches!(
-            read_segment(cluster.pgdata(), &next, 1, at, Lsn(at.0 + 1), &facts),
+            read_segment(cluster.pgdata(), &next, 1, at, at, Lsn(at.0 + 1), &facts),
             Err(Error::WalRecycled { found, .. }) if found == lsn
         ));
         // Recycled from the third page on, while it was being read.
         let mut bytes = good.clone();
         bytes[2 * 8192 + 8] ^= 0x40;
         assert!(matches!(
-            check_pages(&mut bytes.clone(), &name, 1, lsn, end, &facts),
+            check_pages(&mut bytes.clone(), &name, 1, lsn, lsn, end, &facts),
             Err(Error::WalRecycled { offset: 16384, .. })
         ));
-        assert!(check_pages(&mut bytes, &name, 1, lsn, Lsn(lsn.0 + 2 * 8192), &facts).is_ok());
+        assert!(
+            check_pages(
+                &mut bytes,
+                &name,
+                1,
+                lsn,
+                lsn,
+                Lsn(lsn.0 + 2 * 8192),
+                &facts
+            )
+            .is_ok()
+        );
         let mut bytes = good.clone();
         bytes[4] = 2;
         assert!(check_segment(&bytes, &name, 1, lsn, &facts).is_err());
         assert!(check_segment(&bytes, &name, 2, lsn, &facts).is_ok());
-        assert!(check_pages(&mut bytes, &name, 2, lsn, end, &facts).is_err());
+        assert!(check_pages(&mut bytes, &name, 2, lsn, lsn, end, &facts).is_err());
         assert!(check_segment(&good[..39], &name, 1, lsn, &facts).is_err());
         fs::write(&path, &good[..good.len() - 1]).unwrap();
         assert!(matches!(
@@ -638,10 +659,10 @@ mod tests {
             for end in found {
                 let (start, name) = (end.segment_start(size), segment_name(1, end, size));
                 let next = Lsn(start.0 + u64::from(size));
-                let read = || read_segment(cluster.pgdata(), &name, 1, start, next, &facts);
+                let read = || read_segment(cluster.pgdata(), &name, 1, start, start, next, &facts);
                 let good = read().unwrap();
                 let (last, to) =
-                    read_last_segment(cluster.pgdata(), &name, 1, start, &facts).unwrap();
+                    read_last_segment(cluster.pgdata(), &name, 1, start, start, &facts).unwrap();
                 assert_eq!((&last, to), (&good, next));
                 // Without the switch the same zeros are missing WAL.
                 let at = (end.0 - start.0) as usize;
@@ -655,14 +676,14 @@ mod tests {
                     let mut bad = good.clone();
                     bad[damage] ^= 1;
                     assert!(
-                        check_pages(&mut bad, &name, 1, start, next, &facts).is_err(),
+                        check_pages(&mut bad, &name, 1, start, start, next, &facts).is_err(),
                         "{end} {damage}"
                     );
                 }
                 let mut short = good.clone();
                 short[at - 24..].fill(0);
                 assert!(
-                    check_pages(&mut short, &name, 1, start, next, &facts).is_err(),
+                    check_pages(&mut short, &name, 1, start, start, next, &facts).is_err(),
                     "{end}"
                 );
             }

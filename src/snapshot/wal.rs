@@ -63,11 +63,12 @@ impl Span {
             .last()
             .map_or(label.timeline, |(t, _)| *t);
         let history = TimelineHistory::read(pgdata, newest.max(label.timeline))?;
-        let mut stop = label.start_lsn.segment_start(size);
+        let start = label.start_lsn;
+        let mut stop = start.segment_start(size);
         loop {
             let timeline = history.timeline_of_segment(stop, size);
             let name = pg::lsn::segment_name(timeline, stop, size);
-            match wal::read_last_segment(pgdata, &name, timeline, stop, &facts) {
+            match wal::read_last_segment(pgdata, &name, timeline, stop, start, &facts) {
                 Ok((_, end)) if end == Lsn(stop.0 + u64::from(size)) => stop = end,
                 Ok((_, end)) => {
                     stop = end;
@@ -138,8 +139,7 @@ impl Span {
     fn segment(&self, copy: &Copy<'_>, timeline: u32, name: &str, at: Lsn) -> Result<File> {
         let path = copy.pgdata.join("pg_wal").join(name);
         let (start, stop) = (self.start, self.stop);
-        let mut checked = wal::read_segment(copy.pgdata, name, timeline, at, stop, &self.facts)?;
-        wal::clear_before(&mut checked, at, start, &self.facts);
+        let checked = wal::read_segment(copy.pgdata, name, timeline, at, start, stop, &self.facts)?;
         let bytes = if self.verbatim {
             std::fs::read(&path).map_err(Error::io("read", &path))?
         } else {

@@ -114,6 +114,7 @@ fn settings_and_where_they_come_from() {
     {"type":"setting","v":1,"name":"listen","value":null,"from":"default"}
     {"type":"setting","v":1,"name":"snapshot_interval","value":"5m","from":"config.toml"}
     {"type":"setting","v":1,"name":"on_damage","value":"warn","from":"config.toml"}
+    {"type":"setting","v":1,"name":"compression_level","value":"1","from":"config.toml"}
     {"type":"setting","v":1,"name":"push","value":"true","from":"config.toml"}
     {"type":"setting","v":1,"name":"keep","value":"all for 2 h, hourly for 2 days, daily for 30 days, monthly for 12 months","from":"config.toml"}
     {"type":"setting","v":1,"name":"spool_max","value":"68.7 GB","from":"config.toml"}

@@ -138,7 +138,7 @@ fn a_full_disk() {
     }
 
     // A storage that fills up: the snapshot stays local, and goes once there is room.
-    let Some(storage) = Tmpfs::mount(&home.place, "tiny", 2) else {
+    let Some(storage) = Tmpfs::mount(&home.place, "tiny", 1) else {
         return;
     };
     let other = Zenith::new(PROGRAM, &home.place, "other");

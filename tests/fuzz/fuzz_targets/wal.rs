@@ -37,5 +37,5 @@ fuzz_target!(|bytes: &[u8]| {
     segment[32..36].copy_from_slice(&SEGMENT.to_le_bytes());
     segment[36..40].copy_from_slice(&PAGE.to_le_bytes());
     let until = start + u64::from(bytes.first().copied().unwrap_or(0)) * 8192;
-    let _ = check_pages(&mut segment, "x", 1, Lsn(start), Lsn(until), &facts);
+    let _ = check_pages(&mut segment, "x", 1, Lsn(start), Lsn(start), Lsn(until), &facts);
 });
