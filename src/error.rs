@@ -87,6 +87,12 @@ pub enum Error {
         /// The home or storage.
         location: String,
     },
+    /// The home lost its key; a passphrase brings it back.
+    #[error("the home {} is encrypted, and its key is gone", dir.display())]
+    KeyMissing {
+        /// The home.
+        dir: PathBuf,
+    },
     /// Home and storage have keys of their own.
     #[error("the storage {location} is encrypted with another key than the home {}", dir.display())]
     KeyForeign {
@@ -478,6 +484,7 @@ impl Error {
             | Error::TargetNotEmpty { .. }
             | Error::TargetForeign { .. }
             | Error::NotSealed { .. }
+            | Error::KeyMissing { .. }
             | Error::KeyForeign { .. }
             | Error::PassphraseMissing { .. }
             | Error::TargetInvalid { .. } => ErrorKind::Invalid,

@@ -315,7 +315,7 @@ impl Home {
         let index = IndexChoice::writer(self.index_dir());
         let seal = self.seal()?;
         if Repository::exists(&*objects)? {
-            return Ok(Repository::open(objects, seal, index)?);
+            return self.opened(Repository::open(objects, seal, index));
         }
         Ok(Repository::create(objects, params, seal, index, operation)?)
     }
@@ -324,21 +324,47 @@ impl Home {
     pub fn reader(&self) -> Result<(Repository, GcGuard)> {
         let guard = self.read_guard()?;
         let index = IndexChoice::reader(self.index_dir());
-        Ok((
-            Repository::open(Arc::new(Directory::new(&self.dir)), self.seal()?, index)?,
-            guard,
-        ))
+        let objects = Arc::new(Directory::new(&self.dir));
+        let repo = self.opened(Repository::open(objects, self.seal()?, index))?;
+        Ok((repo, guard))
     }
 
     /// The local repository for writing.
     pub fn writer(&self, lock: &HomeLock) -> Result<Repository> {
         debug_assert_eq!(lock.dir(), self.dir());
         let index = IndexChoice::writer(self.index_dir());
-        Ok(Repository::open(
-            Arc::new(Directory::new(&self.dir)),
-            self.seal()?,
-            index,
-        )?)
+        let objects = Arc::new(Directory::new(&self.dir));
+        self.opened(Repository::open(objects, self.seal()?, index))
+    }
+
+    /// A key that is not that of the local repository is the home's trouble, not a storage's.
+    ///
+    /// Errors: `KeyMissing`, `HomeDamaged`, and all others as they are.
+    fn opened(&self, repo: zenith_store::Result<Repository>) -> Result<Repository> {
+        repo.map_err(|e| match e {
+            zenith_store::Error::Sealed { .. } => Error::KeyMissing {
+                dir: self.dir.clone(),
+            },
+            zenith_store::Error::NotSealed { .. } | zenith_store::Error::WrongKey { .. } => {
+                Error::HomeDamaged {
+                    path: key::path(self),
+                    why: "it is not the key of the repository beside it".to_owned(),
+                }
+            }
+            e => e.into(),
+        })
+    }
+
+    /// Whether the local repository can be opened with the key that the home keeps.
+    ///
+    /// Errors: `KeyMissing`, `HomeDamaged`.
+    pub(crate) fn check_key(&self) -> Result<()> {
+        let objects = Arc::new(Directory::new(&self.dir));
+        if !Repository::exists(&*objects)? {
+            return Ok(());
+        }
+        self.opened(Repository::open(objects, self.seal()?, IndexChoice::Memory))?;
+        Ok(())
     }
 
     /// What init may find in a directory that it began to fill earlier.

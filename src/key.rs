@@ -132,8 +132,8 @@ fn check(words: &str) -> String {
 /// Which passphrase init or start needs for a home in `dir`, which need not be there. `encrypt`:
 /// a new repository is to be sealed.
 ///
-/// Errors: `NotSealed` when `encrypt` is asked for what lies in the clear already, and those of
-/// the places.
+/// Errors: `NotSealed` when `encrypt` is asked for what lies in the clear already, `Sealed` of the
+/// store for a sealed storage when the home lies in the clear, and those of the places.
 pub fn need(dir: &Path, storage: Option<&dyn Objects>, encrypt: bool) -> Result<Need> {
     let local = Directory::new(dir);
     for objects in [Some(&local as &dyn Objects), storage]
@@ -141,6 +141,13 @@ pub fn need(dir: &Path, storage: Option<&dyn Objects>, encrypt: bool) -> Result<
         .flatten()
     {
         if has_slots(objects)? {
+            // With its key, such a home could not open its own repository any more.
+            if Repository::exists(&local)? && !is_sealed(&local)? {
+                return Err(zenith_store::Error::Sealed {
+                    location: objects.location(),
+                }
+                .into());
+            }
             let kept = path_in(dir).exists();
             return Ok(if kept {
                 Need::Nothing
@@ -322,8 +329,9 @@ pub struct Changed {
 impl Slots {
     /// Those of this home.
     ///
-    /// Errors: `NotSealed`, `KeyForeign`, and those of the storage.
+    /// Errors: `NotSealed`, `KeyMissing`, `KeyForeign`, and those of the storage.
     pub fn open(home: &Home, storage: Option<Arc<dyn Objects>>) -> Result<Slots> {
+        home.check_key()?;
         let Some(key) = read(home)? else {
             return Err(Error::NotSealed {
                 location: home.dir().display().to_string(),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use zenith_store::SnapshotId;
-use zenith_store::objects::OpenOptions;
+use zenith_store::objects::{Directory, OpenOptions};
 
 use crate::agent::spawn::{self, AgentFlags};
 use crate::agent::state::{AgentState, Phase, one_line};
@@ -89,6 +89,7 @@ pub fn start(
         publish::warn_unread(around, location, &OpenOptions::default(), on);
     }
     let (rebuilt, lock) = prepare(managed, around, options, on)?;
+    warn_of_key(managed, on);
     let server = managed.server(around)?;
     let begun = Instant::now();
     let (postmaster, was_running) = match server.postmaster()? {
@@ -137,6 +138,7 @@ pub fn foreground(
         spawn::stop(managed)?;
     }
     let (rebuilt, lock) = prepare(managed, around, options, on)?;
+    warn_of_key(managed, on);
     let server = managed.server(around)?;
     if let Some(running) = server.postmaster()? {
         return Err(pg::Error::AlreadyRunning {
@@ -311,6 +313,17 @@ fn prepare(
     Ok((rebuilt, lock))
 }
 
+/// A server that is whole runs without the key, too, since its clients need it more than it needs
+/// snapshots.
+fn warn_of_key(managed: &Managed, on: &(dyn Fn(Event) + Sync)) {
+    if let Err(e) = managed.home.check_key() {
+        on(Event::Warning(format!(
+            "no snapshots are taken: {}; `zenith status` tells what helps",
+            one_line(&e)
+        )));
+    }
+}
+
 /// Makes the missing managed cluster from the local tip, or from the storage's where that
 /// descends from it or nothing is local. Unguarded only where this home is the original's.
 ///
@@ -423,11 +436,18 @@ fn open_storage(
 ) -> Result<zenith_store::Repository> {
     let options = OpenOptions::interactive();
     let objects = sync::open_objects(location, managed.home.dir(), &around.storage, &options)?;
-    Ok(zenith_store::Repository::open(
-        objects,
-        managed.home.seal()?,
-        zenith_store::IndexChoice::Memory,
-    )?)
+    let (seal, index) = (managed.home.seal()?, zenith_store::IndexChoice::Memory);
+    match zenith_store::Repository::open(objects, seal, index) {
+        // Everything but the settings was lost: the key, too.
+        Err(zenith_store::Error::Sealed { .. })
+            if !zenith_store::Repository::exists(&Directory::new(managed.home.dir()))? =>
+        {
+            Err(Error::KeyMissing {
+                dir: managed.home.dir().to_owned(),
+            })
+        }
+        opened => Ok(opened?),
+    }
 }
 
 /// The local tip of a branch; nothing also where there is no repository.

@@ -23,6 +23,12 @@ pub enum Failure {
     Engine(Box<Error>),
     /// The words on the command line do not go together.
     Usage(String),
+    /// There is no passphrase, or none that could be one.
+    Passphrase {
+        what: String,
+        /// How to give one.
+        ways: &'static str,
+    },
     /// The answer was given, and it is no.
     No,
     /// Whoever read stdout went away: nothing is wrong.
@@ -85,6 +91,7 @@ impl Failure {
         match self {
             Failure::Engine(error) => exit::of(error.kind()),
             Failure::Usage(_) => exit::USAGE,
+            Failure::Passphrase { .. } => exit::INVALID,
             Failure::No => exit::NO,
             Failure::BrokenPipe => exit::OK,
             Failure::Output(_) | Failure::Place(_) => exit::IO,
@@ -103,6 +110,12 @@ impl Failure {
                 message.clone(),
                 vec![],
                 vec!["Run `zenith --help` for the ways to say it.".to_owned()],
+            ),
+            Failure::Passphrase { what, ways } => (
+                kind_name(ErrorKind::Invalid),
+                what.clone(),
+                vec![],
+                vec![format!("{ways}; on a terminal it is asked for.")],
             ),
             Failure::No => ("no", "the answer is no".to_owned(), vec![], vec![]),
             Failure::BrokenPipe => (
@@ -228,6 +241,11 @@ fn hints(error: &Error) -> Vec<String> {
         Error::SettingsInvalid { .. } => {
             "Mend the file; `zenith config` shows what it says.".into()
         }
+        Error::HomeDamaged { path, .. } if path.ends_with("key") => format!(
+            "Move {} away and run `zenith init` with ZENITH_PASSPHRASE set: the passphrase brings \
+             the key back.",
+            path.display()
+        ),
         Error::HomeDamaged { path, .. } => format!(
             "Move {} away and run `zenith start`: what it said is found again or asked for.",
             path.display()
@@ -237,6 +255,10 @@ fn hints(error: &Error) -> Vec<String> {
              --storage-dest URL`; --snapshot-path brings a cluster into it."
                 .into()
         }
+        Error::KeyMissing { dir } => format!(
+            "Run `zenith -D {} init` with ZENITH_PASSPHRASE set: the passphrase brings the key back.",
+            dir.display()
+        ),
         Error::KeyForeign { .. } => {
             "Attach a new home to that storage: `zenith -D NEW init --storage-dest URL`, or name \
              another storage."
@@ -423,9 +445,25 @@ fn store_hints(error: &StoreError) -> Vec<String> {
         StoreError::Index { path, .. } => {
             format!("The index only saves time: move {path} away and run the command again.")
         }
+        StoreError::Sealed { .. } => {
+            "A home that is made for it asks for its passphrase: `zenith -D NEW init --storage-dest \
+             URL`; from there, `zenith export --snapshot-format pgdata` takes a cluster elsewhere."
+                .into()
+        }
+        StoreError::NotSealed { .. } => {
+            "Name an empty place, which is encrypted like this home; clusters come and go between \
+             the two with --snapshot-format pgdata or tar."
+                .into()
+        }
+        StoreError::WrongKey { .. } => {
+            "Name a place of this home's own. A home for that one is `zenith -D NEW init \
+             --storage-dest URL`; clusters come and go between the two with --snapshot-format \
+             pgdata or tar."
+                .into()
+        }
         StoreError::WrongPassphrase { .. } => {
-            "Check for another keyboard layout, upper case and white space; any passphrase that \
-             `zenith key list` has a slot for will do."
+            "Check for another keyboard layout, upper case and white space; the passphrase of any \
+             key slot will do. ZENITH_PASSPHRASE and --passphrase-file win over config.toml."
                 .into()
         }
         StoreError::NoSlots { .. } => {

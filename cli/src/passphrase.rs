@@ -46,11 +46,14 @@ pub struct Sources<'a> {
     pub ways: &'static str,
 }
 
-/// The ways to give the passphrase of a repository.
+/// The ways to give the passphrase of a repository, for whoever typed `init` or `start`.
+pub const WAYS_INIT: &str = "Set ZENITH_PASSPHRASE, or give `zenith init` --passphrase-file FILE or \
+                             --passphrase-command CMD";
+/// The same for other commands.
 pub const WAYS: &str =
-    "set ZENITH_PASSPHRASE, or give --passphrase-file FILE or --passphrase-command CMD";
+    "Set ZENITH_PASSPHRASE, or give --passphrase-file FILE or --passphrase-command CMD";
 /// The ways to give a new one where there is an old one, too.
-pub const WAYS_NEW: &str = "set ZENITH_NEW_PASSPHRASE, or give --new-passphrase-file FILE";
+pub const WAYS_NEW: &str = "Set ZENITH_NEW_PASSPHRASE, or give --new-passphrase-file FILE";
 
 /// Whether what is typed is checked by typing it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,15 +72,18 @@ impl Sources<'_> {
             None => self.ask(ui, prompt, ask)?,
         };
         if passphrase.bytes().is_empty() {
-            return Err(Failure::usage(format!(
-                "the passphrase is empty: {}",
-                self.ways
-            )));
+            return Err(self.failed(format!("the {prompt} is empty")));
         }
         Ok(passphrase)
     }
 
+    fn failed(&self, what: String) -> Failure {
+        let ways = self.ways;
+        Failure::Passphrase { what, ways }
+    }
+
     fn given(&self) -> Result<Option<Passphrase>, Failure> {
+        let from_command = |command: &str| from_command(command, self.ways);
         if let Some(file) = self.file {
             return from_file(file).map(Some);
         }
@@ -102,16 +108,17 @@ impl Sources<'_> {
 
     fn ask(&self, ui: &Ui, prompt: &str, ask: Ask) -> Result<Passphrase, Failure> {
         let Some(first) = ui.ask_secret(&format!("{prompt}: "))? else {
-            return Err(Failure::usage(format!(
-                "a passphrase is needed: {}",
-                self.ways
-            )));
+            return Err(self.failed(format!("the {prompt} is needed, and none is given")));
         };
+        // Nothing is to be gained by typing nothing twice.
+        if first.is_empty() {
+            return Ok(Passphrase::new(vec![]));
+        }
         if ask == Ask::Twice
             && let Some(again) = ui.ask_secret("the same again: ")?
             && again != first
         {
-            return Err(Failure::usage("the two passphrases differ"));
+            return Err(self.failed("the two passphrases differ".to_owned()));
         }
         Ok(Passphrase(Zeroizing::new(first.as_bytes().to_vec())))
     }
@@ -134,7 +141,7 @@ fn from_file(path: &Path) -> Result<Passphrase, Failure> {
 }
 
 /// The first line of what a command of the shell prints. It may ask on the terminal itself.
-fn from_command(command: &str) -> Result<Passphrase, Failure> {
+fn from_command(command: &str, ways: &'static str) -> Result<Passphrase, Failure> {
     let shell = PathBuf::from("/bin/sh");
     let output = Command::new(&shell)
         .args(["-c", command])
@@ -148,10 +155,13 @@ fn from_command(command: &str) -> Result<Passphrase, Failure> {
         })?;
     let printed = Zeroizing::new(output.stdout);
     if !output.status.success() {
-        return Err(Failure::usage(format!(
-            "the passphrase command `{command}` ended with {}",
-            output.status
-        )));
+        return Err(Failure::Passphrase {
+            what: format!(
+                "the passphrase command `{command}` ended with {}",
+                output.status
+            ),
+            ways,
+        });
     }
     let line = printed.split(|b| *b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -243,7 +253,7 @@ mod tests {
             ("printf ' a '", " a "),
             ("printf 'a\\r\\n'", "a"),
         ] {
-            let found = from_command(command).unwrap();
+            let found = from_command(command, WAYS).unwrap();
             assert_eq!(found.bytes(), expected.as_bytes(), "{command}");
         }
     }
@@ -253,7 +263,7 @@ mod tests {
         let missing = Path::new("/nowhere/passphrase");
         let error = from_file(missing).unwrap_err();
         assert_eq!(error.code(), crate::exit::IO);
-        let error = from_command("exit 3").unwrap_err();
+        let error = from_command("exit 3", WAYS).unwrap_err();
         assert!(format!("{error:?}").contains("exit status: 3"), "{error:?}");
         let empty = Passphrase::new(vec![]);
         let sources = Sources {

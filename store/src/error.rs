@@ -55,13 +55,19 @@ pub enum Error {
         what: String,
     },
     /// Its key was not given.
-    #[error("the repository at {location} is sealed")]
+    #[error("the repository at {location} is encrypted, and there is no key for it here")]
     Sealed {
         /// Where.
         location: String,
     },
-    /// The key that was given is another's, or it is not sealed.
-    #[error("the repository at {location} is not sealed with the key of this home")]
+    /// A key was given, and it is not sealed.
+    #[error("the repository at {location} is not encrypted, unlike this home")]
+    NotSealed {
+        /// Where.
+        location: String,
+    },
+    /// The key that was given is another's.
+    #[error("the repository at {location} is encrypted with another key than this home's")]
     WrongKey {
         /// Where.
         location: String,
@@ -238,6 +244,7 @@ impl Error {
             | Error::BaseMissing { .. }
             | Error::Missing { .. } => ErrorKind::Damaged,
             Error::Sealed { .. }
+            | Error::NotSealed { .. }
             | Error::WrongKey { .. }
             | Error::WrongPassphrase { .. }
             | Error::LastSlot { .. }

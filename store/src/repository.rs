@@ -198,13 +198,19 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::NotARepository`] when there is none, [`Error::TooNew`] when it is not understood,
-    /// [`Error::Sealed`] and [`Error::WrongKey`] for a seal that is not its own.
+    /// [`Error::Sealed`], [`Error::NotSealed`] and [`Error::WrongKey`] for a seal that is not its
+    /// own.
     pub fn open(objects: Arc<dyn Objects>, seal: Option<Seal>, index: IndexChoice) -> Result<Self> {
         let header = read_header(&*objects)?;
         let key_id = seal.as_ref().map(Seal::key_id);
         match (&header.key_id, key_id) {
             (Some(_), None) => {
                 return Err(Error::Sealed {
+                    location: objects.location(),
+                });
+            }
+            (None, Some(_)) => {
+                return Err(Error::NotSealed {
                     location: objects.location(),
                 });
             }

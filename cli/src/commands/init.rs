@@ -150,7 +150,7 @@ fn passphrase(
         command: options.encryption.passphrase_command.as_deref(),
         variable: context.env.passphrase.as_ref(),
         saved: Some(&settings.encryption),
-        ways: passphrase::WAYS,
+        ways: passphrase::WAYS_INIT,
     };
     let passphrase = sources.read(&context.ui, &prompt, ask)?;
     Ok(Some(Zeroizing::new(passphrase.bytes().to_vec())))

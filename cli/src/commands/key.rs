@@ -41,7 +41,7 @@ pub fn change(args: &KeyChangeArgs, context: &Context) -> Result<(), Failure> {
         saved: Some(&managed.settings.encryption),
         ways: passphrase::WAYS,
     }
-    .read(&context.ui, "passphrase until now", Ask::Once)?;
+    .read(&context.ui, "old passphrase", Ask::Once)?;
     // A wrong one is said before anybody thinks of a new one.
     slots.find(old.bytes())?;
     let new = new_passphrase(&args.new, context)?;

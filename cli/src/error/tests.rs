@@ -105,7 +105,12 @@ fn encryption() {
     assert_snapshot!(shown(vec![
         Error::NotSealed { location: location() },
         Error::KeyForeign { dir: p("/h"), location: location() },
+        Error::KeyMissing { dir: p("/h") },
+        Error::HomeDamaged { path: p("/h/key"), why: s("it holds no key") },
         Error::PassphraseMissing { location: location() },
+        StoreError::Sealed { location: location() }.into(),
+        StoreError::NotSealed { location: location() }.into(),
+        StoreError::WrongKey { location: location() }.into(),
         StoreError::WrongPassphrase { location: location() }.into(),
         StoreError::NoSlots { location: location() }.into(),
         StoreError::NoSlot { number: 7, location: location() }.into(),
