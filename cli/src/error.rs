@@ -24,11 +24,7 @@ pub enum Failure {
     /// The words on the command line do not go together.
     Usage(String),
     /// There is no passphrase, or none that could be one.
-    Passphrase {
-        what: String,
-        /// How to give one.
-        ways: &'static str,
-    },
+    Passphrase { what: String, hint: String },
     /// The answer was given, and it is no.
     No,
     /// Whoever read stdout went away: nothing is wrong.
@@ -111,11 +107,11 @@ impl Failure {
                 vec![],
                 vec!["Run `zenith --help` for the ways to say it.".to_owned()],
             ),
-            Failure::Passphrase { what, ways } => (
+            Failure::Passphrase { what, hint } => (
                 kind_name(ErrorKind::Invalid),
                 what.clone(),
                 vec![],
-                vec![format!("{ways}; on a terminal it is asked for.")],
+                vec![hint.clone()],
             ),
             Failure::No => ("no", "the answer is no".to_owned(), vec![], vec![]),
             Failure::BrokenPipe => (

@@ -78,8 +78,7 @@ impl Sources<'_> {
     }
 
     fn failed(&self, what: String) -> Failure {
-        let ways = self.ways;
-        Failure::Passphrase { what, ways }
+        failure(what, self.ways)
     }
 
     fn given(&self) -> Result<Option<Passphrase>, Failure> {
@@ -124,6 +123,11 @@ impl Sources<'_> {
     }
 }
 
+fn failure(what: String, ways: &str) -> Failure {
+    let hint = format!("{ways}; on a terminal it is asked for.");
+    Failure::Passphrase { what, hint }
+}
+
 /// All bytes of a file but one newline at its end.
 fn from_file(path: &Path) -> Result<Passphrase, Failure> {
     let mut bytes = Zeroizing::new(std::fs::read(path).map_err(|source| zenith::Error::Io {
@@ -155,13 +159,11 @@ fn from_command(command: &str, ways: &'static str) -> Result<Passphrase, Failure
         })?;
     let printed = Zeroizing::new(output.stdout);
     if !output.status.success() {
-        return Err(Failure::Passphrase {
-            what: format!(
-                "the passphrase command `{command}` ended with {}",
-                output.status
-            ),
-            ways,
-        });
+        let what = format!(
+            "the passphrase command `{command}` ended with {}",
+            output.status
+        );
+        return Err(failure(what, ways));
     }
     let line = printed.split(|b| *b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);

@@ -576,6 +576,21 @@ mod tests {
         }
     }
 
+    /// Whoever holds the storage can make the hash fit, and give a root another number.
+    #[test]
+    fn a_sealed_root_opens_under_its_number_alone() {
+        let (seal, _) = Seal::generate("k");
+        let root = State::empty("r".into(), [0; 16], Operation::default()).root;
+        let (sealed, clear) = (root.encode(Some(&seal)), root.encode(None));
+        assert!(Root::decode(&sealed, 0, Some(&seal)).is_ok());
+        assert!(Root::decode(&clear, 0, None).is_ok());
+        assert!(Root::decode(&sealed, 1, Some(&seal)).is_err());
+        assert!(Root::decode(&sealed, 0, Some(&Seal::generate("k").0)).is_err());
+        assert!(Root::decode(&sealed, 0, None).is_err());
+        let error = Root::decode(&clear, 0, Some(&seal)).err().unwrap();
+        assert!(error.0.contains("is not sealed"), "{}", error.0);
+    }
+
     #[test]
     fn children_of_a_removed_snapshot_go_on_from_its_parents() {
         let mut state = State::empty("r".into(), [0; 16], Operation::default());

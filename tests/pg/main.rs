@@ -13,6 +13,7 @@ mod kill;
 mod load;
 mod loss;
 mod scenarios;
+mod sealed;
 mod storage;
 mod tablespaces;
 mod unreachable;

@@ -141,7 +141,10 @@ fn passphrase(
     }
     let storage = key::storage(&context.home, &context.around(), &settings)?;
     let (prompt, ask) = match key::need(&context.home, storage.as_deref(), options.encrypt)? {
-        Need::Nothing => return Ok(None),
+        Need::Nothing => {
+            refuse_unneeded(options, &settings, context)?;
+            return Ok(None);
+        }
         Need::New => ("passphrase of the new repository".to_owned(), Ask::Twice),
         Need::Existing { location } => (format!("passphrase of {location}"), Ask::Once),
     };
@@ -154,6 +157,29 @@ fn passphrase(
     };
     let passphrase = sources.read(&context.ui, &prompt, ask)?;
     Ok(Some(Zeroizing::new(passphrase.bytes().to_vec())))
+}
+
+/// Whoever gives a passphrase takes what is there to be encrypted. A forgotten --encrypt must not
+/// end in a storage in the clear, nor one that put such a repository in the place of theirs.
+fn refuse_unneeded(
+    options: &InitOptions,
+    settings: &Settings,
+    context: &Context,
+) -> Result<(), Failure> {
+    let is_given = context.env.passphrase.is_some() || !options.encryption.is_empty();
+    if !is_given || context.home.join("key").exists() {
+        return Ok(());
+    }
+    let place = match &settings.storage_dest {
+        Some(location) => location.clone(),
+        None => context.home.display().to_string(),
+    };
+    Err(Failure::Passphrase {
+        what: format!("a passphrase is given, but nothing is encrypted at {place}"),
+        hint: "Say --encrypt for a new repository; for one that is to stay in the clear, give no \
+               passphrase and unset ZENITH_PASSPHRASE."
+            .to_owned(),
+    })
 }
 
 fn origin_word(origin: &Origin) -> &'static str {

@@ -124,13 +124,33 @@ fn encryption() {
 
     hint: Attach a new home to that storage: `zenith -D NEW init --storage-dest URL`, or name another storage.
 
+    [1] error: the home /h is encrypted, and its key is gone
+
+    hint: Run `zenith -D /h init` with ZENITH_PASSPHRASE set: the passphrase brings the key back.
+
+    [7] error: /h/key is damaged: it holds no key
+
+    hint: Move /h/key away and run `zenith init` with ZENITH_PASSPHRASE set: the passphrase brings the key back.
+
     [1] error: /srv/store is encrypted, and no passphrase is given
 
     hint: Set ZENITH_PASSPHRASE, or give --passphrase-file FILE or --passphrase-command CMD to `zenith init`.
 
+    [1] error: the repository at /srv/store is encrypted, and there is no key for it here
+
+    hint: A home that is made for it asks for its passphrase: `zenith -D NEW init --storage-dest URL`; from there, `zenith export --snapshot-format pgdata` takes a cluster elsewhere.
+
+    [1] error: the repository at /srv/store is not encrypted, unlike this home
+
+    hint: Name an empty place, which is encrypted like this home; clusters come and go between the two with --snapshot-format pgdata or tar.
+
+    [1] error: the repository at /srv/store is encrypted with another key than this home's
+
+    hint: Name a place of this home's own. A home for that one is `zenith -D NEW init --storage-dest URL`; clusters come and go between the two with --snapshot-format pgdata or tar.
+
     [1] error: the passphrase opens no key slot of /srv/store
 
-    hint: Check for another keyboard layout, upper case and white space; any passphrase that `zenith key list` has a slot for will do.
+    hint: Check for another keyboard layout, upper case and white space; the passphrase of any key slot will do. ZENITH_PASSPHRASE and --passphrase-file win over config.toml.
 
     [1] error: there is no key slot at /srv/store
 

@@ -547,6 +547,25 @@ mod tests {
         }
     }
 
+    /// Whoever holds the storage can make the check fit; `open` does not ask it.
+    #[test]
+    fn a_sealed_frame_opens_with_its_origin_alone() {
+        let (seal, _) = Seal::generate("k");
+        let chunk = || encode_chunk(&[7; 500], &mut compressor());
+        let frame = chunk().finish(Some((&seal, ORIGIN)));
+        assert!(open(&frame, Some(&seal)).is_ok());
+        for at in HEADER_LEN..payload_at(true) {
+            let mut moved = frame.clone();
+            moved[at] ^= 1;
+            assert!(open(&moved, Some(&seal)).is_err(), "byte {at}");
+        }
+        assert!(open(&frame, None).is_err());
+        assert_eq!(
+            open(&chunk().finish(None), Some(&seal)).err().as_deref(),
+            Some("is not sealed, in a repository that is")
+        );
+    }
+
     #[test]
     fn what_does_not_shrink_stays_raw() {
         let noise: Vec<u8> = (0..2000u32)
