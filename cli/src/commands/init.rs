@@ -176,8 +176,8 @@ fn refuse_unneeded(
     };
     Err(Failure::Passphrase {
         what: format!("a passphrase is given, but nothing is encrypted at {place}"),
-        hint: "Say --encrypt for a new repository; for one that is to stay in the clear, give no \
-               passphrase and unset ZENITH_PASSPHRASE."
+        hint: "`zenith init --encrypt` makes an encrypted repository; for one in the clear, give \
+               no passphrase and unset ZENITH_PASSPHRASE."
             .to_owned(),
     })
 }

@@ -46,6 +46,11 @@ pub fn change(args: &KeyChangeArgs, context: &Context) -> Result<(), Failure> {
     slots.find(old.bytes())?;
     let new = new_passphrase(&args.new, context)?;
     let changed = slots.change(old.bytes(), new.bytes())?;
+    if !managed.settings.encryption.is_empty() {
+        context.ui.talk(
+            "config.toml says where a passphrase comes from: mind that it is the new one there",
+        );
+    }
     done(context, Some(changed.added), Some(changed.removed))
 }
 
