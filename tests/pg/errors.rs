@@ -371,7 +371,7 @@ fn a_corrupted_pack() {
 
 /// One flipped byte, somewhere in the data.
 #[test]
-fn a_corrupted_pack() {
+fn a_pack_damaged_in_the_middle() {
     let home = Home::new();
     home.zenith.ok(&["init"]);
     let largest = packs(&home.zenith.home())
