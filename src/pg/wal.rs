@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::control::Control;
@@ -139,7 +140,7 @@ pub fn read_segment(
     until: Lsn,
     facts: &WalFacts,
 ) -> Result<Vec<u8>> {
-    let mut bytes = read_file(pgdata, name, facts)?;
+    let mut bytes = read_pages(pgdata, name, lsn, from, until, facts)?;
     check_pages(&mut bytes, name, timeline, lsn, from, until, facts)?;
     Ok(bytes)
 }
@@ -154,7 +155,7 @@ pub fn check_pages(
     until: Lsn,
     facts: &WalFacts,
 ) -> Result<()> {
-    check_length(bytes, name, facts)?;
+    check_length(bytes.len() as u64, name, facts)?;
     let needed = (until.0.saturating_sub(lsn.0)).min(bytes.len() as u64) as usize;
     let mut latest = 0;
     for (page, at) in pages(bytes, lsn, from, facts).take_while(|(_, at)| *at < until) {
@@ -193,8 +194,7 @@ pub fn read_last_segment(
     from: Lsn,
     facts: &WalFacts,
 ) -> Result<(Vec<u8>, Lsn)> {
-    let mut bytes = read_file(pgdata, name, facts)?;
-    check_length(&bytes, name, facts)?;
+    let mut bytes = read_pages(pgdata, name, lsn, from, Lsn(u64::MAX), facts)?;
     let end = match pages(&bytes, lsn, from, facts)
         .find(|(page, at)| check_page(page, name, timeline, lsn, *at, facts).is_err())
     {
@@ -254,32 +254,58 @@ fn pages<'a>(
         .filter(move |(_, at)| *at == lsn || from.0.saturating_sub(at.0) < u64::from(size))
 }
 
-fn check_length(bytes: &[u8], name: &str, facts: &WalFacts) -> Result<()> {
-    if bytes.len() as u64 == u64::from(facts.wal_segment_size) {
+fn check_length(len: u64, name: &str, facts: &WalFacts) -> Result<()> {
+    if len == u64::from(facts.wal_segment_size) {
         return Ok(());
     }
     Err(Error::WalDamaged {
         segment: name.to_owned(),
-        offset: bytes.len() as u64,
+        offset: len,
         reason: format!(
-            "the file has {} bytes, expected {}",
-            bytes.len(),
+            "the file has {len} bytes, expected {}",
             facts.wal_segment_size
         ),
     })
 }
 
-fn read_file(pgdata: &Path, name: &str, facts: &WalFacts) -> Result<Vec<u8>> {
+/// The first page of the segment at `lsn` and all pages from that of `from` to that before
+/// `until`; zeros elsewhere. Most of a segment is of no use to most snapshots.
+fn read_pages(
+    pgdata: &Path,
+    name: &str,
+    lsn: Lsn,
+    from: Lsn,
+    until: Lsn,
+    facts: &WalFacts,
+) -> Result<Vec<u8>> {
     parse_segment_name(name, facts.wal_segment_size)?;
     let dir = pgdata.join("pg_wal");
     let path = dir.join(name);
-    match fs::read(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::WalMissing {
-            segment: name.to_owned(),
-            dir,
-        }),
-        other => other.map_err(Error::io("reading", &path)),
-    }
+    let file = match fs::File::open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::WalMissing {
+                segment: name.to_owned(),
+                dir,
+            });
+        }
+        other => other.map_err(Error::io("reading", &path))?,
+    };
+    let len = file.metadata().map_err(Error::io("reading", &path))?.len();
+    check_length(len, name, facts)?;
+    let (size, page) = (len as usize, facts.wal_block_size as usize);
+    let offset = |of: Lsn| (of.0.saturating_sub(lsn.0)).min(len) as usize;
+    let begin = offset(from) / page * page;
+    let end = offset(until).next_multiple_of(page).min(size);
+    let mut bytes = vec![0; size];
+    let mut read = |range: std::ops::Range<usize>| match bytes.get_mut(range.clone()) {
+        Some(part) => file
+            .read_exact_at(part, range.start as u64)
+            .map_err(Error::io("reading", &path)),
+        None => Ok(()),
+    };
+    read(0..page.min(size))?;
+    read(begin..end)?;
+    Ok(bytes)
 }
 
 /// The end of the record that begins at `lsn`, such as a shutdown checkpoint, which is the
@@ -287,17 +313,10 @@ fn read_file(pgdata: &Path, name: &str, facts: &WalFacts) -> Result<Vec<u8>> {
 pub fn record_end(pgdata: &Path, timeline: u32, lsn: Lsn, facts: &WalFacts) -> Result<Lsn> {
     let name = segment_name(timeline, lsn, facts.wal_segment_size);
     let start = lsn.segment_start(facts.wal_segment_size);
-    let bytes = read_file(pgdata, &name, facts)?;
+    let next = Lsn(lsn.0.saturating_add(1));
+    let bytes = read_pages(pgdata, &name, start, lsn, next, facts)?;
     // The check zeroes what lies around.
-    check_pages(
-        &mut bytes.clone(),
-        &name,
-        timeline,
-        start,
-        lsn,
-        Lsn(lsn.0 + 1),
-        facts,
-    )?;
+    check_pages(&mut bytes.clone(), &name, timeline, start, lsn, next, facts)?;
     let offset = (lsn.0 - start.0) as usize;
     let damaged = |reason: String| Error::WalDamaged {
         segment: name.clone(),

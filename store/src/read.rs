@@ -259,6 +259,24 @@ impl Repository {
         Ok(())
     }
 
+    /// Packs that a snapshot which is to be committed needs, as [`Repository::usage_of`]; what
+    /// another snapshot of the same tree is known to need is not looked up again.
+    pub(crate) fn usage_of_new(
+        &self,
+        id: SnapshotId,
+        tree: TreeId,
+    ) -> Result<BTreeMap<PackName, u64>> {
+        let state = self.state()?;
+        let Some(same) = state.snapshots().rev().find(|row| row.tree == tree) else {
+            return self.usage_of(id, tree);
+        };
+        let mut usage = state.usage(&same.id);
+        for (_, place) in self.find(Kind::Snapshot, id.into())? {
+            *usage.entry(place.pack).or_default() += place.stored_share();
+        }
+        Ok(usage)
+    }
+
     /// Packs that a snapshot needs, with the stored bytes it needs of each.
     pub(crate) fn usage_of(&self, id: SnapshotId, tree: TreeId) -> Result<BTreeMap<PackName, u64>> {
         let mut usage: HashMap<PackName, u64> = HashMap::new();

@@ -618,7 +618,7 @@ impl Writer {
         let id = repository.ids().snapshot(&bytes);
         self.put(Kind::Snapshot, id.into(), &bytes)?;
         let ours = self.finish()?;
-        let usage = repository.usage_of(id, snapshot.tree)?;
+        let usage = repository.usage_of_new(id, snapshot.tree)?;
         let known = repository.lock_live_read();
         let usage: BTreeMap<PackName, (u64, u64)> = usage
             .into_iter()

@@ -381,7 +381,9 @@ fn a_pack_damaged_in_the_middle() {
     let mut bytes = fs::read(&largest).unwrap();
     let middle = bytes.len() / 2;
     // Many, since one in a thousand single flips decodes to the same bytes.
-    bytes[middle..middle + 64].iter_mut().for_each(|b| *b ^= 0x55);
+    bytes[middle..middle + 64]
+        .iter_mut()
+        .for_each(|b| *b ^= 0x55);
     fs::write(&largest, bytes).unwrap();
     let dir = home.place.arg("copy");
     let error = home
