@@ -4,13 +4,13 @@
 //! is known before the first of its blobs is read.
 
 use crate::delta::{self, Form};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Id, Kind, PackName};
 use crate::index::{Index, Location};
 use crate::pack::frame;
 use crate::repository::Repository;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -23,6 +23,8 @@ const FRAMES_MAX: usize = 256;
 
 /// A frame: its pack, and where its payload begins there.
 pub(crate) type FrameKey = (PackName, u64);
+/// A blob: its pack, and its number there.
+type BlobKey = (PackName, u32);
 
 /// Open packs and decoded shared frames.
 #[derive(Debug, Default)]
@@ -114,6 +116,10 @@ impl Location {
     fn frame(&self) -> FrameKey {
         (self.pack, self.payload_offset)
     }
+
+    fn blob(&self) -> BlobKey {
+        (self.pack, self.ordinal)
+    }
 }
 
 /// The blobs that are read for one: itself first, a plain one last.
@@ -145,24 +151,47 @@ impl Repository {
     /// The chain from the blob at `place` down, or nothing when a base is in no live pack.
     pub(crate) fn chain(&self, id: Id, place: Location) -> Result<Option<Chain>> {
         let mut chain = vec![(id, place)];
-        Ok(self.stands(&mut chain)?.then_some(chain))
+        let whole = self.stands(&mut chain, &mut HashSet::new())?;
+        Ok(whole.then_some(chain))
     }
 
     /// Puts under the last blob of a chain what it stands on; false, with the chain as it was,
-    /// when that is not to be had.
-    fn stands(&self, chain: &mut Chain) -> Result<bool> {
+    /// when that is not to be had. `lost` are blobs of which that is known: with several copies of
+    /// each base there are more ways down than anyone wants to try.
+    fn stands(&self, chain: &mut Chain, lost: &mut HashSet<BlobKey>) -> Result<bool> {
         let (_, top) = chain[chain.len() - 1];
         if top.form == Form::Plain {
             return Ok(true);
         }
-        for base in self.bases(&top)? {
+        if lost.contains(&top.blob()) {
+            return Ok(false);
+        }
+        let bases = self.bases(&top)?;
+        // Where two ids begin alike only the bytes tell which of them is meant. Whoever keeps or
+        // sends what a chain names must not take the other.
+        let is_clear = bases.iter().all(|(id, _)| *id == bases[0].0);
+        let height = chain.len();
+        for base in bases {
             chain.push(base);
-            if self.stands(chain)? {
+            if self.stands(chain, lost)? && (is_clear || self.is_right(&chain[height - 1..])?) {
                 return Ok(true);
             }
-            chain.pop();
+            chain.truncate(height);
         }
+        lost.insert(top.blob());
         Ok(false)
+    }
+
+    /// Whether a chain decodes to what its first id says.
+    fn is_right(&self, chain: &[(Id, Location)]) -> Result<bool> {
+        let mut bytes = Vec::new();
+        match self.apply_all(chain, &Fetched::default(), &mut bytes) {
+            Ok(()) => Ok(Kind::OF_DELTAS
+                .iter()
+                .any(|kind| self.ids().of(*kind, &bytes) == chain[0].0)),
+            Err(e) if e.kind() == ErrorKind::Damaged => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Blobs that a delta may stand on, the likeliest first. Their depth is smaller than its own,
@@ -185,31 +214,45 @@ impl Repository {
 
     /// Teaches the index the live packs that it does not know.
     pub(crate) fn ensure_indexed(&self) -> Result<()> {
-        if self.lock_live_read().indexed {
-            return Ok(());
+        while !self.lock_live_read().indexed {
+            self.loaded()?;
+            let (state, packs) = {
+                let live = self.lock_live_read();
+                let packs = live.packs.iter().map(|(name, len)| (*name, *len));
+                (live.state.clone(), packs.collect::<Vec<_>>())
+            };
+            self.index_packs(packs)?;
+            let mut live = self
+                .inner
+                .live
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have come upon a newer root in the meantime, with other packs.
+            let (latest, indexed) = (&live.state, &state);
+            live.indexed = latest.as_ref().map(Arc::as_ptr) == indexed.as_ref().map(Arc::as_ptr);
         }
-        self.loaded()?;
-        let packs: Vec<(PackName, u64)> = self
-            .lock_live_read()
-            .packs
-            .iter()
-            .map(|(name, len)| (*name, *len))
-            .collect();
+        Ok(())
+    }
+
+    fn index_packs(&self, packs: Vec<(PackName, u64)>) -> Result<()> {
         let mut known = self.inner.index.packs()?;
         known.extend(self.inner.overlay.packs()?);
         for (name, len) in packs.into_iter().filter(|(name, _)| !known.contains(name)) {
-            let directory = self.directory(name, len)?;
+            let directory = match self.directory(name, len) {
+                Ok(directory) => directory,
+                // What is in it is missing; that must not keep anyone from the other packs.
+                Err(e) if e.is_lost() => {
+                    tracing::warn!("what is in pack {name} is not to be had: {e}");
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             if self.inner.index.is_writable() {
                 self.inner.index.add_pack(name, &directory)?;
             } else {
                 self.inner.overlay.add_pack(name, &directory)?;
             }
         }
-        self.inner
-            .live
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .indexed = true;
         Ok(())
     }
 
@@ -232,17 +275,12 @@ impl Repository {
 
     /// Why there is no chain for this id.
     pub(crate) fn missing(&self, kind: Kind, id: Id) -> Result<Error> {
-        let location = self.location();
         Ok(match self.live_places(&id)?.first() {
-            Some(delta) => Error::BaseMissing {
-                pack: delta.pack,
-                location,
-                offset: delta.payload_offset,
-            },
+            Some(delta) => self.base_missing(delta),
             None => Error::Missing {
                 id,
                 kind: kind.name(),
-                location,
+                location: self.location(),
             },
         })
     }
@@ -262,41 +300,82 @@ impl Repository {
         into: &mut Vec<u8>,
     ) -> Result<()> {
         let (id, place) = &chain[0];
-        let mut read = || -> Result<bool> {
-            for (_, place) in chain.iter().rev() {
-                self.apply(place, fetched, into)?;
+        let read = self
+            .apply_all(chain, fetched, into)
+            .and_then(|()| self.check(kind, *id, place, into));
+        match read {
+            // Another copy of what it stands on may be whole.
+            Err(e) if e.kind() == ErrorKind::Damaged && chain.len() > 1 => {
+                self.read_any(kind, *id, place, into, &mut HashSet::new())
             }
-            Ok(self.ids().of(kind, into) == *id)
-        };
-        // A base is named by the beginning of its id, which another may share.
-        let right = match read() {
-            Ok(false) | Err(Error::BlobDamaged { .. }) if chain.len() > 1 => {
-                self.read_any(kind, *id, place, into)?
-            }
-            other => other?,
-        };
-        if right {
+            other => other,
+        }
+    }
+
+    /// The bytes of a chain, not checked.
+    fn apply_all(
+        &self,
+        chain: &[(Id, Location)],
+        fetched: &Fetched,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        chain
+            .iter()
+            .rev()
+            .try_for_each(|(_, place)| self.apply(place, fetched, into))
+    }
+
+    fn check(&self, kind: Kind, id: Id, place: &Location, bytes: &[u8]) -> Result<()> {
+        if self.ids().of(kind, bytes) == id {
             return Ok(());
         }
         Err(self.blob_damaged(place, "decodes to other bytes than its name says"))
     }
 
-    /// The bytes of a blob over whichever bases give what its id says; false when none do.
-    fn read_any(&self, kind: Kind, id: Id, place: &Location, into: &mut Vec<u8>) -> Result<bool> {
+    /// The bytes of a blob over whichever bases give what its id says. When none do, the error
+    /// names the lowest that is damaged. `bad` are blobs that were tried.
+    fn read_any(
+        &self,
+        kind: Kind,
+        id: Id,
+        place: &Location,
+        into: &mut Vec<u8>,
+        bad: &mut HashSet<BlobKey>,
+    ) -> Result<()> {
         if place.form == Form::Plain {
             self.apply(place, &Fetched::default(), into)?;
-            return Ok(self.ids().of(kind, into) == id);
+            return self.check(kind, id, place, into);
         }
+        let (mut below, mut here) = (None, None);
         for (base, under) in self.bases(place)? {
-            if self.read_any(kind, base, &under, into)? {
-                match self.apply(place, &Fetched::default(), into) {
-                    Ok(()) if self.ids().of(kind, into) == id => return Ok(true),
-                    Ok(()) | Err(Error::BlobDamaged { .. }) => {}
-                    Err(e) => return Err(e),
+            if bad.contains(&under.blob()) {
+                continue;
+            }
+            match self.read_any(kind, base, &under, into, bad) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Damaged => {
+                    bad.insert(under.blob());
+                    below.get_or_insert(e);
+                    continue;
                 }
+                Err(e) => return Err(e),
+            }
+            let read = self.apply(place, &Fetched::default(), into);
+            match read.and_then(|()| self.check(kind, id, place, into)) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Damaged => here = Some(e),
+                Err(e) => return Err(e),
             }
         }
-        Ok(false)
+        Err(below.or(here).unwrap_or_else(|| self.base_missing(place)))
+    }
+
+    fn base_missing(&self, delta: &Location) -> Error {
+        Error::BaseMissing {
+            pack: delta.pack,
+            location: self.location(),
+            offset: delta.payload_offset,
+        }
     }
 
     fn blob_damaged(&self, place: &Location, why: impl Into<String>) -> Error {
@@ -413,7 +492,11 @@ impl Repository {
         let key = place.pack.key();
         let Some(path) = self.inner.objects.local_path(&key) else {
             let range = self.inner.objects.get_range(&key, offset, len);
-            *stored = range.map_err(|e| Decode::Error(e.into()))?;
+            *stored = range.map_err(|e| match e {
+                e if e.is_not_found() => Decode::Error(self.gone(place.pack)),
+                e if e.is_out_of_range() => Decode::Bad("is cut short".into()),
+                e => Decode::Error(e.into()),
+            })?;
             return Ok(());
         };
         let file = self.open_pack(place.pack, &path).map_err(Decode::Error)?;
@@ -425,16 +508,20 @@ impl Repository {
             })
     }
 
+    fn gone(&self, pack: PackName) -> Error {
+        Error::Damaged {
+            what: format!("pack {pack}"),
+            location: self.location(),
+            why: "it is gone".into(),
+        }
+    }
+
     fn open_pack(&self, pack: PackName, path: &Path) -> Result<Arc<File>> {
         if let Some(file) = lock(&self.inner.cache.files).get(&pack) {
             return Ok(file.clone());
         }
         let file = File::open(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Damaged {
-                what: format!("pack {pack}"),
-                location: self.location(),
-                why: "it is gone".into(),
-            },
+            std::io::ErrorKind::NotFound => self.gone(pack),
             _ => Error::file("open", path)(e),
         })?;
         let file = Arc::new(file);

@@ -3,8 +3,9 @@
 //! Chunks are taken in windows, so that memory is bounded however many are wanted. Of a window
 //! the chains are looked up, then sorted by the place of the plain blob, then cut into batches,
 //! which threads read one after the other. Within a batch chunks come in the order of their keys,
-//! since whoever writes them to files wants these to grow in order. From a bucket a batch is fetched in few ranges; files
-//! of this machine are read frame by frame, which the sorting makes sequential.
+//! since whoever writes them to files wants these to grow in order. From a bucket a batch is
+//! fetched in few ranges; files of this machine are read frame by frame, which the sorting makes
+//! sequential.
 
 use crate::blob::{Chain, Fetched};
 use crate::error::{Error, Result};
@@ -153,8 +154,12 @@ impl Repository {
         }
         for (pack, begin, end) in ranges {
             let len = (end - begin) as usize;
-            let bytes = self.objects().get_range(&pack.key(), begin, len)?;
-            fetched.add(pack, begin, bytes);
+            match self.objects().get_range(&pack.key(), begin, len) {
+                Ok(bytes) => fetched.add(pack, begin, bytes),
+                // Told by the chunk that is read from it, unless there is another copy.
+                Err(e) if e.is_not_found() || e.is_out_of_range() => {}
+                Err(e) => return Err(e.into()),
+            }
         }
         Ok(fetched)
     }

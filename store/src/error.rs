@@ -255,6 +255,14 @@ impl Error {
         }
     }
 
+    /// Whether what was to be read is gone or damaged, so that trying again is of no use.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Error::Objects(e) => e.is_not_found() || e.is_out_of_range(),
+            e => e.kind() == ErrorKind::Damaged,
+        }
+    }
+
     pub(crate) fn file(
         verb: &'static str,
         path: &std::path::Path,

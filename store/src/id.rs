@@ -130,6 +130,9 @@ impl Kind {
         Kind::Table,
     ];
 
+    /// Kinds that are stored as differences where that is worth it.
+    pub const OF_DELTAS: [Kind; 2] = [Kind::Chunk, Kind::Extents];
+
     /// The derive_key context of plain ids.
     fn context(self) -> &'static str {
         match self {

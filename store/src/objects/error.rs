@@ -128,6 +128,11 @@ impl ObjectsError {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// True when the object is shorter than what was asked for.
+    pub fn is_out_of_range(&self) -> bool {
+        matches!(self, Self::OutOfRange { .. })
+    }
+
     /// The condition behind an error of the local file system.
     pub fn from_io(location: &str, key: &str, source: io::Error) -> Self {
         let (location, key) = (location.to_owned(), key.to_owned());

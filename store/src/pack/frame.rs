@@ -81,9 +81,7 @@ impl Part {
         match self.form {
             Form::Plain => self.len == self.body_len,
             Form::Patch | Form::Prefix => {
-                matches!(self.kind, Kind::Chunk | Kind::Extents)
-                    && self.depth > 0
-                    && self.len <= PLAIN_MAX
+                Kind::OF_DELTAS.contains(&self.kind) && self.depth > 0 && self.len <= PLAIN_MAX
             }
         }
     }
