@@ -5,7 +5,12 @@ use crate::objects::{Directory, Environment, OpenOptions, StorageUrl};
 use crate::*;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+mod bases;
+mod bulk;
+mod chains;
+mod histories;
 
 const MAIN: &str = "branch/main";
 
@@ -94,6 +99,150 @@ fn snapshot(repository: &Repository, files: &Files, message: &str) -> Committed 
     writer
         .commit(snapshot, vec![1], refs, Operation::default())
         .unwrap()
+}
+
+/// Small chunks, so that files of several are short.
+const SMALL: Params = Params {
+    chunk_size: 8 << 10,
+    inline_limit: 1 << 10,
+};
+const CHUNK: usize = SMALL.chunk_size as usize;
+
+/// A directory with a repository of small chunks, sealed or not, which many programs open.
+struct Place {
+    dir: tempfile::TempDir,
+    seal: Option<Seal>,
+}
+
+impl Place {
+    fn new(seal: Option<Seal>) -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Arc::new(Directory::new(dir.path()));
+        let index = IndexChoice::Memory;
+        Repository::create(objects, SMALL, seal.clone(), index, Operation::default()).unwrap();
+        Place { dir, seal }
+    }
+
+    fn open(&self) -> Repository {
+        let objects = Arc::new(Directory::new(self.dir.path()));
+        Repository::open(objects, self.seal.clone(), IndexChoice::Memory).unwrap()
+    }
+}
+
+/// A bucket in memory of its own.
+fn bucket() -> Arc<dyn Objects> {
+    let name = format!("memory://{:x}", rand::random::<u64>());
+    let url = StorageUrl::parse(&name, Path::new("/")).unwrap();
+    let none = Environment(BTreeMap::new());
+    url.open(&none, &OpenOptions::default()).unwrap()
+}
+
+/// The chunks of every file of a snapshot.
+type Chunks = BTreeMap<String, Vec<ChunkId>>;
+
+fn chunks_of(repository: &Repository, id: SnapshotId) -> Chunks {
+    let tree = repository.snapshot(id).unwrap().tree;
+    let listing = repository.listing(tree).unwrap().into_iter();
+    listing
+        .filter_map(|(path, node)| match node {
+            Node::File(file) => Some((path, repository.chunk_ids(&file).unwrap())),
+            Node::Directory { .. } => None,
+        })
+        .collect()
+}
+
+/// Puts files, each chunk over the one that was at its place before.
+fn put_on(writer: &Writer, files: &Files, before: &Chunks) -> TreeId {
+    let mut listing = Listing::from([(String::new(), Node::Directory { mode: 0o700 })]);
+    for (path, bytes) in files {
+        let old = before.get(path).map_or(&[][..], Vec::as_slice);
+        let file = if bytes.len() <= SMALL.inline_limit as usize {
+            writer.put_inline(0o600, bytes.clone())
+        } else {
+            let ids: Vec<_> = bytes
+                .chunks(CHUNK)
+                .zip(0..)
+                .map(|(chunk, at)| {
+                    let base = old.get::<usize>(at).copied();
+                    writer.put_chunk(chunk, base).unwrap()
+                })
+                .collect();
+            let size = bytes.len() as u64;
+            writer.put_file(0o600, size, &ids, old).unwrap()
+        };
+        listing.insert(path.clone(), Node::File(file));
+    }
+    writer.put_tree(&listing).unwrap()
+}
+
+/// A snapshot over `parent`, which moves no ref.
+fn snapshot_on(
+    repository: &Repository,
+    files: &Files,
+    parent: Option<SnapshotId>,
+    message: &str,
+) -> (SnapshotId, Stats) {
+    let writer = repository.writer().unwrap();
+    let before = parent.map(|id| chunks_of(repository, id));
+    let tree = put_on(&writer, files, &before.unwrap_or_default());
+    let stats = writer.stats();
+    let snapshot = Snapshot {
+        parents: parent.into_iter().collect(),
+        message: message.into(),
+        ..sample(tree)
+    };
+    let done = writer
+        .commit(snapshot, vec![], vec![], Operation::default())
+        .unwrap();
+    (done.id, stats)
+}
+
+fn remove(repository: &Repository, ids: &[SnapshotId]) {
+    let change = Change {
+        remove: ids.to_vec(),
+        ..Change::default()
+    };
+    repository.commit(change).unwrap();
+}
+
+fn collect(repository: &Repository) -> Collected {
+    repository.collect(Operation::default(), false).unwrap()
+}
+
+#[track_caller]
+fn assert_good(repository: &Repository) {
+    let report = repository.verify(Verify::ReadData).unwrap();
+    assert!(report.is_good(), "{report:?}");
+}
+
+/// The same through many threads and batches.
+fn many_of(repository: &Repository, id: SnapshotId, threads: usize) -> Files {
+    let tree = repository.snapshot(id).unwrap().tree;
+    let mut files = Files::new();
+    let mut wanted = Vec::new();
+    for (path, node) in repository.listing(tree).unwrap() {
+        let Node::File(file) = node else { continue };
+        if let Content::Inline(bytes) = file.content {
+            files.insert(path, bytes);
+            continue;
+        }
+        let ids = repository.chunk_ids(&file).unwrap().into_iter().zip(0..);
+        wanted.extend(
+            ids.filter(|(id, _)| !id.is_zero())
+                .map(|(id, at)| (id, (path.clone(), at * CHUNK))),
+        );
+        files.insert(path, vec![0; file.size as usize]);
+    }
+    let files = Mutex::new(files);
+    repository
+        .read_many(wanted, threads, &|(path, at): &(String, usize), bytes| {
+            let mut files = files.lock().unwrap();
+            let file = files.get_mut(path).unwrap();
+            file[*at..*at + bytes.len()].copy_from_slice(bytes);
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    files.into_inner().unwrap()
 }
 
 fn files_of(repository: &Repository, id: SnapshotId) -> Files {
