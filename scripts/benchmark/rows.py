@@ -102,7 +102,8 @@ ROWS = (
         "online",
         "Online increments under load",
         "pgbench with four clients runs on the reference cluster all the time; a snapshot follows "
-        "whenever it did as many transactions as lie between S0 and S1. WAL: what a start on the "
+        "whenever it did at least as many transactions as lie between S0 and S1, counted from the end "
+        "of the snapshot before; those of its own seconds come on top. WAL: what a start on the "
         "snapshot needs, plain, and what zstd 1 makes of its new pieces of 64 KiB. Chunks: stored "
         "bytes less the latter.",
         (
@@ -111,6 +112,7 @@ ROWS = (
             ("wal", "WAL plain", "MB"),
             ("wal_stored", "WAL stored", "MB"),
             ("chunks", "chunks", "MB"),
+            ("transactions", "transactions", ""),
             ("rss", "peak RSS", "MiB"),
         ),
     ),
@@ -325,40 +327,38 @@ def online(bench):
     cluster.evolve(work, bench.reference()[0])
     zenith = bench.zenith("online")
     zenith.create()
+    samples = []
     with cluster.Server(bench.bin, work) as server:
         load = server.load()
         try:
             zenith.take(work, "--dsn", server.dsn)
-            known = set()
-            wal_stored(zenith, out, known)
             for _ in range(bench.rounds):
-                goal = server.committed() + reference.transactions
-                while server.committed() < goal:
+                begun = server.committed()
+                while server.committed() < begun + reference.transactions:
                     time.sleep(0.2)
                 before = zenith.stored()
+                transactions = server.committed() - begun
                 done = zenith.take(work, "--dsn", server.dsn)
                 stored = zenith.stored() - before
-                shown = zenith.answer("snapshot", "show", zenith.ids[-1])[1]
-                wal = wal_stored(zenith, out, known)
-                bench.results.add(
-                    "online",
-                    zenith.name,
-                    **done.costs(),
-                    stored=stored,
-                    wal=shown["wal_bytes"],
-                    wal_stored=wal,
-                    chunks=stored - wal,
-                )
+                samples.append({**done.costs(), "stored": stored, "transactions": transactions})
         finally:
             load.terminate()
             load.wait()
+    # Looked at afterwards: the load would go on meanwhile, and the increments grow.
+    known = set()
+    wal_stored(zenith, 0, out, known)
+    for number, sample in enumerate(samples, 1):
+        wal = wal_stored(zenith, number, out, known)
+        shown = zenith.answer("snapshot", "show", zenith.ids[number])[1]
+        parts = {"wal": shown["wal_bytes"], "wal_stored": wal, "chunks": sample["stored"] - wal}
+        bench.results.add("online", zenith.name, **sample, **parts)
 
 
-def wal_stored(zenith, out, known):
-    """What the WAL of the last snapshot takes in pieces of 64 KiB with zstd 1, without zeros and
+def wal_stored(zenith, number, out, known):
+    """What the WAL of a snapshot takes in pieces of 64 KiB with zstd 1, without zeros and
     without those that an earlier snapshot had."""
     shutil.rmtree(out, ignore_errors=True)
-    zenith.restore(-1, out, sync=False)
+    zenith.restore(number, out, sync=False)
     pieces = out / "pieces"
     pieces.mkdir()
     for segment in sorted((out / "pg_wal").iterdir()):
