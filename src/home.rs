@@ -29,7 +29,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use zenith_store::objects::Directory;
-use zenith_store::{IndexChoice, Operation, Params, Repository, Seal};
+use zenith_store::{IndexChoice, Operation, Params, Repository, Seal, State};
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -327,6 +327,14 @@ impl Home {
         let objects = Arc::new(Directory::new(&self.dir));
         let repo = self.opened(Repository::open(objects, self.seal()?, index))?;
         Ok((repo, guard))
+    }
+
+    /// What the latest root of the local repository says. Nothing is looked up, so the index stays
+    /// closed.
+    pub fn state(&self) -> Result<Arc<State>> {
+        let _guard = self.read_guard()?;
+        let objects = Arc::new(Directory::new(&self.dir));
+        Ok(Repository::open(objects, self.seal()?, IndexChoice::Memory)?.state()?)
     }
 
     /// The local repository for writing.

@@ -148,8 +148,7 @@ pub fn push_all_within(
 
 /// The state of the home's repository, read now.
 pub fn local_state(managed: &Managed) -> Result<std::sync::Arc<State>> {
-    let (local, _guard) = managed.home.reader()?;
-    Ok(local.state()?)
+    managed.home.state()
 }
 
 fn send(

@@ -90,6 +90,11 @@ fn bad_credentials_are_named() {
     ] {
         let objects = open("s3://bucket", env_with(&server, name, value), PROBE).unwrap();
         for (call, error) in all_errors(&*objects) {
+            // The server closes before it has read a large body, whose sender may not get to see
+            // the answer.
+            if call == "put_file, large" && matches!(error, ObjectsError::Unreachable { .. }) {
+                continue;
+            }
             assert!(
                 matches!(error, ObjectsError::BadCredentials { .. }),
                 "{call}: {error:?}"
