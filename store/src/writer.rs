@@ -15,7 +15,8 @@ use crate::object::{Content, File, Listing, Snapshot, extents, snapshot, tree};
 use crate::objects::{ObjectsError, TEMPORARY_PREFIX, disk};
 use crate::pack::frame::{self, Frame, Part};
 use crate::pack::{
-    self, ALONE_BYTES, Directory, FrameEntry, PACK_BYTES, PackWriter, SHARED_BYTES, SealedPack,
+    self, ALONE_BYTES, Directory, FrameEntry, PACK_BLOBS, PACK_BYTES, PackWriter, SHARED_BYTES,
+    SealedPack,
 };
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange, Row, State};
@@ -540,7 +541,7 @@ impl Writer {
         self.counts
             .bytes_new
             .fetch_add(pack.position() - before, Ordering::Relaxed);
-        if pack.position() >= PACK_BYTES {
+        if pack.position() >= PACK_BYTES || pack.blobs() >= PACK_BLOBS {
             self.finish_pack(&mut open)?;
         }
         Ok(())
@@ -598,6 +599,15 @@ impl Writer {
             .collect())
     }
 
+    /// Whether nothing had to be stored, and nothing was left by an interrupted writer.
+    fn is_empty(&self) -> bool {
+        let waits = |small: &Mutex<Small>| !lock(small).ids.is_empty();
+        self.adopted.is_empty()
+            && self.counts.bytes_new.load(Ordering::Relaxed) == 0
+            && !waits(&self.small_chunks)
+            && !waits(&self.small_nodes)
+    }
+
     /// Commits a snapshot: packs, then the root. `summary` is the engine's part of the row.
     ///
     /// # Errors
@@ -616,9 +626,14 @@ impl Writer {
         let bytes = snapshot.encode();
         let repository = &self.repository;
         let id = repository.ids().snapshot(&bytes);
+        let all_there = self.is_empty();
         self.put(Kind::Snapshot, id.into(), &bytes)?;
         let ours = self.finish()?;
-        let usage = repository.usage_of_new(id, snapshot.tree)?;
+        let usage = match all_there {
+            true => repository.usage_of_new(id, snapshot.tree)?,
+            // Also where an older snapshot has this tree: some of what it needs was lost.
+            false => repository.usage_of(id, snapshot.tree)?,
+        };
         let known = repository.lock_live_read();
         let usage: BTreeMap<PackName, (u64, u64)> = usage
             .into_iter()

@@ -53,6 +53,12 @@ const FRAME_ROW: usize = 4 + 4 + 1 + 2;
 const BLOB_ROW: usize = 1 + 4 + 4 + ID_LEN;
 const DELTA_ROW: usize = 1 + BASE_LEN;
 const TABLE: u8 = 0x80;
+/// No directory decodes to more; a larger one is damage and must not allocate.
+const PLAIN_BYTES_MAX: usize = 256 << 20;
+// Nothing is written that would not be read: the last frame may still have as many as there can be.
+const _: () = assert!(
+    (super::PACK_BLOBS + u16::MAX as usize) * (FRAME_ROW + BLOB_ROW + DELTA_ROW) <= PLAIN_BYTES_MAX
+);
 
 impl Directory {
     /// Number of blobs in all frames.
@@ -108,7 +114,7 @@ impl Directory {
             .checked_mul(FRAME_ROW)
             .zip(blobs.checked_mul(BLOB_ROW + DELTA_ROW))
             .and_then(|(a, b)| a.checked_add(b))
-            .filter(|limit| frames <= most && *limit <= PLAIN_MAX as usize * 4)
+            .filter(|limit| frames <= most && *limit <= PLAIN_BYTES_MAX)
             .ok_or("its directory is too large")?;
         let columns = match Codec::from_u8(codec) {
             Some(Codec::Raw) => body.to_vec(),
@@ -249,4 +255,66 @@ fn take_row<'a, const N: usize>(bytes: &mut &'a [u8]) -> Result<&'a [u8; N], Str
         .ok_or("its directory is cut short")?;
     *bytes = rest;
     Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::hex;
+
+    fn sample() -> Directory {
+        let delta = |form, n: u8, body_len| Part {
+            form,
+            len: 0x2000,
+            depth: n,
+            base: [0xb0 + n; BASE_LEN],
+            ..Part::plain(Kind::Chunk, body_len)
+        };
+        let blob = |n: u8, offset, part| BlobEntry {
+            id: Id([n; ID_LEN]),
+            part,
+            offset,
+        };
+        let alone = FrameEntry {
+            offset: 16,
+            payload_offset: 36,
+            stored_len: 0x1111,
+            plain_len: 0x2000,
+            codec: Codec::Zstd,
+            table: false,
+            blobs: vec![blob(1, 0, Part::plain(Kind::Chunk, 0x2000))],
+        };
+        let shared = FrameEntry {
+            offset: alone.end(),
+            payload_offset: alone.end() + 20,
+            stored_len: 54,
+            plain_len: 54,
+            codec: Codec::Raw,
+            table: true,
+            blobs: vec![
+                blob(2, 0, delta(Form::Patch, 1, 3)),
+                blob(3, 3, delta(Form::Prefix, 9, 2)),
+                blob(4, 5, Part::plain(Kind::Extents, 4)),
+            ],
+        };
+        Directory {
+            frames: vec![alone, shared],
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let directory = sample();
+        let end = directory.frames[1].end();
+        let encoded = directory.encode();
+        assert_eq!(encoded[0], Codec::Zstd as u8);
+        // What zstd makes of the columns may change.
+        let columns = zstd::bulk::decompress(&encoded[1..], 1000).unwrap();
+        insta::assert_snapshot!(hex(&columns), @"111100003600000000200000360000000180010003000111210200200000002000000020000004000000002000000300000002000000040000000109b1b1b1b1b1b1b1b1b9b9b9b9b9b9b9b90101010101010101010101010101010101010101010101010101010101010101020202020202020202020202020202020202020202020202020202020202020203030303030303030303030303030303030303030303030303030303030303030404040404040404040404040404040404040404040404040404040404040404");
+        let raw = [&[Codec::Raw as u8][..], &columns].concat();
+        for bytes in [encoded, raw] {
+            let decoded = Directory::decode(&bytes, 2, 4, end, false);
+            assert_eq!(decoded.as_ref(), Ok(&directory));
+        }
+    }
 }

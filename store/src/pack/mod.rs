@@ -14,6 +14,8 @@ pub use writer::{PackWriter, SealedPack};
 
 /// A pack is sealed when it reaches this many bytes.
 pub const PACK_BYTES: u64 = 64 << 20;
+/// So is one with this many blobs, of which small deltas would make a directory larger than it.
+pub const PACK_BLOBS: usize = 512 << 10;
 /// A blob of at least this many bytes has a frame of its own.
 pub const ALONE_BYTES: usize = 32 << 10;
 /// Shared frames hold at most this many plain bytes.
@@ -150,4 +152,30 @@ fn short_hash<const N: usize>(bytes: &[u8]) -> [u8; N] {
 /// What the seal of a directory is bound to: the content of its pack.
 fn directory_name(content_hash: &[u8; 16]) -> String {
     format!("directory {}", crate::id::hex(content_hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::hex;
+
+    #[test]
+    fn golden() {
+        insta::assert_snapshot!(hex(&header(false)), @"5a454e5041434b310200000000000000");
+        insta::assert_snapshot!(hex(&header(true)), @"5a454e5041434b310200010000000000");
+        let trailer = Trailer {
+            version: VERSION,
+            sealed: true,
+            directory_offset: 0x1234,
+            directory_len: 0x56,
+            frames: 7,
+            blobs: 8,
+            content_hash: [9; 16],
+            directory_hash: [10; 12],
+        };
+        let bytes = trailer.encode();
+        insta::assert_snapshot!(hex(&bytes), @"341200000000000056000000000000000700000008000000090909090909090909090909090909090a0a0a0a0a0a0a0a0a0a0a0a020001005a454e50454e4431");
+        let len = 0x1234 + 0x56 + TRAILER_LEN as u64;
+        assert_eq!(Trailer::decode(&bytes, len), Ok(trailer));
+    }
 }

@@ -13,6 +13,7 @@ pub struct PackWriter<W: Write> {
     out: BufWriter<W>,
     hasher: blake3::Hasher,
     position: u64,
+    blobs: usize,
     directory: Directory,
     /// Key, session and number: what with the frame's number makes the nonce.
     seal: Option<(Seal, PackName)>,
@@ -38,6 +39,7 @@ impl<W: Write> PackWriter<W> {
             out: BufWriter::with_capacity(256 << 10, out),
             hasher: blake3::Hasher::new(),
             position: 0,
+            blobs: 0,
             directory: Directory::default(),
             seal: seal.map(|seal| (seal, name)),
         };
@@ -56,6 +58,11 @@ impl<W: Write> PackWriter<W> {
         self.position
     }
 
+    /// Blobs written so far.
+    pub fn blobs(&self) -> usize {
+        self.blobs
+    }
+
     /// Whether it holds nothing yet.
     pub fn is_empty(&self) -> bool {
         self.position == HEADER_LEN as u64
@@ -70,6 +77,7 @@ impl<W: Write> PackWriter<W> {
     /// When there are not as many ids as blobs.
     pub fn append(&mut self, frame: Frame, ids: &[Id]) -> io::Result<&FrameEntry> {
         assert_eq!(frame.parts.len(), ids.len(), "every blob has an id");
+        self.blobs += frame.parts.len();
         let mut offset = 0;
         let blobs = frame.parts.iter().zip(ids).map(|(part, id)| {
             let entry = BlobEntry {
@@ -115,6 +123,7 @@ impl<W: Write> PackWriter<W> {
             ..entry.clone()
         };
         self.write(bytes)?;
+        self.blobs += moved.blobs.len();
         self.directory.frames.push(moved);
         Ok(())
     }

@@ -308,6 +308,9 @@ fn a_lost_pack_takes_only_what_stands_on_it() {
     remove(&repository, &ids[1..]);
     let (back, _) = snapshot_on(&place.open(), &one(&versions[0]), None, "back");
     assert_eq!(files_of(&place.open(), back), one(&versions[0]));
+    let report = place.open().verify(Verify::ReadData).unwrap();
+    let snapshots: Vec<_> = report.bad_snapshots.iter().map(|(id, _)| *id).collect();
+    assert_eq!(snapshots, ids[..1], "which says that it needs what is lost");
     assert_eq!(place.open().chunk(chunks[0]).unwrap(), versions[0]);
     remove(&repository, &ids[..1]);
     collect(&place.open());
