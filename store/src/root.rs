@@ -614,4 +614,33 @@ mod tests {
         assert_eq!((parents(&state, 3), parents(&state, 5)), (vec![], vec![]));
         assert!(!state.remove_snapshot(&id(1)));
     }
+
+    #[test]
+    fn golden() {
+        let operation = Operation {
+            verb: "snapshot".into(),
+            detail: "d".into(),
+            who: "ann@db1".into(),
+            time: Time {
+                unix_micros: 1_763_800_000_000_000,
+                offset_secs: 3600,
+            },
+            ..Operation::default()
+        };
+        let mut state = State::empty("00ff".into(), [5; 16], operation);
+        let name = PackName {
+            session: [6; 16],
+            number: 7,
+        };
+        let usage = BTreeMap::from([(name, (1000, 900))]);
+        state.add_snapshot(row(1, &[]), &usage);
+        state.add_snapshot(row(2, &[1]), &usage);
+        state.root.refs.insert("branch/main".into(), id(2));
+        state.need_packs_2();
+        let bytes = state.encode(&Keys::new(None));
+        insta::assert_snapshot!(crate::id::hex(&bytes), @"5a454e524f4f5431ae00010164303066660200045005050505050505050505050505050505058006800781677061636b73203208a70068736e617073686f740161640267616e6e4064623103821b0006442ab0747000190e1004800580068009a16b6272616e63682f6d61696e582002020202020202020202020202020202020202020202020202020202020202020aa300800182ab000001582001010101010101010101010101010101010101010101010101010101010101010258200101010101010101010101010101010101010101010101010101010101010101038004820000050106600700080009400aa100190384ab00010158200202020202020202020202020202020202020202020202020202020202020202025820020202020202020202020202020202020202020202020202020202020202020203815820010101010101010101010101010101010101010101010101010101010101010104820000050106600700080009400aa002800ba300800181a500000182500606060606060606060606060606060607021903e80300040002800c010d020e80565e710786381f335fcba76b98092ee4c0c5d5b744a8700d57c2cbb54c8d23b3");
+        let root = Root::decode(&bytes, 0, None).unwrap();
+        let (snapshots, packs) = (root.snapshots.rows.len(), root.packs.rows.len());
+        assert_eq!((snapshots, packs, root.seq), (2, 1, 0));
+    }
 }

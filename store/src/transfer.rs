@@ -314,3 +314,20 @@ fn check_pack(repository: &Repository, name: PackName) -> Result<()> {
             why,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let session = Session {
+            version: 1,
+            root: 300,
+            unix_micros: 1_763_800_000_000_000,
+            who: "ann@db1",
+        };
+        let bytes = minicbor::to_vec(&session).unwrap();
+        insta::assert_snapshot!(crate::id::hex(&bytes), @"a400010119012c021b0006442ab07470000367616e6e40646231");
+    }
+}

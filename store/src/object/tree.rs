@@ -479,4 +479,31 @@ mod tests {
             let _ = TreeNode::decode(&bytes);
         }
     }
+
+    #[test]
+    fn golden() {
+        let file = |content| {
+            Entry::File(File {
+                mode: 0o600,
+                size: 0x12345,
+                content,
+            })
+        };
+        let map = Extents {
+            depth: 1,
+            id: [7; 32],
+        };
+        let directory = Entry::Directory {
+            mode: 0o700,
+            tree: TreeId([8; 32]),
+        };
+        let leaf = TreeNode::Leaf(vec![
+            ("a".into(), directory),
+            ("b".into(), file(Content::Inline(b"15".to_vec()))),
+            ("c".into(), file(Content::Extents(map))),
+        ]);
+        let inner = TreeNode::Inner(1, vec![("a".into(), TreeId([9; 32]))]);
+        insta::assert_snapshot!(crate::id::hex(&leaf.encode()), @"83010083846161021901c05820080808080808080808080808080808080808080808080808080808080808080884616200190180423135866163011901801a000123450158200707070707070707070707070707070707070707070707070707070707070707");
+        insta::assert_snapshot!(crate::id::hex(&inner.encode()), @"8301018182616158200909090909090909090909090909090909090909090909090909090909090909");
+    }
 }

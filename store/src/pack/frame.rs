@@ -449,6 +449,8 @@ pub fn decode_payload(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::hex;
+    use crate::seal::MasterKey;
     use proptest::prelude::*;
 
     fn back(frame: &[u8], seal: Option<&Seal>) -> Result<(Vec<Part>, Vec<u8>), String> {
@@ -574,5 +576,45 @@ mod tests {
         assert_eq!(frame.codec, Codec::Zstd);
         let chunk = (vec![Part::plain(Kind::Chunk, 8000)], vec![7; 8000]);
         assert_eq!(back(&frame.finish(None), None), Ok(chunk));
+    }
+
+    /// A frame of every form, not compressed: what zstd makes of it may change.
+    fn every_form() -> Frame {
+        let delta = |form, base, depth, len, body_len| Part {
+            form,
+            len,
+            depth,
+            base: [base; BASE_LEN],
+            ..Part::plain(Kind::Chunk, body_len)
+        };
+        let parts = vec![
+            delta(Form::Patch, 0xb1, 2, 0x2000, 3),
+            delta(Form::Prefix, 0xb2, 9, 0x1234, 2),
+            Part::plain(Kind::Tree, 4),
+        ];
+        let mut payload = [&[0xa1; 3][..], &[0xa2; 2], &[0xa3; 4]].concat();
+        append_table(&parts, &mut payload);
+        Frame {
+            codec: Codec::Raw,
+            table: true,
+            plain_len: payload.len() as u32,
+            parts,
+            payload,
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let chunk = encode_chunk(b"a chunk", &mut compressor());
+        let bytes = chunk.finish(None);
+        insta::assert_snapshot!(hex(&bytes), @"5a465232000001000700000007000000cc96967b61206368756e6b");
+        let bytes = every_form().finish(None);
+        insta::assert_snapshot!(hex(&bytes), @"5a465232000203003600000036000000103909bca1a1a1a2a2a3a3a3a3b1b1b1b1b1b1b1b1b2b2b2b2b2b2b2b20209002000003412000004000000030000000200000004000000112103");
+        let (parts, _) = back(&bytes, None).unwrap();
+        assert_eq!(parts, every_form().parts);
+        let seal = Seal::new(&MasterKey::from_hex(&"42".repeat(32)).unwrap(), "k");
+        let bytes = every_form().finish(Some((&seal, ORIGIN)));
+        insta::assert_snapshot!(hex(&bytes), @"5a46523200030300360000004600000062afe028030303030303030303030303030303030100000002000000c1a5e3c4cf092d5c866409e2b6164aaa557121aea33794f11ea3503bdf744eedb5f20a301af937a814cdd0eadd23b7e0516e4efa29cdc380a7b83b4f3976c3de4231daa60b0e");
+        assert_eq!(back(&bytes, Some(&seal)).unwrap().0, every_form().parts);
     }
 }
