@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use zenith_store::delta::Form;
+use zenith_store::id::Kind;
 use zenith_store::object::Malformed;
 use zenith_store::object::tree::{self, TreeNode};
 use zenith_store::objects::Directory;
+use zenith_store::pack::reader;
 use zenith_store::root::Root;
 use zenith_store::{
-    Change, Committed, Ids, IndexChoice, Listing, Node, Operation, Params, RefChange, Repository,
-    Snapshot, SnapshotId, SnapshotKind, SnapshotSource, Time, TreeId, Writer,
+    Change, ChunkId, Committed, Ids, IndexChoice, Listing, Node, Operation, Params, RefChange,
+    Repository, Snapshot, SnapshotId, SnapshotKind, SnapshotSource, Time, TreeId, Writer,
 };
 
 use crate::{MAIN, is_deep, open};
@@ -77,6 +80,19 @@ pub(crate) fn files(n: u64) -> Files {
             bytes[at] = b'!';
             bytes
         }),
+        // Bytes that move, as in a page that is pruned.
+        ("base/moves".into(), {
+            let mut bytes = noise(2, 8000);
+            bytes.rotate_left(100 * n as usize);
+            bytes
+        }),
+        // One chunk among zeros that moves: its map changes.
+        ("base/sparse".into(), {
+            let mut bytes = vec![0; 20 * CHUNK];
+            let at = n as usize * CHUNK;
+            bytes[at..at + CHUNK].copy_from_slice(&patterns[0]);
+            bytes
+        }),
         ("base/5/inline".into(), text(n, 1024)),
         ("base/5/ünïcode \u{1f980}".into(), text(n, 10)),
     ]);
@@ -97,7 +113,20 @@ pub(crate) fn next() -> Files {
     out
 }
 
-fn put(writer: &Writer, files: &Files) -> (TreeId, u64) {
+/// The chunks of every file of a snapshot.
+fn chunks_of(repository: &Repository, id: SnapshotId) -> BTreeMap<String, Vec<ChunkId>> {
+    let tree = repository.snapshot(id).unwrap().tree;
+    let mut out = BTreeMap::new();
+    for (path, node) in repository.listing(tree).unwrap() {
+        if let Node::File(file) = node {
+            out.insert(path, repository.chunk_ids(&file).unwrap());
+        }
+    }
+    out
+}
+
+/// Puts files, each chunk over the one that was at its place in the parent.
+fn put(writer: &Writer, files: &Files, before: &BTreeMap<String, Vec<ChunkId>>) -> (TreeId, u64) {
     let directory = Node::Directory { mode: 0o700 };
     let mut listing = Listing::from([(String::new(), directory.clone())]);
     listing.insert("none".into(), Node::Directory { mode: 0o750 });
@@ -109,12 +138,14 @@ fn put(writer: &Writer, files: &Files) -> (TreeId, u64) {
         let file = if bytes.len() <= PARAMS.inline_limit as usize {
             writer.put_inline(0o600, bytes.clone())
         } else {
+            let old = before.get(path).map_or(&[][..], Vec::as_slice);
             let ids: Vec<_> = bytes
                 .chunks(CHUNK)
-                .map(|c| writer.put_chunk(c, None).unwrap())
+                .enumerate()
+                .map(|(at, chunk)| writer.put_chunk(chunk, old.get(at).copied()).unwrap())
                 .collect();
             writer
-                .put_file(0o600, bytes.len() as u64, &ids, &[])
+                .put_file(0o600, bytes.len() as u64, &ids, old)
                 .unwrap()
         };
         size += bytes.len() as u64;
@@ -143,8 +174,9 @@ pub(crate) fn snapshot(
     branch: &str,
 ) -> Committed {
     let writer = repository.writer().unwrap();
-    let (tree, size) = put(&writer, files);
     let tip = repository.state().unwrap().get_ref(branch);
+    let before = tip.map(|tip| chunks_of(repository, tip));
+    let (tree, size) = put(&writer, files, &before.unwrap_or_default());
     let snapshot = Snapshot {
         version: zenith_store::object::snapshot::VERSION,
         tree,
@@ -237,4 +269,32 @@ pub(crate) fn assert_has_everything(repository: &Repository) {
     })
     .unwrap();
     assert!(inner);
+    // The first packs had no differences.
+    if root.incompatible.iter().any(|feature| feature == "packs 2") {
+        let forms = forms(repository);
+        for form in [
+            (Kind::Chunk, Form::Plain),
+            (Kind::Chunk, Form::Patch),
+            (Kind::Chunk, Form::Prefix),
+            (Kind::Extents, Form::Plain),
+            (Kind::Extents, Form::Patch),
+        ] {
+            assert!(forms.contains(&form), "no {form:?}");
+        }
+    }
+}
+
+/// What lies how in packs.
+fn forms(repository: &Repository) -> Vec<(Kind, Form)> {
+    let state = repository.state().unwrap();
+    let objects = repository.objects();
+    state
+        .packs()
+        .flat_map(|pack| {
+            let directory = reader::directory(&**objects, pack.name, pack.len, None);
+            directory.unwrap().frames
+        })
+        .flat_map(|frame| frame.blobs)
+        .map(|blob| (blob.part.kind, blob.part.form))
+        .collect()
 }
