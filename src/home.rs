@@ -366,7 +366,7 @@ impl Home {
     /// Whether the local repository can be opened with the key that the home keeps.
     ///
     /// Errors: `KeyMissing`, `HomeDamaged`.
-    pub(crate) fn check_key(&self) -> Result<()> {
+    pub fn check_key(&self) -> Result<()> {
         let objects = Arc::new(Directory::new(&self.dir));
         if !Repository::exists(&*objects)? {
             return Ok(());

@@ -98,6 +98,21 @@ pub(crate) fn after_server(
     agent: bool,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Stopped> {
+    // The server is down, which is what was asked for; what needs the key has to wait.
+    if let Err(e) = managed.home.check_key() {
+        on(Event::Warning(format!(
+            "no last snapshot is taken and nothing is pushed: {}",
+            one_line(&e)
+        )));
+        return Ok(Stopped {
+            server,
+            agent,
+            snapshot: None,
+            push: LastPush::None,
+            unpushed: 0,
+            unpushed_bytes: 0,
+        });
+    }
     let snapshot = if options.snapshot && options.mode != StopMode::Immediate {
         last_snapshot(managed, on)?
     } else {

@@ -234,9 +234,7 @@ fn hints(error: &Error) -> Vec<String> {
             format!("Run the command again when it is done; `ps {pid}` shows the process.")
         }
         Error::HomeInUse { .. } => "Run the command again when the other one is done.".into(),
-        Error::SettingsInvalid { .. } => {
-            "Mend the file; `zenith config` shows what it says.".into()
-        }
+        Error::SettingsInvalid { .. } => "Mend the file and run the command again.".into(),
         Error::HomeDamaged { path, .. } if path.ends_with("key") => format!(
             "Move {} away and run `zenith init` with ZENITH_PASSPHRASE set: the passphrase brings \
              the key back.",

@@ -24,7 +24,7 @@ pub(super) struct Span {
     pub(super) facts: WalFacts,
     pub(super) history: TimelineHistory,
     pub(super) start: Lsn,
-    /// Exclusive. What follows in its segment is stored as zeros.
+    /// Exclusive. What follows in its segment is stored as zeros, unless it is `verbatim`.
     pub(super) stop: Lsn,
     /// Segments are stored byte for byte: a base backup is taken as it is.
     pub(super) verbatim: bool,
@@ -78,7 +78,8 @@ impl Span {
                 Err(e) => return Err(e.into()),
             }
         }
-        let needed = manifest_end(pgdata)?.unwrap_or(Lsn(label.checkpoint_lsn.0.saturating_add(1)));
+        let told = manifest_end(pgdata)?;
+        let needed = told.unwrap_or(Lsn(label.checkpoint_lsn.0.saturating_add(1)));
         if stop < needed {
             let at = stop.segment_start(size);
             let missing = pg::lsn::segment_name(history.timeline_of_segment(at, size), at, size);
@@ -87,6 +88,12 @@ impl Span {
                 missing,
             });
         }
+        // Pages end later than the last record does, which only the manifest knows.
+        let stop = told
+            .filter(|end| {
+                end.segment_start(size) == Lsn(stop.0.saturating_sub(1)).segment_start(size)
+            })
+            .unwrap_or(stop);
         Ok(Span {
             facts,
             history,

@@ -273,6 +273,6 @@ fn append(bencher: Bencher<'_, '_>) {
             for _ in 0..FRAMES {
                 pack.append(frame.clone(), &[id]).expect("a sink takes all");
             }
-            pack.seal().expect("a sink takes all").1.len
+            pack.finish().expect("a sink takes all").1.len
         });
 }

@@ -18,8 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Descriptors kept open at once.
 const FILES_MAX: usize = 128;
-/// Decoded shared frames kept, 64 KiB each: neighbours in a file have their deltas in few frames.
-const FRAMES_MAX: usize = 256;
+/// Bytes of decoded shared frames kept: neighbours in a file have their deltas in few frames,
+/// most of which have 64 KiB.
+const FRAMES_BYTES_MAX: usize = 16 << 20;
+/// A frame that would push out too many others is not kept.
+const FRAME_BYTES_MAX: usize = 256 << 10;
 
 /// A frame: its pack, and where its payload begins there.
 pub(crate) type FrameKey = (PackName, u64);
@@ -37,6 +40,7 @@ pub(crate) struct Cache {
 #[derive(Debug, Default)]
 struct Frames {
     clock: u64,
+    bytes: usize,
     by_key: HashMap<FrameKey, (u64, Arc<Vec<u8>>)>,
 }
 
@@ -49,13 +53,25 @@ impl Frames {
     }
 
     fn put(&mut self, key: FrameKey, plain: Arc<Vec<u8>>) {
-        if self.by_key.len() >= FRAMES_MAX {
-            let oldest = self.by_key.iter().min_by_key(|(_, (used, _))| *used);
-            if let Some(oldest) = oldest.map(|(key, _)| *key) {
-                self.by_key.remove(&oldest);
-            }
+        if plain.len() > FRAME_BYTES_MAX {
+            return;
         }
+        while self.bytes + plain.len() > FRAMES_BYTES_MAX {
+            let oldest = self.by_key.iter().min_by_key(|(_, (used, _))| *used);
+            let Some(oldest) = oldest.map(|(key, _)| *key) else {
+                break;
+            };
+            self.forget(&oldest);
+        }
+        self.forget(&key);
+        self.bytes += plain.len();
         self.by_key.insert(key, (self.clock, plain));
+    }
+
+    fn forget(&mut self, key: &FrameKey) {
+        if let Some((_, plain)) = self.by_key.remove(key) {
+            self.bytes -= plain.len();
+        }
     }
 }
 

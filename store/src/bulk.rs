@@ -15,12 +15,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Chunks of a window: 2 GiB of 64 KiB each, some 20 MB of chains.
+/// Chunks of a window: 2 GiB of 64 KiB each, some 50 MB of chains.
 pub const WINDOW: usize = 32 << 10;
 /// Chunks of a batch: what one thread takes at a time, and what one round of ranges brings.
 pub const BATCH: usize = 128;
 /// Ranges of a pack with no more between them are fetched as one.
 const GAP_BYTES: u64 = 128 << 10;
+/// Ranges that one thread fetches at once: a chain is one round of requests.
+const REQUESTS: usize = 8;
 /// A range that is fetched as one is no longer.
 const RANGE_BYTES: u64 = 8 << 20;
 
@@ -126,7 +128,7 @@ impl Repository {
 
     /// What a batch needs of a bucket, in ranges that lie close together.
     fn fetch_ahead<K>(&self, batch: &[Item<K>]) -> Result<Fetched> {
-        let mut fetched = Fetched::default();
+        let fetched = Fetched::default();
         if self.objects().local_path("packs").is_some() {
             return Ok(fetched);
         }
@@ -152,16 +154,21 @@ impl Repository {
                 _ => ranges.push((pack, begin, end)),
             }
         }
-        for (pack, begin, end) in ranges {
+        let fetched = Mutex::new(fetched);
+        in_parallel(REQUESTS, &ranges, |(pack, begin, end)| -> Result<()> {
             let len = (end - begin) as usize;
-            match self.objects().get_range(&pack.key(), begin, len) {
-                Ok(bytes) => fetched.add(pack, begin, bytes),
+            match self.objects().get_range(&pack.key(), *begin, len) {
+                Ok(bytes) => fetched
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .add(*pack, *begin, bytes),
                 // Told by the chunk that is read from it, unless there is another copy.
                 Err(e) if e.is_not_found() || e.is_out_of_range() => {}
                 Err(e) => return Err(e.into()),
             }
-        }
-        Ok(fetched)
+            Ok(())
+        })?;
+        Ok(fetched.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

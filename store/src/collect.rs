@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::id::{Id, Kind, PackName};
 use crate::index::{Location, locations};
-use crate::pack::frame;
+use crate::pack::{self, frame};
 use crate::repository::Repository;
 use crate::root::{Operation, PackRow, Root};
 use crate::writer::Writer;
@@ -55,7 +55,7 @@ impl Repository {
             })?;
         }
         let mut keep: HashSet<PackName> = HashSet::new();
-        let mut repack: Vec<PackName> = Vec::new();
+        let mut repack: Vec<(PackName, u64)> = Vec::new();
         let mut drop: Vec<(PackName, u64)> = Vec::new();
         for pack in state.packs() {
             let used: u64 = in_use.get(&pack.name).map_or(0, |blobs| {
@@ -69,7 +69,7 @@ impl Repository {
             }
             drop.push((pack.name, pack.len));
             if used > 0 {
-                repack.push(pack.name);
+                repack.push((pack.name, pack.len));
             }
         }
         let mut done = Collected {
@@ -108,16 +108,14 @@ impl Repository {
     /// Writes what is alive in `repack` into new packs and commits a root without `drop`.
     fn move_out(
         &self,
-        repack: &[PackName],
+        repack: &[(PackName, u64)],
         in_use: &HashMap<PackName, HashMap<u32, (Id, Kind, Location)>>,
         drop: &[(PackName, u64)],
         operation: Operation,
     ) -> Result<u64> {
         let writer = self.writer()?;
-        for name in repack {
-            let len = drop.iter().find(|(dropped, _)| dropped == name);
-            let len = len.map_or(0, |(_, len)| *len);
-            self.move_pack(*name, len, &in_use[name], &writer)?;
+        for (name, len) in repack {
+            self.move_pack(*name, *len, &in_use[name], &writer)?;
         }
         let new = writer.into_packs()?;
         // From here on the old packs are not to be found, so usage is counted without them.
@@ -192,6 +190,8 @@ impl Repository {
         alive: &HashMap<u32, (Id, Kind, Location)>,
         writer: &Writer,
     ) -> Result<()> {
+        // Frames and bodies are moved as they lie, so what rotted must not get a fresh hash.
+        self.check_content(name)?;
         let directory = self.directory(name, len)?;
         let mut ordinals = 0u32..;
         for frame in &directory.frames {
@@ -230,6 +230,20 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    /// Whether a pack is what its writer wrote.
+    fn check_content(&self, name: PackName) -> Result<()> {
+        let Some(path) = self.objects().local_path(&name.key()) else {
+            return Ok(());
+        };
+        let mut file = std::fs::File::open(&path).map_err(Error::file("open", &path))?;
+        let checked = pack::reader::check_file(&mut file).map_err(Error::file("read", &path))?;
+        checked.map_err(|why| Error::Damaged {
+            what: format!("pack {name}"),
+            location: self.location(),
+            why,
+        })
     }
 
     /// Removes files that no root names and roots that are older than anyone looks at.

@@ -271,6 +271,7 @@ impl Repository {
             return self.usage_of(id, tree);
         };
         let mut usage = state.usage(&same.id);
+        // The other's own blob is counted along: a pack too many does no harm, one too few would.
         for (_, place) in self.find(Kind::Snapshot, id.into())? {
             *usage.entry(place.pack).or_default() += place.stored_share();
         }

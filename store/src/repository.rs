@@ -509,12 +509,12 @@ impl Repository {
         let mut writer =
             PackWriter::new(Vec::new(), name, self.seal().cloned()).map_err(invalid)?;
         let entry = writer.append(frame, &[id]).map_err(invalid)?.clone();
-        let (bytes, sealed) = writer.seal().map_err(invalid)?;
+        let (bytes, finished) = writer.finish().map_err(invalid)?;
         // The name is random: what exists under it can only be an earlier try of this very call.
         self.inner.objects.create(&name.key(), &bytes)?;
         Ok(SegmentPlace {
             pack: name,
-            pack_len: sealed.len,
+            pack_len: finished.len,
             payload_offset: entry.payload_offset,
             stored_len: entry.stored_len,
             plain_len: entry.plain_len,
@@ -585,13 +585,19 @@ fn write_root_0(objects: &dyn Objects, id: &str, operation: Operation, keys: &Ke
     Ok(())
 }
 
+/// RocksDB's words for a lock that another process, or this one, holds.
+#[cfg(feature = "rocks")]
+fn is_held(why: &str) -> bool {
+    why.contains("While lock file") || why.contains("lock hold by current process")
+}
+
 /// The index is disposable: one that cannot be opened is moved aside by beginning again.
 #[cfg(feature = "rocks")]
 fn open_or_begin_again(dir: &std::path::Path) -> Result<crate::index::RocksIndex> {
     match crate::index::RocksIndex::open(dir) {
         Ok(index) => Ok(index),
         // Held by another process: that one is the writer, and its index is fine.
-        Err(Error::Index { path, why }) if why.contains("lock") || why.contains("No space") => {
+        Err(Error::Index { path, why }) if is_held(&why) || why.contains("No space") => {
             Err(Error::Index { path, why })
         }
         Err(e) => {

@@ -15,8 +15,8 @@ use crate::object::{Content, File, Listing, Snapshot, extents, snapshot, tree};
 use crate::objects::{ObjectsError, TEMPORARY_PREFIX, disk};
 use crate::pack::frame::{self, Frame, Part};
 use crate::pack::{
-    self, ALONE_BYTES, Directory, FrameEntry, PACK_BLOBS, PACK_BYTES, PackWriter, SHARED_BYTES,
-    SealedPack,
+    self, ALONE_BYTES, Directory, FinishedPack, FrameEntry, PACK_BLOBS, PACK_BYTES, PackWriter,
+    SHARED_BYTES,
 };
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange, Row, State};
@@ -32,7 +32,7 @@ pub const LEVEL: i32 = 1;
 /// Shared frames are few and full of deltas, which a higher level suits; never a lower one.
 const SHARED_LEVEL: i32 = 3;
 const SHARDS: usize = 64;
-/// Sealed packs that wait to be synced; more hold the writing threads back.
+/// Finished packs that wait to be synced; more hold the writing threads back.
 const SYNCS_WAITING: usize = 2;
 
 /// What a writer has done so far.
@@ -127,9 +127,22 @@ struct Small {
 /// The pack being written.
 #[derive(Debug)]
 struct Open {
-    pack: Option<(PathBuf, PackWriter<std::fs::File>)>,
+    pack: Option<(PackName, PathBuf, PackWriter<std::fs::File>)>,
     next: u32,
+    /// Something could not be written.
+    failed: bool,
     to_sync: Option<SyncSender<Unsynced>>,
+}
+
+impl Open {
+    fn refuse_failed(&self) -> Result<()> {
+        if self.failed {
+            return Err(Error::Invalid {
+                what: "nothing can be stored after a pack that could not be written".into(),
+            });
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -137,7 +150,7 @@ struct Unsynced {
     name: PackName,
     path: PathBuf,
     file: std::fs::File,
-    sealed: SealedPack,
+    finished: FinishedPack,
 }
 
 /// A pack under its name, synced.
@@ -199,6 +212,7 @@ impl Repository {
             open: Mutex::new(Open {
                 pack: None,
                 next: 0,
+                failed: false,
                 to_sync: Some(to_sync),
             }),
             syncer: Mutex::new(Some(syncer)),
@@ -217,24 +231,24 @@ impl Repository {
             name,
             path,
             file,
-            sealed,
+            finished,
         } = pack;
         disk::sync_file(&file).map_err(|e| self.pack_error(e))?;
         disk::rename(&path, &path.with_file_name(name.to_string()))
             .map_err(|e| self.pack_error(e))?;
-        self.inner.index.add_pack(name, &sealed.directory)?;
+        self.inner.index.add_pack(name, &finished.directory)?;
         self.inner
             .live
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .pending
-            .insert(name, sealed.len);
-        for blob in sealed.directory.frames.iter().flat_map(|f| &f.blobs) {
+            .insert(name, finished.len);
+        for blob in finished.directory.frames.iter().flat_map(|f| &f.blobs) {
             taken.shard(&blob.id).remove(&blob.id);
         }
         Ok(NewPack {
             name,
-            len: sealed.len,
+            len: finished.len,
         })
     }
 
@@ -524,45 +538,58 @@ impl Writer {
         append: impl FnOnce(&mut PackWriter<std::fs::File>) -> std::io::Result<()>,
     ) -> Result<()> {
         let mut open = lock(&self.open);
-        if open.pack.is_none() {
-            let name = PackName {
-                session: self.session,
-                number: open.next,
-            };
-            let path = self.packs_dir.join(format!("{TEMPORARY_PREFIX}{name}"));
-            let file = disk::create_private(&path).map_err(|e| self.repository.pack_error(e))?;
-            let pack = PackWriter::new(file, name, self.repository.seal().cloned())
-                .map_err(|e| self.repository.pack_error(e))?;
-            open.pack = Some((path, pack));
-        }
-        let (_, pack) = open.pack.as_mut().expect("opened above");
+        open.refuse_failed()?;
+        let done = self.append_to(&mut open, append);
+        // What was written of it is not what its writer believes: nothing may follow, be it
+        // another frame or a commit.
+        open.failed |= done.is_err();
+        done
+    }
+
+    fn append_to(
+        &self,
+        open: &mut Open,
+        append: impl FnOnce(&mut PackWriter<std::fs::File>) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let failed = |e| self.repository.pack_error(e);
+        let (_, _, pack) = match &mut open.pack {
+            Some(open) => open,
+            slot => {
+                // A number is used once, whatever becomes of its pack: it makes nonces.
+                let name = PackName {
+                    session: self.session,
+                    number: open.next,
+                };
+                open.next += 1;
+                let path = self.packs_dir.join(format!("{TEMPORARY_PREFIX}{name}"));
+                let file = disk::create_new_private(&path).map_err(failed)?;
+                let seal = self.repository.seal().cloned();
+                let pack = PackWriter::new(file, name, seal).map_err(failed)?;
+                slot.insert((name, path, pack))
+            }
+        };
         let before = pack.position();
-        append(pack).map_err(|e| self.repository.pack_error(e))?;
+        append(pack).map_err(failed)?;
         self.counts
             .bytes_new
             .fetch_add(pack.position() - before, Ordering::Relaxed);
         if pack.position() >= PACK_BYTES || pack.blobs() >= PACK_BLOBS {
-            self.finish_pack(&mut open)?;
+            self.finish_pack(open)?;
         }
         Ok(())
     }
 
     /// Closes the open pack and has it synced in the background.
     fn finish_pack(&self, open: &mut Open) -> Result<()> {
-        let Some((path, pack)) = open.pack.take() else {
+        let Some((name, path, pack)) = open.pack.take() else {
             return Ok(());
         };
-        let (file, sealed) = pack.seal().map_err(|e| self.repository.pack_error(e))?;
-        let name = PackName {
-            session: self.session,
-            number: open.next,
-        };
-        open.next += 1;
+        let (file, finished) = pack.finish().map_err(|e| self.repository.pack_error(e))?;
         let unsynced = Unsynced {
             name,
             path,
             file,
-            sealed,
+            finished,
         };
         let sent = open.to_sync.as_ref().map(|to_sync| to_sync.send(unsynced));
         // The thread ends early only with an error, which joining it gives.
@@ -589,6 +616,7 @@ impl Writer {
         }
         {
             let mut open = lock(&self.open);
+            open.refuse_failed()?;
             self.finish_pack(&mut open)?;
             open.to_sync = None;
         }
@@ -709,7 +737,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let mut open = lock(&self.open);
         open.to_sync = None;
-        if let Some((path, _)) = open.pack.take() {
+        if let Some((_, path, _)) = open.pack.take() {
             // An unfinished pack is of no use; the next writer would remove it too.
             let _ = std::fs::remove_file(path);
         }

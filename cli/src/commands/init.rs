@@ -45,7 +45,16 @@ pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
     };
     let done = init(options, pg_user.as_deref(), context)?;
     if !done.was_home {
-        context.ui.talk("next: zenith start");
+        let found = context.env.find_home(None) == context.home;
+        let at = if found {
+            String::new()
+        } else {
+            format!(
+                "-D {} ",
+                place::path(&context.home, &context.env.current_dir)
+            )
+        };
+        context.ui.talk(format_args!("next: zenith {at}start"));
     }
     Ok(())
 }

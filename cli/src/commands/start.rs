@@ -139,13 +139,16 @@ fn tell(started: &Started, managed: &Managed, context: &Context) -> Result<(), F
         ui.talk(format_args!("psql: {line}"));
     }
     let every = interval(agent.interval_secs);
+    let may_store = managed.home.check_key().is_ok();
     let pushed = match &agent.push_to {
         Some(location) => format!(", pushed to {location}"),
         None => ", kept on this machine only".to_owned(),
     };
-    ui.talk(format_args!(
-        "snapshots every {every} when something changed{pushed}"
-    ));
+    if may_store {
+        ui.talk(format_args!(
+            "snapshots every {every} when something changed{pushed}"
+        ));
+    }
     if started.guarded {
         ui.talk(
             "guarded as a copy: it neither archives nor replicates until `zenith start --primary`",

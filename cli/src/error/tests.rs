@@ -87,7 +87,7 @@ fn homes() {
     [1] error: /h/config.toml: unknown field
         prot
 
-    hint: Mend the file; `zenith config` shows what it says.
+    hint: Mend the file and run the command again.
 
     [7] error: /h/HEAD is damaged: it is missing
 

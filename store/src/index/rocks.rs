@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::id::{BASE_LEN, Id, PackName};
 use crate::pack::{Codec, Directory};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, Options, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, Options, ReadOptions, SliceTransform,
+    WriteBatch, WriteOptions,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -60,6 +61,10 @@ fn options() -> (Options, Vec<ColumnFamilyDescriptor>) {
         family.set_block_based_table_factory(&table);
         family.set_write_buffer_size(WRITE_BUFFER_BYTES);
         family.set_max_write_buffer_number(2);
+        if name == BLOBS {
+            // Bases are looked up by the beginning of their id.
+            family.set_prefix_extractor(SliceTransform::create_fixed_prefix(BASE_LEN));
+        }
         // Ids do not compress.
         family.set_compression_type(rocksdb::DBCompressionType::None);
         ColumnFamilyDescriptor::new(name, family)
@@ -311,7 +316,9 @@ impl Index for RocksIndex {
     }
 
     fn get_base(&self, base: &[u8; BASE_LEN]) -> Result<Vec<(Id, Location)>> {
-        let mut rows = self.db.raw_iterator_cf(self.family(BLOBS)?);
+        let mut options = ReadOptions::default();
+        options.set_prefix_same_as_start(true);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(BLOBS)?, options);
         let mut found = Vec::new();
         rows.seek(base);
         while let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(base)) {

@@ -122,6 +122,15 @@ pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Creates a file with mode 0600 that must not be there.
+pub fn create_new_private(file: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(file)
+}
+
 /// Creates or truncates a file with mode 0600.
 pub fn create_private(file: &Path) -> io::Result<File> {
     OpenOptions::new()

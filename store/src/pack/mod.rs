@@ -10,15 +10,16 @@ pub mod writer;
 
 pub use directory::{BlobEntry, Directory, FrameEntry};
 pub use frame::{Codec, Frame, Part};
-pub use writer::{PackWriter, SealedPack};
+pub use writer::{FinishedPack, PackWriter};
 
-/// A pack is sealed when it reaches this many bytes.
+/// A pack is finished when it reaches this many bytes.
 pub const PACK_BYTES: u64 = 64 << 20;
-/// So is one with this many blobs, of which small deltas would make a directory larger than it.
-pub const PACK_BLOBS: usize = 512 << 10;
-/// A blob of at least this many bytes has a frame of its own.
+/// So is one with this many blobs: small deltas make a directory of many entries, which is in
+/// memory until the pack is indexed.
+pub const PACK_BLOBS: usize = 128 << 10;
+/// A chunk of at least this many bytes that is stored plain has a frame of its own.
 pub const ALONE_BYTES: usize = 32 << 10;
-/// Shared frames hold at most this many plain bytes.
+/// Shared frames hold at most this many bytes of bodies, or one larger body.
 pub const SHARED_BYTES: usize = 64 << 10;
 
 const HEADER_MAGIC: &[u8; 8] = b"ZENPACK1";

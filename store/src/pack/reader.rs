@@ -221,9 +221,9 @@ mod tests {
         };
         let frame = frame::encode(vec![delta], vec![0; 3], &mut compressor);
         pack.append(frame, &[Id([5; 32])]).unwrap();
-        let (bytes, sealed) = pack.seal().unwrap();
-        assert_eq!(bytes.len() as u64, sealed.len);
-        assert_eq!(check(&bytes, &ids, seal).unwrap(), sealed.directory);
+        let (bytes, finished) = pack.finish().unwrap();
+        assert_eq!(bytes.len() as u64, finished.len);
+        assert_eq!(check(&bytes, &ids, seal).unwrap(), finished.directory);
         bytes
     }
 

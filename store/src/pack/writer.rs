@@ -21,7 +21,7 @@ pub struct PackWriter<W: Write> {
 
 /// A finished pack: what the index and the root must know of it.
 #[derive(Debug)]
-pub struct SealedPack {
+pub struct FinishedPack {
     /// All its bytes.
     pub len: u64,
     /// What lies where.
@@ -132,7 +132,7 @@ impl<W: Write> PackWriter<W> {
     ///
     /// # Errors
     /// What writing gives.
-    pub fn seal(mut self) -> io::Result<(W, SealedPack)> {
+    pub fn finish(mut self) -> io::Result<(W, FinishedPack)> {
         let content_hash: [u8; 16] = *self
             .hasher
             .finalize()
@@ -162,7 +162,7 @@ impl<W: Write> PackWriter<W> {
             .map_err(io::IntoInnerError::into_error)?;
         Ok((
             out,
-            SealedPack {
+            FinishedPack {
                 len,
                 directory: self.directory,
             },

@@ -19,7 +19,7 @@ fn add_pack(repository: &Repository, number: u8, blobs: &[(Id, Part, &[u8])]) ->
         let frame = frame::encode(vec![*part], body.to_vec(), &mut compressor);
         pack.append(frame, &[*id]).unwrap();
     }
-    let (bytes, sealed) = pack.seal().unwrap();
+    let (bytes, sealed) = pack.finish().unwrap();
     repository.objects().create(&name.key(), &bytes).unwrap();
     repository
         .commit_with(Operation::default(), |state| {
