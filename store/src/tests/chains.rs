@@ -174,6 +174,10 @@ fn a_collection_takes_what_an_interrupted_writer_left() {
         repository.writer().unwrap().abort();
         collect(&repository);
         assert_eq!(repository.objects().list("packs/").unwrap().len(), 1);
+        for bytes in new.values() {
+            let id = repository.ids().chunk(bytes);
+            assert_eq!(repository.locate(&id.into()).unwrap(), None);
+        }
         let ids = chunks_of(&repository, tip);
         let gone = put_on(&repository.writer().unwrap(), &new, &ids);
         assert!(repository.listing(gone).is_err());
