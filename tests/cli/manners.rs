@@ -139,7 +139,7 @@ fn settings_and_where_they_come_from() {
         | ^^^^
       unknown field `prot`, expected one of `port`, `listen`, `pg_bin`, `pg_user`, `parameters`
 
-    hint: Mend the file; `zenith config` shows what it says.
+    hint: Mend the file and run the command again.
     --- exit 1
     "#);
 }
