@@ -334,7 +334,8 @@ impl Home {
     pub fn state(&self) -> Result<Arc<State>> {
         let _guard = self.read_guard()?;
         let objects = Arc::new(Directory::new(&self.dir));
-        Ok(Repository::open(objects, self.seal()?, IndexChoice::Memory)?.state()?)
+        let repo = self.opened(Repository::open(objects, self.seal()?, IndexChoice::Memory))?;
+        Ok(repo.state()?)
     }
 
     /// The local repository for writing.
