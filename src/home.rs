@@ -343,7 +343,9 @@ impl Home {
         debug_assert_eq!(lock.dir(), self.dir());
         let index = IndexChoice::writer(self.index_dir());
         let objects = Arc::new(Directory::new(&self.dir));
-        self.opened(Repository::open(objects, self.seal()?, index))
+        Ok(self
+            .opened(Repository::open(objects, self.seal()?, index))?
+            .alone())
     }
 
     /// A key that is not that of the local repository is the home's trouble, not a storage's.

@@ -38,6 +38,7 @@ pub mod scan;
 pub mod settings;
 pub mod snapshot;
 mod source;
+pub mod space;
 pub mod start;
 pub mod status;
 pub mod stop;
@@ -46,6 +47,7 @@ pub mod sync;
 pub mod take;
 pub mod thin;
 pub mod tree;
+pub mod undo;
 pub mod who;
 
 pub use error::{Error, ErrorKind, Result};

@@ -176,6 +176,15 @@ pub enum Refusal {
         /// `HEAD`, `an unfinished checkout`.
         by: Vec<&'static str>,
     },
+    /// The operation log has nothing to reverse.
+    #[error("{}", seq.map_or_else(
+        || "there is no operation to undo".to_owned(),
+        |seq| format!("the operation log has no operation {seq}"),
+    ))]
+    NothingToUndo {
+        /// The number asked for.
+        seq: Option<u64>,
+    },
     /// Guard and network do not go together.
     #[error("the cluster in {} is guarded as a copy and listens on localhost only", pgdata.display())]
     Guarded {
@@ -197,6 +206,7 @@ impl Refusal {
             | Refusal::Guarded { .. }
             | Refusal::OtherCluster { .. }
             | Refusal::Referenced { .. }
+            | Refusal::NothingToUndo { .. }
             | Refusal::Needed { .. } => Invalid,
             Refusal::OtherStorage { .. }
             | Refusal::OtherBranch { .. }

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use zenith_store::objects::{Environment, Objects, OpenOptions, StorageUrl};
 use zenith_store::{
-    Change, IndexChoice, Operation, Params, RefChange, Repository, Row, Seal, SnapshotId, State,
-    Transfer, TransferEvent, transfer,
+    Change, IndexChoice, Operation, PackName, Params, RefChange, Repository, Row, Seal, SnapshotId,
+    State, Transfer, TransferEvent, transfer,
 };
 
 use crate::error::{Error, Result};
@@ -265,6 +265,12 @@ fn upload(
                 Ok(done) => (done.packs, done.bytes),
                 // Somebody was faster; look again.
                 Err(zenith_store::Error::RefMoved { .. }) => continue,
+                // Collected there: the names are used up, so what is here goes under new ones.
+                Err(zenith_store::Error::NamesUsedUp { packs }) => {
+                    drop(_guard);
+                    rename(home, &packs, &options.operation)?;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             }
         };
@@ -290,6 +296,18 @@ fn upload(
         location: storage.location(),
         tries: TRIES,
     })
+}
+
+/// Gives packs of the home names that no storage has used up.
+fn rename(home: &Home, packs: &[PackName], operation: &Operation) -> Result<()> {
+    let lock = home.lock("renaming packs", Wait::UpTo(NOTE_WAIT))?;
+    let _alone = home.collect_guard()?;
+    let local = home.writer(&lock)?;
+    let operation = Operation {
+        verb: "rename packs".to_owned(),
+        ..operation.clone()
+    };
+    Ok(local.rename_packs(packs, operation)?)
 }
 
 /// What of the history of `tip` the storage lacks, in the order in which it was committed here.

@@ -1,6 +1,6 @@
 //! Space in a home: old automatic snapshots go by the policy, then what only they needed.
 
-use zenith_store::Change;
+use zenith_store::{Change, Collect};
 
 use crate::error::Result;
 use crate::home::HomeLock;
@@ -49,7 +49,7 @@ pub fn thin(managed: &Managed, lock: &HomeLock) -> Result<Thinned> {
         })?;
     }
     let _alone = managed.home.collect_guard()?;
-    let collected = repo.collect(operation("collect", ""), false)?;
+    let collected = repo.collect(operation("gc", ""), Collect::at(now))?;
     Ok(Thinned {
         dropped,
         freed_bytes: collected.bytes.saturating_sub(collected.rewritten),

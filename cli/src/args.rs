@@ -81,6 +81,15 @@ pub enum Verb {
     Export(ExportArgs),
     /// Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
     Import(ImportArgs),
+    /// Free the space of what no snapshot uses
+    Gc(GcArgs),
+    /// Check that everything snapshots need is there and whole
+    Verify(VerifyArgs),
+    /// Reverse an operation that moved branches, tags or snapshots
+    Undo(UndoArgs),
+    /// The operation log: who did what, when
+    #[command(subcommand)]
+    Op(OpVerb),
     /// List, add, change and remove the passphrases of an encrypted repository
     #[command(subcommand)]
     Key(KeyVerb),
@@ -199,6 +208,77 @@ pub struct NewPassphraseArgs {
     /// A file that holds the new passphrase; a newline at its end does not count
     #[arg(long, value_name = "FILE")]
     pub new_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What no snapshot uses is condemned first and deleted a day later, so that it can come back until
+then (`zenith undo`); --now does both. A storage may be in use by other homes meanwhile: what they
+are about to use is kept or sent again, whatever their clocks say.
+
+Example: zenith gc --dry-run")]
+pub struct GcArgs {
+    /// Say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Delete at once what nothing uses; it cannot come back
+    #[arg(long)]
+    pub now: bool,
+    /// At the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exits with 0 when everything is whole and with 7 when something is missing or damaged.
+
+Example: zenith verify --read-data")]
+pub struct VerifyArgs {
+    /// Read every byte and check every hash, instead of lengths and structure alone
+    #[arg(long)]
+    pub read_data: bool,
+    /// At the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each branch, tag and snapshot goes back only where it still stands as the operation left it;
+otherwise nothing is changed. An undo is an operation, too, and can be undone. Deleted snapshots
+come back as long as `zenith gc` has not deleted what they need, at least a day.
+
+Examples: zenith undo; zenith undo 41, with a number of `zenith op log`")]
+pub struct UndoArgs {
+    /// Number of the operation; otherwise the newest that somebody asked for
+    #[arg(value_name = "N")]
+    pub number: Option<u64>,
+    /// Say what would be undone
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OpVerb {
+    /// List operations, newest first
+    Log(OpLogArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct OpLogArgs {
+    /// At most so many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// Also those that moved neither branches nor snapshots
+    #[arg(long, short)]
+    pub all: bool,
+    /// Those at the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
 }
 
 #[derive(Debug, Subcommand)]

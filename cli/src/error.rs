@@ -25,6 +25,13 @@ pub enum Failure {
     Usage(String),
     /// There is no passphrase, or none that could be one.
     Passphrase { what: String, hint: String },
+    /// A verification found damage, which was told already.
+    Damaged {
+        place: String,
+        packs: usize,
+        snapshots: usize,
+        of: u64,
+    },
     /// The answer was given, and it is no.
     No,
     /// Whoever read stdout went away: nothing is wrong.
@@ -88,6 +95,7 @@ impl Failure {
             Failure::Engine(error) => exit::of(error.kind()),
             Failure::Usage(_) => exit::USAGE,
             Failure::Passphrase { .. } => exit::INVALID,
+            Failure::Damaged { .. } => exit::DAMAGED,
             Failure::No => exit::NO,
             Failure::BrokenPipe => exit::OK,
             Failure::Output(_) | Failure::Place(_) => exit::IO,
@@ -112,6 +120,25 @@ impl Failure {
                 what.clone(),
                 vec![],
                 vec![hint.clone()],
+            ),
+            Failure::Damaged {
+                place,
+                packs,
+                snapshots,
+                of,
+            } => (
+                kind_name(ErrorKind::Damaged),
+                format!(
+                    "{packs} packs at {place} are missing or damaged; {snapshots} of {of} \
+                     snapshots need what is lost"
+                ),
+                vec![],
+                vec![
+                    "The other snapshots are whole. What the storage has comes into a new home \
+                     with `zenith -D NEW init --storage-dest URL`; `zenith snapshot delete REV` \
+                     gives up a damaged one."
+                        .to_owned(),
+                ],
             ),
             Failure::No => ("no", "the answer is no".to_owned(), vec![], vec![]),
             Failure::BrokenPipe => (
@@ -430,7 +457,12 @@ fn store_hints(error: &StoreError) -> Vec<String> {
             "There is a {} of this name already; `zenith snapshot list --all` shows it.",
             name.split('/').next().unwrap_or("ref")
         ),
-        StoreError::RefMoved { .. } | StoreError::Contended { .. } => {
+        StoreError::NotUndone { .. } => {
+            "Nothing was changed. `zenith op log` lists the operations.".into()
+        }
+        StoreError::RefMoved { .. }
+        | StoreError::Contended { .. }
+        | StoreError::NamesUsedUp { .. } => {
             "Somebody else was faster: run the command again.".into()
         }
         StoreError::ParamsDiffer { .. } => {
@@ -676,6 +708,7 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
             "`zenith snapshot delete --force {id}` deletes it all the same: branches step back to \
              its parent, tags go."
         ),
+        Refusal::NothingToUndo { .. } => "`zenith op log --all` lists every operation.".into(),
         Refusal::Needed { .. } => {
             "Complete the checkout, or move the cluster to another snapshot: `zenith checkout REV`."
                 .into()

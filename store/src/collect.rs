@@ -1,99 +1,298 @@
-//! Local space: packs that no snapshot needs go away, mostly dead ones are packed anew.
+//! Space: packs that no snapshot needs go away, in steps that are safe beside writers of any
+//! patience.
 //!
-//! For the home only, under its lock and with no reader: safe there because nobody else writes.
-//! A pack leaves the root first and the disk second, so an interruption leaves only garbage.
+//! A pack goes from live to condemned to dead to deleted, each by a root of its own, so that every
+//! step is ordered with every commit. A commit that uses a condemned pack rescues it; a dead one is
+//! dead for ever, and so is its name. Clocks decide only when the next step is tried. What was
+//! uploaded and never committed is deleted after a root has fenced its session, which then can
+//! never commit it. docs/concurrency.md has the whole argument.
+//!
+//! A home also packs mostly dead packs anew, under its lock.
 
 use crate::error::{Error, Result};
 use crate::id::{Id, Kind, PackName};
 use crate::index::{Location, locations};
+use crate::log;
 use crate::pack::{self, frame};
 use crate::repository::Repository;
-use crate::root::{Operation, PackRow, Root};
+use crate::root::{Operation, PackRow, State};
 use crate::writer::Writer;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// A pack with less than this share of its bytes in use is packed anew.
 const REPACK_BELOW_PERCENT: u64 = 50;
-/// Roots kept in a home: the operations that can be looked at and undone.
+/// Roots kept: the operations that can be looked at and undone.
 const ROOTS_KEPT: u64 = 1000;
+/// Packs of one run that are packed anew at most: a bitmap of blobs is kept of each.
+const REPACK_MAX: usize = 64;
+const DAY: i64 = 24 * 3600;
+/// Sessions that old are fenced by a number, not by name.
+const FLOOR: i64 = 30 * DAY;
+
+/// When a collection takes which step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collect {
+    /// Seconds since 1970, by the caller's clock.
+    pub now: i64,
+    /// Seconds for which a pack stays condemned: how long what was deleted can come back.
+    pub grace: i64,
+    /// Seconds after which a session that left uncommitted packs is taken to be over.
+    pub sessions: i64,
+    /// Change nothing.
+    pub dry_run: bool,
+}
+
+impl Collect {
+    /// A day of grace, a week for sessions.
+    pub fn at(now: i64) -> Self {
+        Collect {
+            now,
+            grace: DAY,
+            sessions: 7 * DAY,
+            dry_run: false,
+        }
+    }
+}
 
 /// What a collection did, or would do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Packs that went away.
+    /// Packs condemned now.
+    pub condemned: u64,
+    /// Their bytes.
+    pub condemned_bytes: u64,
+    /// Packs that wait condemned, these included.
+    pub waiting: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// Packs deleted.
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Bytes written anew to keep what was alive in them.
+    /// Bytes written anew to keep what was alive in packs that were mostly dead.
     pub rewritten: u64,
+    /// Packs deleted that were never committed.
+    pub orphans: u64,
+    /// Their bytes.
+    pub orphan_bytes: u64,
+    /// Sessions fenced.
+    pub fenced: u64,
+    /// Roots deleted.
+    pub roots: u64,
 }
 
 impl Repository {
-    /// Frees space. The caller holds the home's lock and knows that nobody reads.
+    /// Frees space, as far as it is time. Of a home the caller holds the lock and knows that nobody
+    /// reads; a storage may be in use by anybody.
     ///
     /// # Errors
     /// When something is missing, damaged or cannot be written; nothing that a snapshot needs has
-    /// gone then.
-    pub fn collect(&self, operation: Operation, dry_run: bool) -> Result<Collected> {
-        let state = self.state()?;
+    /// gone then. Called again it goes on.
+    pub fn collect(&self, operation: Operation, how: Collect) -> Result<Collected> {
+        let mut done = Collected::default();
         // What a writer left that did not commit is about to go away: nothing may lean on it.
-        self.inner
-            .live
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .pending
-            .clear();
-        // Every blob in use, once, by pack.
+        if self.is_alone() && !how.dry_run {
+            let mut live = self
+                .inner
+                .live
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            live.pending.clear();
+        }
+        if self.is_alone() {
+            done.rewritten = self.repack(&operation, how.dry_run)?;
+        }
+        let state = self.state()?;
+        let orphans = self.orphans(&state)?;
+        let over = |name: &PackName| {
+            self.is_alone() || name.label() as i64 / 1000 + how.sessions <= how.now
+        };
+        let mut fence: Vec<[u8; 16]> = orphans
+            .iter()
+            .filter(|(name, _)| !self.is_alone() && over(name) && !state.is_fenced(name))
+            .map(|(name, _)| name.session)
+            .collect();
+        fence.sort_unstable();
+        fence.dedup();
+        let before: HashMap<PackName, u8> = state.packs().map(|p| (p.name, p.state)).collect();
+        if how.dry_run {
+            let mut next = (*state).clone();
+            next.begin_step();
+            next.condemn(how.now, how.grace);
+            count(&before, &next, &mut done);
+            if how.grace == 0 {
+                next.begin_step();
+                next.condemn(how.now, 0);
+            }
+            for (_, len) in next.dead() {
+                done.packs += 1;
+                done.bytes += len;
+            }
+            for (_, len) in orphans
+                .iter()
+                .filter(|(name, _)| over(name) || state.is_fenced(name))
+            {
+                done.orphans += 1;
+                done.orphan_bytes += len;
+            }
+            done.fenced = fence.len() as u64;
+            return Ok(done);
+        }
+        done.fenced = fence.len() as u64;
+        let state = self.step(&operation, how, &fence)?;
+        count(&before, &state, &mut done);
+        // Without grace the second step follows at once: it needs a root of its own all the same.
+        let state = match how.grace {
+            0 => self.step(&operation, how, &[])?,
+            _ => state,
+        };
+        self.delete_dead(&state, operation, how, &mut done)?;
+        for (name, len) in orphans {
+            if state.is_fenced(&name) || self.is_alone() {
+                self.objects().delete(&name.key())?;
+                done.orphans += 1;
+                done.orphan_bytes += len;
+            }
+        }
+        self.remove_sessions(&state)?;
+        done.roots = log::trim(&**self.objects(), self.state()?.seq(), ROOTS_KEPT)?;
+        Ok(done)
+    }
+
+    /// One root that condemns, declares dead and fences; none where nothing changes.
+    fn step(&self, operation: &Operation, how: Collect, fence: &[[u8; 16]]) -> Result<Arc<State>> {
+        let state = self.state()?;
+        let floor = (how.now - FLOOR).max(0) as u64 * 1000;
+        let fences = |state: &State| !fence.is_empty() || state.has_deleted_below(floor);
+        let mut probe = (*state).clone();
+        probe.begin_step();
+        if !probe.condemn(how.now, how.grace) && !fences(&state) {
+            return Ok(state);
+        }
+        self.commit_with(operation.clone(), |next| {
+            next.condemn(how.now, how.grace);
+            if fences(next) {
+                next.fence(fence, floor);
+            }
+            Ok(())
+        })
+    }
+
+    /// Deletes the objects of packs that a root has declared dead, and notes it.
+    fn delete_dead(
+        &self,
+        state: &State,
+        operation: Operation,
+        how: Collect,
+        done: &mut Collected,
+    ) -> Result<()> {
+        let dead = state.dead();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        for (name, len) in &dead {
+            match self.directory(*name, *len) {
+                Ok(directory) => self.inner.index.drop_pack(*name, &directory)?,
+                // Rows of packs that are not there do no harm.
+                Err(e) if e.is_lost() => {}
+                Err(e) => return Err(e),
+            }
+            self.objects().delete(&name.key())?;
+            done.packs += 1;
+            done.bytes += len;
+        }
+        let gone: HashSet<PackName> = dead.iter().map(|(name, _)| *name).collect();
+        self.commit_with(operation, |next| {
+            next.deleted(&gone, how.now, self.is_alone());
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Packs that no root names, with their bytes.
+    fn orphans(&self, state: &State) -> Result<Vec<(PackName, u64)>> {
+        let named = state.named_packs();
+        let listed = self.objects().list("packs/")?;
+        let orphans = listed.into_iter().filter_map(|listed| {
+            let name: PackName = listed.key.strip_prefix("packs/")?.parse().ok()?;
+            (!named.contains(&name)).then_some((name, listed.size))
+        });
+        Ok(orphans.collect())
+    }
+
+    /// Session objects say who uploads; those of fenced sessions say nothing any more.
+    fn remove_sessions(&self, state: &State) -> Result<()> {
+        for listed in self.objects().list("sessions/")? {
+            let name = listed
+                .key
+                .strip_prefix("sessions/")
+                .and_then(|session| format!("{session}-0").parse::<PackName>().ok());
+            if name.is_some_and(|name| state.is_fenced(&name)) {
+                self.objects().delete(&listed.key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is alive in mostly dead packs into new ones; the old ones are condemned by the
+    /// step that follows. The bytes written.
+    fn repack(&self, operation: &Operation, dry_run: bool) -> Result<u64> {
+        let state = self.state()?;
+        // No snapshot alone uses half of it; together they may, so these are looked at closely.
+        let used = state.used();
+        let mut candidates: BTreeMap<u64, PackRow> = BTreeMap::new();
+        for pack in state.packs() {
+            let Some(most) = used.get(&pack.ordinal) else {
+                continue;
+            };
+            if most * 100 < pack.len * REPACK_BELOW_PERCENT && candidates.len() < REPACK_MAX {
+                candidates.insert(pack.ordinal, *pack);
+            }
+        }
+        if candidates.is_empty() {
+            return Ok(0);
+        }
+        let mut names: HashSet<PackName> = candidates.values().map(|pack| pack.name).collect();
+        // Every blob in use of these packs, once, by pack.
         let mut in_use: HashMap<PackName, HashMap<u32, (Id, Kind, Location)>> = HashMap::new();
         let mut seen = HashSet::new();
         for row in state.snapshots() {
-            self.places(row.id, row.tree, &mut seen, &mut |id, kind, place| {
-                in_use
-                    .entry(place.pack)
-                    .or_default()
-                    .insert(place.ordinal, (id, kind, place));
-            })?;
+            let usage = state.usage(&row.id);
+            if !usage.keys().any(|name| names.contains(name)) {
+                continue;
+            }
+            let walked = self.places(row.id, row.tree, &mut seen, &mut |id, kind, place| {
+                if names.contains(&place.pack) {
+                    let blobs = in_use.entry(place.pack).or_default();
+                    blobs.insert(place.ordinal, (id, kind, place));
+                }
+            });
+            match walked {
+                // What a damaged snapshot needs of a pack cannot be told, so all of it stays.
+                Err(e) if e.is_lost() => {
+                    tracing::warn!("packs of snapshot {} are not packed anew: {e}", row.id);
+                    names.retain(|name| !usage.contains_key(name));
+                }
+                walked => walked?,
+            }
         }
-        let mut keep: HashSet<PackName> = HashSet::new();
-        let mut repack: Vec<(PackName, u64)> = Vec::new();
-        let mut drop: Vec<(PackName, u64)> = Vec::new();
-        for pack in state.packs() {
+        candidates.retain(|_, pack| names.contains(&pack.name));
+        let mut repack = Vec::new();
+        for pack in candidates.values() {
             let used: u64 = in_use.get(&pack.name).map_or(0, |blobs| {
                 blobs.values().map(|(_, _, p)| p.stored_share()).sum()
             });
-            if used * 100 >= pack.len * REPACK_BELOW_PERCENT
-                || used > 0 && used * 100 >= self.could_use(pack)? * REPACK_BELOW_PERCENT
-            {
-                keep.insert(pack.name);
-                continue;
-            }
-            drop.push((pack.name, pack.len));
-            if used > 0 {
+            let enough = used * 100 >= pack.len * REPACK_BELOW_PERCENT
+                || used > 0 && used * 100 >= self.could_use(pack)? * REPACK_BELOW_PERCENT;
+            if !enough {
                 repack.push((pack.name, pack.len));
             }
         }
-        let mut done = Collected {
-            packs: drop.len() as u64,
-            bytes: drop.iter().map(|(_, len)| len).sum(),
-            rewritten: 0,
-        };
-        if dry_run {
-            return Ok(done);
+        if repack.is_empty() || dry_run {
+            return Ok(0);
         }
-        if !drop.is_empty() {
-            done.rewritten = self.move_out(&repack, &in_use, &drop, operation)?;
-            for (name, len) in &drop {
-                match self.directory(*name, *len) {
-                    Ok(directory) => self.inner.index.drop_pack(*name, &directory)?,
-                    // Rows of packs that are not live do no harm.
-                    Err(e) if e.is_lost() => {}
-                    Err(e) => return Err(e),
-                }
-                self.objects().delete(&name.key())?;
-            }
-        }
-        self.remove_unnamed()?;
-        Ok(done)
+        self.move_out(&repack, &in_use, operation.clone())
     }
 
     /// What would be in use of a pack if all of it were. That is much less than its length where
@@ -105,21 +304,23 @@ impl Repository {
             .sum())
     }
 
-    /// Writes what is alive in `repack` into new packs and commits a root without `drop`.
+    /// Writes what is alive in `repack` into new packs and commits a root whose snapshots use
+    /// these.
     fn move_out(
         &self,
         repack: &[(PackName, u64)],
         in_use: &HashMap<PackName, HashMap<u32, (Id, Kind, Location)>>,
-        drop: &[(PackName, u64)],
         operation: Operation,
     ) -> Result<u64> {
         let writer = self.writer()?;
         for (name, len) in repack {
-            self.move_pack(*name, *len, &in_use[name], &writer)?;
+            if let Some(alive) = in_use.get(name) {
+                self.move_pack(*name, *len, alive, &writer)?;
+            }
         }
         let new = writer.into_packs()?;
         // From here on the old packs are not to be found, so usage is counted without them.
-        let gone: HashSet<PackName> = drop.iter().map(|(name, _)| *name).collect();
+        let gone: HashSet<PackName> = repack.iter().map(|(name, _)| *name).collect();
         {
             let mut live = self
                 .inner
@@ -128,6 +329,21 @@ impl Repository {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             live.packs.retain(|name, _| !gone.contains(name));
         }
+        let outcome = self.use_new(&gone, operation);
+        let mut live = self
+            .inner
+            .live
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        live.pending.clear();
+        // The next look lists the old packs again, condemned or not.
+        live.state = None;
+        drop(live);
+        outcome?;
+        Ok(new.values().sum())
+    }
+
+    fn use_new(&self, gone: &HashSet<PackName>, operation: Operation) -> Result<()> {
         let state = self
             .lock_live_read()
             .state
@@ -137,7 +353,12 @@ impl Repository {
             })?;
         let mut usages = Vec::new();
         for row in state.snapshots() {
-            usages.push((row.clone(), self.usage_of(row.id, row.tree)?));
+            let old = state.usage(&row.id);
+            let usage = match old.keys().any(|name| gone.contains(name)) {
+                true => self.usage_of(row.id, row.tree)?,
+                false => old,
+            };
+            usages.push((row.serial, usage));
         }
         let lengths: HashMap<PackName, u64> = {
             // Pending are the new packs, and whole ones that an interrupted collection left.
@@ -149,7 +370,7 @@ impl Repository {
                 .collect()
         };
         let base = state.seq();
-        let committed = self.commit_with(operation, |next| {
+        self.commit_with(operation, |next| {
             // The lock keeps others out; a root from elsewhere means that it was not held.
             if next.seq() != base + 1 {
                 return Err(Error::Contended {
@@ -157,28 +378,16 @@ impl Repository {
                     tries: 1,
                 });
             }
-            next.forget_packs(&gone);
-            for (row, usage) in &usages {
+            for (serial, usage) in &usages {
                 let with_len: BTreeMap<PackName, (u64, u64)> = usage
                     .iter()
                     .map(|(name, bytes)| (*name, (lengths[name], *bytes)))
                     .collect();
-                next.set_usage(row.serial, &with_len);
+                next.set_usage(*serial, &with_len)?;
             }
             Ok(())
-        });
-        let mut live = self
-            .inner
-            .live
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        live.pending.clear();
-        if committed.is_err() {
-            live.state = None;
-        }
-        std::mem::drop(live);
-        committed?;
-        Ok(new.values().sum())
+        })?;
+        Ok(())
     }
 
     /// Writes what is alive in one pack into another: frames that are mostly alive as they lie, of
@@ -245,44 +454,16 @@ impl Repository {
             why,
         })
     }
+}
 
-    /// Removes files that no root names and roots that are older than anyone looks at.
-    fn remove_unnamed(&self) -> Result<()> {
-        let state = self.state()?;
-        let named: HashSet<PackName> = state
-            .packs()
-            .map(|p| p.name)
-            .chain(state.snapshots.segment_packs().map(|(name, _)| name))
-            .chain(state.packs.segment_packs().map(|(name, _)| name))
-            .collect();
-        let sessions: HashSet<String> = named
-            .iter()
-            .map(|name| crate::id::hex(&name.session))
-            .collect();
-        for listed in self.objects().list("packs/")? {
-            let name = listed
-                .key
-                .strip_prefix("packs/")
-                .and_then(|n| n.parse().ok());
-            if name.is_some_and(|name| !named.contains(&name)) {
-                self.objects().delete(&listed.key)?;
-            }
+/// Counts what a step did to packs that were `before` it.
+fn count(before: &HashMap<PackName, u8>, state: &State, done: &mut Collected) {
+    for pack in state.packs().filter(|p| p.state == PackRow::CONDEMNED) {
+        done.waiting += 1;
+        done.waiting_bytes += pack.len;
+        if before.get(&pack.name) == Some(&PackRow::LIVE) {
+            done.condemned += 1;
+            done.condemned_bytes += pack.len;
         }
-        for listed in self.objects().list("sessions/")? {
-            if listed
-                .key
-                .strip_prefix("sessions/")
-                .is_some_and(|s| !sessions.contains(s))
-            {
-                self.objects().delete(&listed.key)?;
-            }
-        }
-        let oldest = Root::key(state.seq().saturating_sub(ROOTS_KEPT));
-        for listed in self.objects().list("roots/")? {
-            if listed.key < oldest {
-                self.objects().delete(&listed.key)?;
-            }
-        }
-        Ok(())
     }
 }

@@ -72,6 +72,21 @@ pub enum Error {
         /// Where.
         location: String,
     },
+    /// Packs that a commit needs were collected, or their session is fenced; their names are never
+    /// used again.
+    #[error("{} packs were collected meanwhile, the first is {}", packs.len(), packs[0])]
+    NamesUsedUp {
+        /// Which; never empty.
+        packs: Vec<PackName>,
+    },
+    /// An operation cannot be reversed.
+    #[error("root {seq} cannot be undone: {why}")]
+    NotUndone {
+        /// Its number.
+        seq: u64,
+        /// What stands in the way.
+        why: String,
+    },
     /// A passphrase opens no key slot.
     #[error("the passphrase opens no key slot of {location}")]
     WrongPassphrase {
@@ -235,9 +250,11 @@ impl Error {
             | Error::NoSnapshot { .. }
             | Error::NoSlots { .. }
             | Error::NoSlot { .. } => ErrorKind::NotFound,
-            Error::RepositoryExists { .. } | Error::RefMoved { .. } | Error::Contended { .. } => {
-                ErrorKind::Conflict
-            }
+            Error::RepositoryExists { .. }
+            | Error::RefMoved { .. }
+            | Error::Contended { .. }
+            | Error::NamesUsedUp { .. }
+            | Error::NotUndone { .. } => ErrorKind::Conflict,
             Error::TooNew { .. } => ErrorKind::Unsupported,
             Error::Damaged { .. }
             | Error::BlobDamaged { .. }

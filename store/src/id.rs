@@ -269,6 +269,14 @@ impl PackName {
     pub fn key(&self) -> String {
         format!("packs/{self}")
     }
+
+    /// The first six bytes of the session: milliseconds since 1970 when it began, by the clock of
+    /// its machine. It only orders sessions; nothing relies on the clock being right.
+    pub fn label(&self) -> u64 {
+        let mut label = [0; 8];
+        label[2..].copy_from_slice(&self.session[..6]);
+        u64::from_be_bytes(label)
+    }
 }
 
 impl fmt::Display for PackName {

@@ -20,6 +20,7 @@ pub mod error;
 pub mod id;
 pub mod index;
 mod keys;
+mod log;
 pub mod object;
 pub mod objects;
 pub mod pack;
@@ -31,10 +32,11 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
+pub mod undo;
 pub mod verify;
 pub mod writer;
 
-pub use collect::Collected;
+pub use collect::{Collect, Collected};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{ChunkId, ExtentsId, Ids, PackName, SnapshotId, TreeId};
 pub use object::{
@@ -46,5 +48,6 @@ pub use repository::{Change, IndexChoice, Params, Repository};
 pub use root::{Operation, RefChange, Row, State};
 pub use seal::{MasterKey, Seal};
 pub use transfer::{Transfer, TransferEvent, Transferred, transfer};
+pub use undo::Logged;
 pub use verify::{Verify, VerifyReport};
 pub use writer::{Committed, Stats, Writer, WriterOptions};

@@ -8,15 +8,17 @@ use crate::error::{Error, Result};
 use crate::id::{Ids, Kind, PackName, SnapshotId};
 use crate::index::{Index, Location, MemIndex};
 use crate::keys::Keys;
+use crate::log;
 use crate::objects::{Created, Objects};
 use crate::pack::frame::{self, Part};
 use crate::pack::{self, PackWriter};
-use crate::root::{Operation, ROOT_MAX, RefChange, Root, SPILL_BYTES, State};
+use crate::root::{Operation, PackRow, ROOT_MAX, RefChange, Root, SPILL_BYTES, State};
 use crate::seal::Seal;
 use crate::table::SegmentPlace;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The object that makes a place a repository.
@@ -117,6 +119,7 @@ pub(crate) struct Inner {
     pub(crate) overlay: MemIndex,
     pub(crate) live: RwLock<Live>,
     pub(crate) cache: Cache,
+    alone: AtomicBool,
 }
 
 /// Which packs may be read, and the state that says so.
@@ -125,6 +128,8 @@ pub(crate) struct Live {
     pub(crate) state: Option<Arc<State>>,
     /// Of the latest root.
     pub(crate) packs: HashMap<PackName, u64>,
+    /// Those of `packs` that are condemned.
+    pub(crate) condemned: HashSet<PackName>,
     /// Of a writer that has not committed yet.
     pub(crate) pending: HashMap<PackName, u64>,
     /// Whether the index knows all of `packs`.
@@ -138,10 +143,15 @@ impl Live {
     }
 
     /// Of several places of an id any would do; the smallest is taken, so that it is always the
-    /// same one and usage lists stay short: committed before left over, plain before delta.
-    pub(crate) fn preference(&self, place: &Location) -> (bool, u8, PackName, u32) {
-        let left_over = !self.packs.contains_key(&place.pack);
-        (left_over, place.depth, place.pack, place.ordinal)
+    /// same one and usage lists stay short: committed before left over before condemned, plain
+    /// before delta.
+    pub(crate) fn preference(&self, place: &Location) -> (u8, u8, PackName, u32) {
+        let rank = if self.condemned.contains(&place.pack) {
+            2
+        } else {
+            u8::from(!self.packs.contains_key(&place.pack))
+        };
+        (rank, place.depth, place.pack, place.ordinal)
     }
 }
 
@@ -252,6 +262,7 @@ impl Repository {
                 overlay: MemIndex::default(),
                 live: RwLock::default(),
                 cache: Cache::default(),
+                alone: AtomicBool::new(false),
             }),
         })
     }
@@ -309,14 +320,11 @@ impl Repository {
     pub fn state(&self) -> Result<Arc<State>> {
         let known = self.lock_live_read().state.clone();
         let objects = &*self.inner.objects;
-        let newest = match &known {
-            Some(state) => objects.list_after("roots/", &Root::key(state.seq()))?,
-            None => objects.list("roots/")?,
-        }
-        .into_iter()
-        .filter_map(|listed| listed.key.strip_prefix("roots/")?.parse::<u64>().ok())
-        .max();
-        let seq = match (newest, known) {
+        let seq = match (
+            log::latest(objects, known.as_ref().map(|s| s.seq()))?,
+            known,
+        ) {
+            (Some(seq), Some(state)) if seq == state.seq() => return Ok(state),
             (Some(seq), _) => seq,
             (None, Some(state)) => return Ok(state),
             (None, None) => {
@@ -349,10 +357,11 @@ impl Repository {
             .live
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        live.packs = state
+        live.packs = state.packs().map(|p| (p.name, p.len)).collect();
+        live.condemned = state
             .packs()
-            .filter(|p| p.state != 2)
-            .map(|p| (p.name, p.len))
+            .filter(|p| p.state == PackRow::CONDEMNED)
+            .map(|p| p.name)
             .collect();
         live.indexed = false;
         live.state = Some(state);
@@ -430,10 +439,11 @@ impl Repository {
         let objects = &*self.inner.objects;
         for _ in 0..COMMIT_TRIES {
             let current = self.state()?;
-            if !current.root.read_only.is_empty() {
+            let unknown = current.unknown_for_writing();
+            if !unknown.is_empty() {
                 return Err(Error::TooNew {
                     location: self.location(),
-                    what: format!("features {:?}", current.root.read_only),
+                    what: format!("features {unknown:?}"),
                 });
             }
             let mut next = (*current).clone();
@@ -455,7 +465,13 @@ impl Repository {
                     Err(_) => return Err(e.into()),
                 },
             };
+            // Where the block of the name was closed, the name was free because roots were deleted.
+            if committed && log::is_closed(objects, next.seq())? {
+                self.forget_state();
+                continue;
+            }
             if committed {
+                log::close_behind(objects, next.seq());
                 next.hash = *blake3::hash(&bytes).as_bytes();
                 let state = Arc::new(next);
                 self.adopt(state.clone());
@@ -473,15 +489,18 @@ impl Repository {
         let keys = &self.inner.keys;
         let mut bytes = state.encode(keys);
         if bytes.len() > SPILL_BYTES && state.snapshots.has_inline() {
-            state
-                .snapshots
-                .spill(&keys.ids, |rows| self.write_segment(rows))?;
+            let table = &mut state.snapshots;
+            table.spill(&keys.ids, |rows| self.write_segment(rows))?;
             bytes = state.encode(keys);
         }
         if bytes.len() > SPILL_BYTES && state.packs.has_inline() {
-            state
-                .packs
-                .spill(&keys.ids, |rows| self.write_segment(rows))?;
+            let table = &mut state.packs;
+            table.spill(&keys.ids, |rows| self.write_segment(rows))?;
+            bytes = state.encode(keys);
+        }
+        if bytes.len() > SPILL_BYTES && state.removed.has_inline() {
+            let table = &mut state.removed;
+            table.spill(&keys.ids, |rows| self.write_segment(rows))?;
             bytes = state.encode(keys);
         }
         if bytes.len() > ROOT_MAX {
@@ -499,7 +518,7 @@ impl Repository {
             what: e.to_string(),
         };
         let name = PackName {
-            session: rand::random(),
+            session: crate::writer::new_session(),
             number: 0,
         };
         let id = self.ids().table(&plain).into();
@@ -520,6 +539,28 @@ impl Repository {
             plain_len: entry.plain_len,
             codec: entry.codec,
         })
+    }
+
+    /// Says that this is a home whose lock the caller holds: nobody else writes or collects here.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        self.inner.alone.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether nobody else writes or collects here.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.inner.alone.load(Ordering::Relaxed)
+    }
+
+    /// Has the next look find the latest root from nothing.
+    pub(crate) fn forget_state(&self) {
+        let mut live = self
+            .inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        live.state = None;
     }
 
     /// Whether the index outlives this process, and so is worth teaching ahead of need.

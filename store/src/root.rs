@@ -22,7 +22,11 @@ const MAGIC: &[u8; 8] = b"ZENROOT1";
 const SEALED_MAGIC: &[u8; 8] = b"ZENROOTS";
 /// Packs of version 2 may be there: who does not know them can't read.
 const PACKS_2: &str = "packs 2";
+/// Packs may be condemned: who does not know that would not rescue what it uses, and may not write.
+const CONDEMNED: &str = "condemned 1";
 const VERSION: u16 = 1;
+/// Snapshots removed by a root as many roots ago can't come back any more.
+const REMOVED_KEPT: u64 = 1000;
 const HASH_LEN: usize = 32;
 
 /// What was done, by whom: the root log is the operation log.
@@ -79,12 +83,31 @@ pub struct PackRow {
     /// Its bytes.
     #[n(2)]
     pub len: u64,
-    /// 0 live; 1 condemned and 2 dead are reserved.
+    /// One of [`PackRow::LIVE`] and the others.
     #[n(3)]
     pub state: u8,
     /// Number of the root that gave it that state.
     #[n(4)]
     pub since: u64,
+    /// When that was, in seconds since 1970; a hint for when to go on, never a proof.
+    #[n(5)]
+    pub at: Option<i64>,
+}
+
+impl PackRow {
+    /// Snapshots may use it.
+    pub const LIVE: u8 = 0;
+    /// No snapshot uses it; one that does again rescues it with the same commit.
+    pub const CONDEMNED: u8 = 1;
+    /// It is about to be deleted and never comes back; nor does its name.
+    pub const DEAD: u8 = 2;
+    /// It was deleted; the row keeps its name from being used again.
+    pub const DELETED: u8 = 3;
+
+    /// Whether its object is there to be read.
+    pub fn is_there(&self) -> bool {
+        self.state <= PackRow::CONDEMNED
+    }
 }
 
 impl TableRow for PackRow {
@@ -138,7 +161,28 @@ impl TableRow for Row {
     }
 }
 
-/// A session that may never commit (reserved).
+/// A snapshot that was taken out of the table, kept for undo as long as its packs are there.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Removed {
+    /// Its row; the usage is whole, not a difference.
+    #[n(0)]
+    pub row: Row,
+    /// Number of the root that removed it.
+    #[n(1)]
+    pub since: u64,
+    /// Rows that named it as a parent and go on from its parents instead.
+    #[n(2)]
+    pub children: Vec<SnapshotId>,
+}
+
+impl TableRow for Removed {
+    fn key(&self) -> u64 {
+        self.row.serial
+    }
+}
+
+/// A session whose new packs may never be committed.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Fence {
@@ -193,9 +237,16 @@ pub struct Root {
     /// The next serial of a snapshot.
     #[n(13)]
     pub next_snapshot: u64,
-    /// Sessions that may never commit (reserved).
+    /// Sessions whose new packs may never be committed.
     #[n(14)]
     pub fences: Vec<Fence>,
+    /// Snapshots that were removed, for undo.
+    #[n(15)]
+    pub removed: Option<Inline<Removed>>,
+    /// Sessions with a label below this are fenced, too (milliseconds since 1970; see
+    /// [`PackName::label`]).
+    #[n(16)]
+    pub floor: Option<u64>,
 }
 
 impl Root {
@@ -259,6 +310,7 @@ pub struct State {
     pub(crate) hash: [u8; HASH_LEN],
     pub(crate) snapshots: Table<Row>,
     pub(crate) packs: Table<PackRow>,
+    pub(crate) removed: Table<Removed>,
     pub(crate) by_id: HashMap<SnapshotId, u64>,
 }
 
@@ -288,10 +340,12 @@ impl State {
         }
         let snapshots = std::mem::take(&mut root.snapshots);
         let packs = std::mem::take(&mut root.packs);
+        let removed = root.removed.take().unwrap_or_default();
         let mut state = State {
             hash: *blake3::hash(bytes).as_bytes(),
             snapshots: Table::load(snapshots, objects, keys)?,
             packs: Table::load(packs, objects, keys)?,
+            removed: Table::load(removed, objects, keys)?,
             by_id: HashMap::new(),
             root,
         };
@@ -322,10 +376,13 @@ impl State {
                 next_pack: 0,
                 next_snapshot: 0,
                 fences: vec![],
+                removed: None,
+                floor: None,
             },
             hash: [0; HASH_LEN],
             snapshots: Table::default(),
             packs: Table::default(),
+            removed: Table::default(),
             by_id: HashMap::new(),
         }
     }
@@ -335,6 +392,8 @@ impl State {
         let mut root = self.root.clone();
         root.snapshots = self.snapshots.inline();
         root.packs = self.packs.inline();
+        let removed = self.removed.inline();
+        root.removed = (removed != Inline::default()).then_some(removed);
         root.encode(keys.seal.as_ref())
     }
 
@@ -343,6 +402,19 @@ impl State {
         let needed = &mut self.root.incompatible;
         if !needed.iter().any(|feature| feature == PACKS_2) {
             needed.push(PACKS_2.to_owned());
+        }
+    }
+
+    /// Features without which writing is refused and which this program does not know.
+    pub(crate) fn unknown_for_writing(&self) -> Vec<&String> {
+        let needed = self.root.read_only.iter();
+        needed.filter(|feature| *feature != CONDEMNED).collect()
+    }
+
+    fn need_condemned(&mut self) {
+        let needed = &mut self.root.read_only;
+        if !needed.iter().any(|feature| feature == CONDEMNED) {
+            needed.push(CONDEMNED.to_owned());
         }
     }
 
@@ -388,9 +460,30 @@ impl State {
             .and_then(|serial| self.snapshots.get(*serial))
     }
 
-    /// Every pack that snapshots use.
+    /// Every pack that is there, used or condemned.
     pub fn packs(&self) -> impl Iterator<Item = &PackRow> {
-        self.packs.rows()
+        self.packs.rows().filter(|row| row.is_there())
+    }
+
+    /// Snapshots that were removed and can still come back, in the order of their serials.
+    pub fn removed(&self) -> impl Iterator<Item = &Removed> {
+        self.removed.rows()
+    }
+
+    /// Whether packs of this name may not become part of a snapshot any more: it was deleted or
+    /// may be at any time, or its session is fenced. A paused collector may delete such an object
+    /// whenever it goes on, so what it held is stored under another name.
+    pub fn is_used_up(&self, name: &PackName) -> bool {
+        match self.packs.rows().find(|row| row.name == *name) {
+            Some(row) => !row.is_there(),
+            None => self.is_fenced(name),
+        }
+    }
+
+    pub(crate) fn is_fenced(&self, name: &PackName) -> bool {
+        let fences = &self.root.fences;
+        self.root.floor.is_some_and(|floor| name.label() < floor)
+            || fences.iter().any(|fence| fence.session == name.session)
     }
 
     /// Packs that this snapshot uses, with the bytes it uses of each.
@@ -415,20 +508,31 @@ impl State {
 
     /// Adds a row at the end, and rows for packs that have none. `usage` names packs with their
     /// length and the bytes used.
-    pub(crate) fn add_snapshot(&mut self, mut row: Row, usage: &BTreeMap<PackName, (u64, u64)>) {
-        let full = self.ordinals(usage);
+    ///
+    /// # Errors
+    /// [`Error::NamesUsedUp`] for packs that are dead or of a fenced session. With `alone` nobody
+    /// else can be about to delete them: their names may be used again.
+    pub(crate) fn add_snapshot(
+        &mut self,
+        mut row: Row,
+        usage: &BTreeMap<PackName, (u64, u64)>,
+        alone: bool,
+    ) -> Result<()> {
+        let full = self.ordinals(usage, alone)?;
         row.serial = self.root.next_snapshot;
         self.root.next_snapshot += 1;
         row.usage = difference(&self.usage_until(u64::MAX), &full);
         self.by_id.insert(row.id, row.serial);
         self.snapshots.put(row);
+        Ok(())
     }
 
-    /// Takes a row out; the next one takes over its difference.
+    /// Takes a row out; the next one takes over its difference. It is kept for undo.
     pub(crate) fn remove_snapshot(&mut self, id: &SnapshotId) -> bool {
         let Some(serial) = self.by_id.remove(id) else {
             return false;
         };
+        let full = self.usage_until(serial);
         let Some(row) = self.snapshots.remove(serial) else {
             return false;
         };
@@ -438,7 +542,7 @@ impl State {
             .find(|next| next.serial > serial)
             .cloned();
         if let Some(mut next) = next {
-            let mut usage = row.usage;
+            let mut usage = row.usage.clone();
             usage.extend(next.usage);
             next.usage = usage;
             self.snapshots.put(next);
@@ -451,6 +555,14 @@ impl State {
             .filter(|child| child.parents.contains(id))
             .cloned()
             .collect();
+        self.removed.put(Removed {
+            row: Row {
+                usage: full,
+                ..row.clone()
+            },
+            since: self.root.seq,
+            children: children.iter().map(|child| child.id).collect(),
+        });
         for mut child in children {
             let mut parents = Vec::new();
             for parent in std::mem::take(&mut child.parents) {
@@ -471,25 +583,227 @@ impl State {
         true
     }
 
-    /// Takes packs out of the table.
-    pub(crate) fn forget_packs(&mut self, gone: &HashSet<PackName>) {
-        let ordinals: Vec<u64> = self
+    /// Puts a removed row back where it was, and rescues its packs.
+    ///
+    /// # Errors
+    /// [`Error::NamesUsedUp`] when some of its packs are gone; [`Error::NoSnapshot`] when it cannot
+    /// come back because nothing is kept of it.
+    pub(crate) fn restore_snapshot(&mut self, id: &SnapshotId, location: &str) -> Result<()> {
+        let found = self.removed.rows().find(|r| r.row.id == *id).cloned();
+        let removed = found.ok_or_else(|| Error::NoSnapshot {
+            id: *id,
+            location: location.to_owned(),
+        })?;
+        let serial = removed.row.serial;
+        let mut gone = Vec::new();
+        for ordinal in removed.row.usage.keys() {
+            match self.packs.get(*ordinal).cloned() {
+                Some(row) if row.is_there() => self.rescue(row),
+                Some(row) => gone.push(row.name),
+                None => gone.push(PackName {
+                    session: [0; 16],
+                    number: 0,
+                }),
+            }
+        }
+        if !gone.is_empty() {
+            return Err(Error::NamesUsedUp { packs: gone });
+        }
+        let before = match serial.checked_sub(1) {
+            Some(before) => self.usage_until(before),
+            None => BTreeMap::new(),
+        };
+        // The row after it told its difference to the row before.
+        let next = self.snapshots.rows().find(|next| next.serial > serial);
+        if let Some(mut next) = next.cloned() {
+            let full = self.usage_until(next.serial);
+            next.usage = difference(&removed.row.usage, &full);
+            self.snapshots.put(next);
+        }
+        let mut row = removed.row;
+        row.usage = difference(&before, &row.usage);
+        for child in &removed.children {
+            let Some(mut child) = self.snapshot(child).cloned() else {
+                continue;
+            };
+            let inherited = |parent: &SnapshotId| row.parents.contains(parent);
+            let at = child.parents.iter().position(inherited);
+            child.parents.retain(|parent| !inherited(parent));
+            let at = at.unwrap_or(0).min(child.parents.len());
+            child.parents.insert(at, row.id);
+            self.snapshots.put(child);
+        }
+        self.removed.remove(serial);
+        self.by_id.insert(row.id, serial);
+        self.snapshots.put(row);
+        Ok(())
+    }
+
+    /// A condemned pack that is used again.
+    fn rescue(&mut self, mut row: PackRow) {
+        if row.state == PackRow::CONDEMNED {
+            row.state = PackRow::LIVE;
+            row.since = self.root.seq;
+            row.at = None;
+            self.packs.put(row);
+        }
+    }
+
+    /// Gives a pack that is there another name; its object has that name already.
+    pub(crate) fn rename_pack(&mut self, from: &PackName, to: PackName) {
+        let row = self.packs.rows().find(|row| row.name == *from).cloned();
+        if let Some(mut row) = row {
+            row.name = to;
+            self.packs.put(row);
+        }
+    }
+
+    /// Ordinals of packs that some snapshot uses, each with the most that one of them uses.
+    pub(crate) fn used(&self) -> BTreeMap<u64, u64> {
+        let (mut usage, mut most) = (BTreeMap::new(), BTreeMap::<u64, u64>::new());
+        for row in self.snapshots.rows() {
+            apply(&mut usage, &row.usage);
+            // Only what a row changes can have grown.
+            for (ordinal, bytes) in row.usage.iter().filter(|(_, bytes)| **bytes > 0) {
+                let most = most.entry(*ordinal).or_default();
+                *most = (*most).max(*bytes);
+            }
+        }
+        most
+    }
+
+    /// One step of collection for every pack: what nothing uses is condemned; what was condemned
+    /// before this root and `grace` seconds before `now` is dead. Whether anything changed.
+    pub(crate) fn condemn(&mut self, now: i64, grace: i64) -> bool {
+        let used = self.used();
+        let seq = self.root.seq;
+        let mut changed = Vec::new();
+        for row in self.packs.rows() {
+            let state = match (row.state, used.contains_key(&row.ordinal)) {
+                (PackRow::LIVE, false) => PackRow::CONDEMNED,
+                (PackRow::CONDEMNED, false)
+                    if row.since < seq && row.at.is_none_or(|at| at + grace <= now) =>
+                {
+                    PackRow::DEAD
+                }
+                _ => continue,
+            };
+            changed.push(PackRow {
+                state,
+                since: seq,
+                at: Some(now),
+                ..*row
+            });
+        }
+        let any = !changed.is_empty();
+        if any {
+            self.need_condemned();
+        }
+        for row in changed {
+            self.packs.put(row);
+        }
+        // What is dead cannot come back, so nothing that needed it can.
+        let gone = |ordinal: &u64| self.packs.get(*ordinal).is_none_or(|row| !row.is_there());
+        let lost: Vec<u64> = self
+            .removed
+            .rows()
+            .filter(|removed| {
+                removed.since + REMOVED_KEPT < seq || removed.row.usage.keys().any(gone)
+            })
+            .map(|removed| removed.row.serial)
+            .collect();
+        for serial in &lost {
+            self.removed.remove(*serial);
+        }
+        any || !lost.is_empty()
+    }
+
+    /// Makes a copy the state of the next root, as a commit does.
+    pub(crate) fn begin_step(&mut self) {
+        self.root.seq += 1;
+    }
+
+    /// Packs that this root names in any way, segments of its tables included.
+    pub(crate) fn named_packs(&self) -> HashSet<PackName> {
+        let segments = self
+            .snapshots
+            .segment_packs()
+            .chain(self.packs.segment_packs())
+            .chain(self.removed.segment_packs());
+        let packs = self.packs.rows().map(|row| row.name);
+        packs.chain(segments.map(|(name, _)| name)).collect()
+    }
+
+    /// Packs that are to be deleted.
+    pub(crate) fn dead(&self) -> Vec<(PackName, u64)> {
+        let dead = self.packs.rows().filter(|row| row.state == PackRow::DEAD);
+        dead.map(|row| (row.name, row.len)).collect()
+    }
+
+    /// Notes that these dead packs are deleted. With `alone` nobody can be about to delete them
+    /// once more, so their rows go.
+    pub(crate) fn deleted(&mut self, gone: &HashSet<PackName>, now: i64, alone: bool) {
+        let rows: Vec<PackRow> = self
             .packs
             .rows()
-            .filter(|p| gone.contains(&p.name))
-            .map(|p| p.ordinal)
+            .filter(|row| row.state >= PackRow::DEAD)
+            .copied()
             .collect();
-        for ordinal in ordinals {
+        for mut row in rows {
+            if row.state == PackRow::DEAD {
+                if !gone.contains(&row.name) {
+                    continue;
+                }
+                row.state = PackRow::DELETED;
+                row.since = self.root.seq;
+                row.at = Some(now);
+                self.packs.put(row);
+            }
+            if alone {
+                self.packs.remove(row.ordinal);
+            }
+        }
+    }
+
+    /// Whether rows of deleted packs could go if the floor were there.
+    pub(crate) fn has_deleted_below(&self, floor: u64) -> bool {
+        let mut rows = self.packs.rows();
+        rows.any(|row| row.state == PackRow::DELETED && row.name.label() < floor)
+    }
+
+    /// Fences these sessions, and all with a label below `floor`.
+    pub(crate) fn fence(&mut self, sessions: &[[u8; 16]], floor: u64) {
+        let floor = floor.max(self.root.floor.unwrap_or(0));
+        self.root.floor = Some(floor);
+        let rows = self.packs.rows();
+        let kept_out: Vec<u64> = rows
+            .filter(|row| row.state == PackRow::DELETED && row.name.label() < floor)
+            .map(|row| row.ordinal)
+            .collect();
+        for ordinal in kept_out {
             self.packs.remove(ordinal);
+        }
+        self.need_condemned();
+        let label = |session: [u8; 16]| PackName { session, number: 0 }.label();
+        let fences = &mut self.root.fences;
+        fences.retain(|fence| label(fence.session) >= floor);
+        for session in sessions {
+            if label(*session) >= floor && !fences.iter().any(|f| f.session == *session) {
+                fences.push(Fence { session: *session });
+            }
         }
     }
 
     /// Sets what a row uses. Rows are to be set in their order, all after the first that changes.
-    pub(crate) fn set_usage(&mut self, serial: u64, usage: &BTreeMap<PackName, (u64, u64)>) {
+    pub(crate) fn set_usage(
+        &mut self,
+        serial: u64,
+        usage: &BTreeMap<PackName, (u64, u64)>,
+    ) -> Result<()> {
         let Some(mut row) = self.snapshots.get(serial).cloned() else {
-            return;
+            return Ok(());
         };
-        let full = self.ordinals(usage);
+        let full = self.ordinals(usage, true)?;
         let before = serial
             .checked_sub(1)
             .map(|s| self.usage_until(s))
@@ -499,34 +813,56 @@ impl State {
             row.usage = usage;
             self.snapshots.put(row);
         }
+        Ok(())
     }
 
-    /// Usage by ordinal; packs without a row get one.
-    fn ordinals(&mut self, usage: &BTreeMap<PackName, (u64, u64)>) -> BTreeMap<u64, u64> {
-        let by_name: HashMap<PackName, u64> = self
-            .packs
-            .rows()
-            .map(|row| (row.name, row.ordinal))
-            .collect();
+    /// Usage by ordinal: packs without a row get one, condemned ones are rescued.
+    fn ordinals(
+        &mut self,
+        usage: &BTreeMap<PackName, (u64, u64)>,
+        alone: bool,
+    ) -> Result<BTreeMap<u64, u64>> {
+        let by_name: HashMap<PackName, PackRow> =
+            self.packs.rows().map(|row| (row.name, *row)).collect();
+        let used_up = |name: &PackName| match by_name.get(name) {
+            Some(row) => !row.is_there(),
+            None => self.is_fenced(name),
+        };
+        let packs: Vec<PackName> = usage.keys().filter(|n| used_up(n)).copied().collect();
+        if !alone && !packs.is_empty() {
+            return Err(Error::NamesUsedUp { packs });
+        }
         let mut full = BTreeMap::new();
         for (name, (len, bytes)) in usage {
-            let ordinal = by_name.get(name).copied().unwrap_or_else(|| {
-                let ordinal = self.root.next_pack;
-                self.root.next_pack += 1;
-                let since = self.root.seq;
-                self.packs.put(PackRow {
-                    ordinal,
-                    name: *name,
-                    len: *len,
-                    state: 0,
-                    since,
-                });
-                ordinal
-            });
+            let ordinal = match by_name.get(name) {
+                Some(row) if row.is_there() => {
+                    self.rescue(*row);
+                    row.ordinal
+                }
+                row => {
+                    // A new ordinal also where the name comes back: the old one may be in use in
+                    // rows of removed snapshots.
+                    if let Some(row) = row {
+                        self.packs.remove(row.ordinal);
+                    }
+                    let ordinal = self.root.next_pack;
+                    self.root.next_pack += 1;
+                    let since = self.root.seq;
+                    self.packs.put(PackRow {
+                        ordinal,
+                        name: *name,
+                        len: *len,
+                        state: PackRow::LIVE,
+                        since,
+                        at: None,
+                    });
+                    ordinal
+                }
+            };
             // 0 means "no longer used" in a difference.
             full.insert(ordinal, (*bytes).max(1));
         }
-        full
+        Ok(full)
     }
 }
 
@@ -596,7 +932,9 @@ mod tests {
         let mut state = State::empty("r".into(), [0; 16], Operation::default());
         // 1 ◂ 2 ◂ 3 and 1 ◂ 4; 5 was made from 2 and 4.
         for (n, parents) in [(1, &[][..]), (2, &[1]), (3, &[2]), (4, &[1]), (5, &[2, 4])] {
-            state.add_snapshot(row(n, parents), &BTreeMap::new());
+            state
+                .add_snapshot(row(n, parents), &BTreeMap::new(), false)
+                .unwrap();
         }
         let parents = |state: &State, n| {
             let row = state.snapshot(&id(n)).unwrap();
@@ -633,8 +971,8 @@ mod tests {
             number: 7,
         };
         let usage = BTreeMap::from([(name, (1000, 900))]);
-        state.add_snapshot(row(1, &[]), &usage);
-        state.add_snapshot(row(2, &[1]), &usage);
+        state.add_snapshot(row(1, &[]), &usage, false).unwrap();
+        state.add_snapshot(row(2, &[1]), &usage, false).unwrap();
         state.root.refs.insert("branch/main".into(), id(2));
         state.need_packs_2();
         let bytes = state.encode(&Keys::new(None));

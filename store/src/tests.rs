@@ -205,8 +205,19 @@ fn remove(repository: &Repository, ids: &[SnapshotId]) {
     repository.commit(change).unwrap();
 }
 
+/// A whole collection, as a home whose lock is held does it.
 fn collect(repository: &Repository) -> Collected {
-    repository.collect(Operation::default(), false).unwrap()
+    try_collect(repository, false).unwrap()
+}
+
+fn try_collect(repository: &Repository, dry_run: bool) -> Result<Collected> {
+    let how = Collect {
+        grace: 0,
+        dry_run,
+        ..Collect::at(0)
+    };
+    let alone = repository.clone().alone();
+    alone.collect(Operation::default(), how)
 }
 
 #[track_caller]
@@ -496,11 +507,9 @@ fn collection_frees_what_nobody_needs_and_keeps_the_rest() {
             ..Change::default()
         })
         .unwrap();
-    let planned = repository.collect(Operation::default(), true).unwrap();
+    let planned = try_collect(&repository, true).unwrap();
     assert_eq!(repository.objects().list("packs/").unwrap(), before);
-    let done = reopen(dir.path())
-        .collect(Operation::default(), false)
-        .unwrap();
+    let done = collect(&reopen(dir.path()));
     assert_eq!((done.packs, done.bytes), (planned.packs, planned.bytes));
     // The first pack holds the file that all share, and little else.
     assert_eq!(done.packs, 4, "{done:?}");
@@ -530,7 +539,7 @@ fn mostly_dead_packs_are_packed_anew() {
             ..Change::default()
         })
         .unwrap();
-    let done = repository.collect(Operation::default(), false).unwrap();
+    let done = collect(&repository);
     assert!(
         done.rewritten > 200_000 && done.rewritten < 300_000,
         "{done:?}"
@@ -581,9 +590,7 @@ fn what_an_interrupted_collection_left_does_no_harm() {
             ..Change::default()
         })
         .unwrap();
-    reopen(dir.path())
-        .collect(Operation::default(), false)
-        .unwrap();
+    collect(&reopen(dir.path()));
     let repository = reopen(dir.path());
     assert_eq!(files_of(&repository, second), small);
     assert!(repository.verify(Verify::ReadData).unwrap().is_good());
@@ -661,7 +668,7 @@ fn a_long_log_spills_into_segments_and_opens() {
         .max();
     assert!(largest.unwrap() <= root::ROOT_MAX as u64);
     assert!(repository.verify(Verify::Quick).unwrap().is_good());
-    repository.collect(Operation::default(), false).unwrap();
+    collect(&repository);
     assert_eq!(reopen(dir.path()).state().unwrap().len(), 898);
 }
 

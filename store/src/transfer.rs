@@ -19,6 +19,8 @@ use std::sync::{Arc, mpsc};
 
 /// Packs that travel at once.
 const PARALLEL: usize = 4;
+/// How often a transfer begins anew because its packs were collected under it.
+const REPLANS: u32 = 8;
 
 /// What is to be moved.
 #[derive(Debug, Clone, Default)]
@@ -80,7 +82,26 @@ struct Session<'a> {
 /// # Errors
 /// [`Error::RefMoved`] when a ref there is elsewhere, [`Error::ParamsDiffer`] when the chunk sizes
 /// do, [`Error::NoSnapshot`] when `from` lacks one.
+/// [`Error::NamesUsedUp`] when packs of `from` cannot go there under their names (see
+/// [`Repository::rename_packs`]).
 pub fn transfer(
+    from: &Repository,
+    to: &Repository,
+    what: Transfer,
+    on: &(dyn Fn(TransferEvent) + Sync),
+) -> Result<Transferred> {
+    let mut tries = 0;
+    loop {
+        let seen = from.state()?.seq();
+        match transfer_once(from, to, what.clone(), on) {
+            // A collection was faster than our reading: what it moved is elsewhere by now.
+            Err(e) if e.is_lost() && tries < REPLANS && from.state()?.seq() != seen => tries += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn transfer_once(
     from: &Repository,
     to: &Repository,
     what: Transfer,
@@ -131,8 +152,12 @@ pub fn transfer(
     let lengths: HashMap<PackName, u64> = source.packs().map(|p| (p.name, p.len)).collect();
     let there: HashMap<PackName, u64> = target.packs().map(|p| (p.name, p.len)).collect();
     let mut missing: BTreeMap<PackName, u64> = BTreeMap::new();
+    let mut used_up = Vec::new();
     for name in rows.iter().flat_map(|(_, usage)| usage.keys()) {
         if !there.contains_key(name) {
+            if !to.is_alone() && target.is_used_up(name) && !used_up.contains(name) {
+                used_up.push(*name);
+            }
             let len = lengths.get(name).ok_or_else(|| Error::Damaged {
                 what: format!("pack {name}"),
                 location: from.location(),
@@ -140,6 +165,9 @@ pub fn transfer(
             })?;
             missing.insert(*name, *len);
         }
+    }
+    if !used_up.is_empty() {
+        return Err(Error::NamesUsedUp { packs: used_up });
     }
     announce_sessions(&missing, to, &what.operation, target.seq())?;
     let moved = send(from, to, &missing, on)?;
@@ -149,23 +177,17 @@ pub fn transfer(
         target
     } else {
         to.commit_with(what.operation, |state| {
-            let live: HashMap<PackName, u64> = state.packs().map(|p| (p.name, p.len)).collect();
             for (row, usage) in &rows {
                 if state.snapshot(&row.id).is_some() {
                     continue;
                 }
-                let mut with_len = BTreeMap::new();
-                for (name, bytes) in usage {
-                    // Collected there since we looked: it has to travel again.
-                    if there.contains_key(name) && !live.contains_key(name) {
-                        return Err(Error::Contended {
-                            location: to.location(),
-                            tries: 1,
-                        });
-                    }
-                    with_len.insert(*name, (lengths[name], *bytes));
-                }
-                state.add_snapshot(row.clone(), &with_len);
+                let with_len = usage
+                    .iter()
+                    .map(|(name, bytes)| (*name, (lengths[name], *bytes)))
+                    .collect();
+                // Packs collected there since we looked are refused; those that were condemned
+                // are rescued.
+                state.add_snapshot(row.clone(), &with_len, to.is_alone())?;
                 state.root.operation.added.push(row.id);
             }
             to.move_refs(state, &what.refs)
@@ -177,6 +199,41 @@ pub fn transfer(
         snapshots,
         state,
     })
+}
+
+impl Repository {
+    /// Gives packs of a home other names, under which they can go where theirs are used up. The
+    /// caller holds the home's lock.
+    ///
+    /// # Errors
+    /// When a pack cannot be linked or read, or the commit fails; the home is as it was then.
+    pub fn rename_packs(&self, packs: &[PackName], operation: Operation) -> Result<()> {
+        let session = crate::writer::new_session();
+        let state = self.state()?;
+        let mut renamed = Vec::new();
+        for (number, row) in (0..).zip(state.packs().filter(|row| packs.contains(&row.name))) {
+            let name = PackName { session, number };
+            let directory = self.directory(row.name, row.len)?;
+            let path = self.objects().local_path(&row.name.key());
+            let path = path.ok_or_else(|| Error::Invalid {
+                what: format!("{} is not in a directory", self.location()),
+            })?;
+            self.objects().put_file(&name.key(), &path)?;
+            self.inner.index.add_pack(name, &directory)?;
+            renamed.push((row.name, name, directory));
+        }
+        self.commit_with(operation, |state| {
+            for (old, new, _) in &renamed {
+                state.rename_pack(old, *new);
+            }
+            Ok(())
+        })?;
+        for (old, _, directory) in &renamed {
+            self.inner.index.drop_pack(*old, directory)?;
+            self.objects().delete(&old.key())?;
+        }
+        Ok(())
+    }
 }
 
 /// A session is known to the repository before the first of its packs arrives.

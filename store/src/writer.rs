@@ -205,7 +205,7 @@ impl Repository {
             repository: self.clone(),
             options,
             packs_dir,
-            session: rand::random(),
+            session: new_session(),
             taken,
             small_chunks: Mutex::default(),
             small_nodes: Mutex::default(),
@@ -255,12 +255,7 @@ impl Repository {
     /// Packs that no root names: whole ones are kept for use, all else goes away.
     fn adopt_leftovers(&self, packs_dir: &Path) -> Result<HashMap<PackName, u64>> {
         let state = self.state()?;
-        let named: HashSet<PackName> = state
-            .packs()
-            .map(|p| p.name)
-            .chain(state.snapshots.segment_packs().map(|(name, _)| name))
-            .chain(state.packs.segment_packs().map(|(name, _)| name))
-            .collect();
+        let named = state.named_packs();
         disk::remove_leftovers(packs_dir).map_err(|e| self.pack_error(e))?;
         let mut adopted = HashMap::new();
         for listed in self.objects().list("packs/")? {
@@ -694,7 +689,7 @@ impl Writer {
         let state = repository.commit_with(operation, |state| {
             // The same snapshot twice is one.
             if state.snapshot(&id).is_none() {
-                state.add_snapshot(row.clone(), &usage);
+                state.add_snapshot(row.clone(), &usage, repository.is_alone())?;
                 state.root.operation.added.push(id);
             }
             repository.move_refs(state, &refs)
@@ -766,4 +761,13 @@ impl From<crate::object::Malformed> for TreeError {
     fn from(e: crate::object::Malformed) -> Self {
         TreeError(Error::Invalid { what: e.0 })
     }
+}
+
+/// A name for one run of one writer: its label (see [`PackName::label`]), then ten random bytes.
+pub(crate) fn new_session() -> [u8; 16] {
+    let mut session: [u8; 16] = rand::random();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let millis = now.map_or(0, |since| since.as_millis() as u64);
+    session[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    session
 }

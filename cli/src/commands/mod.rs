@@ -5,15 +5,18 @@ mod checkout;
 mod completions;
 mod config;
 mod export;
+mod gc;
 mod import;
 mod init;
 mod key;
 mod man;
+mod op;
 mod push;
 mod snapshot;
 mod start;
 mod status;
 mod stop;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use zenith::store::objects::OpenOptions;
 use zenith::store::{Repository, SnapshotId, State};
 use zenith::{publish, revision};
 
-use crate::args::{DamageArgs, KeyVerb, OnDamage, ServerArgs, SnapshotVerb, Verb};
+use crate::args::{DamageArgs, KeyVerb, OnDamage, OpVerb, ServerArgs, SnapshotVerb, Verb};
 use crate::config::Environment;
 use crate::error::Failure;
 use crate::progress::Progress;
@@ -236,6 +239,10 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Push(args) => push::run(&args, context),
         Verb::Export(args) => export::run(args, context),
         Verb::Import(args) => import::run(args, context),
+        Verb::Gc(args) => gc::run(&args, context),
+        Verb::Verify(args) => verify::run(&args, context),
+        Verb::Undo(args) => op::undo(&args, context),
+        Verb::Op(OpVerb::Log(args)) => op::log(&args, context),
         Verb::Key(KeyVerb::List) => key::list(context),
         Verb::Key(KeyVerb::Add(args)) => key::add(&args, context),
         Verb::Key(KeyVerb::Change(args)) => key::change(&args, context),

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zenith_store::objects::Directory;
 use zenith_store::{
-    Change, Content, IndexChoice, Node, Operation, RefChange, Repository, SnapshotId, Verify,
+    Change, Collect, Content, IndexChoice, Node, Operation, RefChange, Repository, SnapshotId,
+    Verify,
 };
 
 const MAIN: &str = "branch/main";
@@ -190,7 +191,12 @@ fn new_snapshots_stand_on_old_ones() {
                 ..Change::default()
             };
             repository.commit(change).unwrap();
-            repository.collect(Operation::default(), false).unwrap();
+            let how = Collect {
+                grace: 0,
+                ..Collect::at(0)
+            };
+            let repository = repository.clone().alone();
+            repository.collect(Operation::default(), how).unwrap();
             expected.removed.push(gone.id);
             assert_holds(&open(dir.path()), &expected);
         }

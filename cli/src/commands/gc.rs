@@ -1,0 +1,62 @@
+//! `zenith gc`: the space of what no snapshot uses.
+
+use serde_json::json;
+use zenith::publish;
+use zenith::space::{self, Gc};
+
+use super::Context;
+use crate::args::GcArgs;
+use crate::error::Failure;
+use crate::render::size::{plural, size};
+
+pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
+    let managed = context.open()?;
+    let gc = Gc {
+        dry_run: args.dry_run,
+        at_once: args.now,
+    };
+    let (done, place) = if args.remote {
+        let storage = context.storage(&managed)?;
+        let place = publish::location(&managed)?.to_owned();
+        (space::collect_storage(&storage, gc)?, place)
+    } else {
+        let place = managed.home.dir().display().to_string();
+        (space::collect_home(&managed, gc)?, place)
+    };
+    let ui = &context.ui;
+    if ui.is_json() {
+        return ui.record(&json!({
+            "type": "gc", "v": 1, "location": place, "dry_run": args.dry_run,
+            "deleted_packs": done.packs, "deleted_bytes": done.bytes,
+            "condemned_packs": done.condemned, "condemned_bytes": done.condemned_bytes,
+            "waiting_packs": done.waiting, "waiting_bytes": done.waiting_bytes,
+            "orphan_packs": done.orphans, "orphan_bytes": done.orphan_bytes,
+            "rewritten_bytes": done.rewritten, "fenced_sessions": done.fenced,
+            "deleted_roots": done.roots,
+        }));
+    }
+    let would = if args.dry_run { "would free" } else { "freed" };
+    let bytes = done.bytes + done.orphan_bytes;
+    ui.answer(format_args!(
+        "{would} {} in {} at {place}",
+        size(bytes),
+        plural(done.packs + done.orphans, "pack")
+    ))?;
+    if done.rewritten > 0 {
+        ui.answer(format_args!(
+            "  {} written anew out of packs that were mostly dead",
+            size(done.rewritten)
+        ))?;
+    }
+    if done.waiting > 0 {
+        ui.answer(format_args!(
+            "  {} in {} wait a day, in case they are needed again",
+            size(done.waiting_bytes),
+            plural(done.waiting, "pack")
+        ))?;
+        if !args.now {
+            ui.talk("--now deletes them at once");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! `zenith op log` and `zenith undo`.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use zenith::store::{Logged, SnapshotId};
+use zenith::undo;
+
+use super::Context;
+use crate::args::{OpLogArgs, UndoArgs};
+use crate::error::Failure;
+use crate::render::size::plural;
+use crate::render::time;
+
+pub fn log(args: &OpLogArgs, context: &Context) -> Result<(), Failure> {
+    let managed = context.open()?;
+    let entries = if args.remote {
+        undo::log(&context.storage(&managed)?, args.limit, args.all)?
+    } else {
+        let (repo, _guard) = managed.home.reader()?;
+        undo::log(&repo, args.limit, args.all)?
+    };
+    let ui = &context.ui;
+    let now = Timestamp::now();
+    for logged in &entries {
+        if ui.is_json() {
+            ui.record(&record(logged))?;
+            continue;
+        }
+        ui.answer(format_args!("{:>6}  {}", logged.seq, line(logged, now)))?;
+        for moved in moves(logged) {
+            ui.answer(format_args!("        {moved}"))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
+    let managed = context.open()?;
+    let logged = if args.remote {
+        undo::undo_storage(&context.storage(&managed)?, args.number, args.dry_run)?
+    } else {
+        undo::undo_home(&managed, args.number, args.dry_run)?
+    };
+    let ui = &context.ui;
+    if ui.is_json() {
+        let mut record = record(&logged);
+        record["type"] = json!("undone");
+        record["dry_run"] = json!(args.dry_run);
+        return ui.record(&record);
+    }
+    let did = if args.dry_run { "would undo" } else { "undid" };
+    ui.answer(format_args!("{did}: {}", line(&logged, Timestamp::now())))?;
+    for change in &logged.operation.refs {
+        let Some((kind, name)) = shown(&change.name) else {
+            continue;
+        };
+        match change.from {
+            Some(id) => ui.answer(format_args!("  {kind} {name} is back at {}", id.short()))?,
+            None => ui.answer(format_args!("  {kind} {name} is gone"))?,
+        }
+    }
+    let of = |ids: &[SnapshotId]| plural(ids.len() as u64, "snapshot");
+    if !logged.operation.removed.is_empty() {
+        ui.answer(format_args!("  {} back", of(&logged.operation.removed)))?;
+    }
+    if !logged.operation.added.is_empty() {
+        ui.answer(format_args!("  {} removed", of(&logged.operation.added)))?;
+    }
+    Ok(())
+}
+
+fn line(logged: &Logged, now: Timestamp) -> String {
+    let operation = &logged.operation;
+    let what = [operation.verb.as_str(), operation.detail.as_str()].join(" ");
+    let age = time::age_of(operation.time.unix_micros, now);
+    format!("{} ({age} ago, by {})", what.trim_end(), operation.who)
+}
+
+/// What moved, a line each; where the storage's branches and homes stand is no news.
+fn moves(logged: &Logged) -> Vec<String> {
+    let short = |id: Option<SnapshotId>| id.map_or_else(|| "nothing".to_owned(), |id| id.short());
+    let operation = &logged.operation;
+    let mut lines: Vec<String> = operation
+        .refs
+        .iter()
+        .filter_map(|change| {
+            let (kind, name) = shown(&change.name)?;
+            let (from, to) = (short(change.from), short(change.to));
+            Some(format!("{kind} {name}: {from} → {to}"))
+        })
+        .collect();
+    for (ids, what) in [(&operation.added, "added"), (&operation.removed, "removed")] {
+        if ids.len() > 3 {
+            lines.push(format!("{what} {} snapshots", ids.len()));
+        } else if !ids.is_empty() {
+            let ids: Vec<String> = ids.iter().map(SnapshotId::short).collect();
+            lines.push(format!("{what} {}", ids.join(", ")));
+        }
+    }
+    lines
+}
+
+fn shown(name: &str) -> Option<(&str, &str)> {
+    let parts = name.split_once('/')?;
+    matches!(parts.0, "branch" | "tag").then_some(parts)
+}
+
+fn record(logged: &Logged) -> Value {
+    let operation = &logged.operation;
+    let ids = |ids: &[SnapshotId]| ids.iter().map(SnapshotId::to_string).collect::<Vec<_>>();
+    let refs: Vec<Value> = operation
+        .refs
+        .iter()
+        .map(|change| {
+            json!({
+                "name": change.name,
+                "from": change.from.map(|id| id.to_string()),
+                "to": change.to.map(|id| id.to_string()),
+            })
+        })
+        .collect();
+    json!({
+        "type": "operation", "v": 1, "number": logged.seq,
+        "verb": operation.verb, "detail": operation.detail, "who": operation.who,
+        "unix_micros": operation.time.unix_micros, "refs": refs,
+        "added": ids(&operation.added), "removed": ids(&operation.removed),
+    })
+}

@@ -1,0 +1,48 @@
+//! `gc`: space of a home or of a storage.
+
+use std::time::Duration;
+
+use zenith_store::{Collect, Collected, Repository};
+
+use crate::error::Result;
+use crate::home::Wait;
+use crate::managed::Managed;
+use crate::who::{now, operation};
+
+/// How long another command may hold the home before this one gives up.
+const LOCK_WAIT: Duration = Duration::from_secs(600);
+
+/// How a collection is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gc {
+    /// Change nothing.
+    pub dry_run: bool,
+    /// What nothing uses goes at once and cannot come back.
+    pub at_once: bool,
+}
+
+impl Gc {
+    fn collect(self) -> Collect {
+        let mut how = Collect::at(now().unix_micros.div_euclid(1_000_000));
+        how.dry_run = self.dry_run;
+        if self.at_once {
+            how.grace = 0;
+        }
+        how
+    }
+}
+
+/// Frees space in the home.
+///
+/// Errors: `HomeBusy`; `HomeInUse` when somebody reads packs.
+pub fn collect_home(managed: &Managed, gc: Gc) -> Result<Collected> {
+    let lock = managed.home.lock("gc", Wait::UpTo(LOCK_WAIT))?;
+    let repo = managed.home.writer(&lock)?;
+    let _alone = managed.home.collect_guard()?;
+    Ok(repo.collect(operation("gc", ""), gc.collect())?)
+}
+
+/// Frees space at a storage, beside whoever writes and reads there.
+pub fn collect_storage(storage: &Repository, gc: Gc) -> Result<Collected> {
+    Ok(storage.collect(operation("gc", ""), gc.collect())?)
+}
