@@ -34,6 +34,7 @@ mod tests;
 pub mod transfer;
 pub mod undo;
 pub mod verify;
+pub mod world;
 pub mod writer;
 
 pub use collect::{Collect, Collected};
@@ -50,4 +51,5 @@ pub use seal::{MasterKey, Seal};
 pub use transfer::{Transfer, TransferEvent, Transferred, transfer};
 pub use undo::Logged;
 pub use verify::{Verify, VerifyReport};
+pub use world::World;
 pub use writer::{Committed, Stats, Writer, WriterOptions};

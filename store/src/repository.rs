@@ -15,6 +15,7 @@ use crate::pack::{self, PackWriter};
 use crate::root::{Operation, PackRow, ROOT_MAX, RefChange, Root, SPILL_BYTES, State};
 use crate::seal::Seal;
 use crate::table::SegmentPlace;
+use crate::world::World;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -110,6 +111,7 @@ pub struct Repository {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) objects: Arc<dyn Objects>,
+    world: World,
     id: String,
     params: Params,
     pub(crate) keys: Keys,
@@ -179,11 +181,26 @@ impl Repository {
         index: IndexChoice,
         operation: Operation,
     ) -> Result<Self> {
+        Self::create_in(objects, params, seal, index, operation, World::real())
+    }
+
+    /// As [`Repository::create`], in a world of the caller's.
+    ///
+    /// # Errors
+    /// As [`Repository::create`].
+    pub fn create_in(
+        objects: Arc<dyn Objects>,
+        params: Params,
+        seal: Option<Seal>,
+        index: IndexChoice,
+        operation: Operation,
+        world: World,
+    ) -> Result<Self> {
         check_params(params)?;
         let header = Header {
             kind: HEADER_KIND.into(),
             version: HEADER_VERSION,
-            id: crate::id::hex(&rand::random::<[u8; 16]>()),
+            id: crate::id::hex(&world.bytes::<16>()),
             hash: "blake3".into(),
             keyed: seal.is_some(),
             key_id: seal.as_ref().map(|seal| seal.key_id().to_owned()),
@@ -200,8 +217,9 @@ impl Repository {
                 location: objects.location(),
             });
         }
-        write_root_0(&*objects, &header.id, operation, &Keys::new(seal.clone()))?;
-        Self::open(objects, seal, index)
+        let keys = Keys::new(seal.clone());
+        write_root_0(&*objects, &header.id, operation, &keys, &world)?;
+        Self::open_in(objects, seal, index, world)
     }
 
     /// Opens the repository at `objects`.
@@ -211,6 +229,19 @@ impl Repository {
     /// [`Error::Sealed`], [`Error::NotSealed`] and [`Error::WrongKey`] for a seal that is not its
     /// own.
     pub fn open(objects: Arc<dyn Objects>, seal: Option<Seal>, index: IndexChoice) -> Result<Self> {
+        Self::open_in(objects, seal, index, World::real())
+    }
+
+    /// As [`Repository::open`], in a world of the caller's.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub fn open_in(
+        objects: Arc<dyn Objects>,
+        seal: Option<Seal>,
+        index: IndexChoice,
+        world: World,
+    ) -> Result<Self> {
         let header = read_header(&*objects)?;
         let key_id = seal.as_ref().map(Seal::key_id);
         match (&header.key_id, key_id) {
@@ -257,6 +288,7 @@ impl Repository {
                 },
                 keys: Keys::new(seal),
                 objects,
+                world,
                 index,
                 indexed_for_good,
                 overlay: MemIndex::default(),
@@ -333,6 +365,7 @@ impl Repository {
                     &self.inner.id,
                     Operation::default(),
                     &self.inner.keys,
+                    self.world(),
                 )?;
                 0
             }
@@ -449,7 +482,7 @@ impl Repository {
             let mut next = (*current).clone();
             next.root.seq += 1;
             next.root.previous = Some(current.hash);
-            next.root.nonce = rand::random();
+            next.root.nonce = self.world().bytes();
             next.root.operation = operation.clone();
             next.need_packs_2();
             make(&mut next)?;
@@ -518,7 +551,7 @@ impl Repository {
             what: e.to_string(),
         };
         let name = PackName {
-            session: crate::writer::new_session(),
+            session: self.world().session(),
             number: 0,
         };
         let id = self.ids().table(&plain).into();
@@ -561,6 +594,11 @@ impl Repository {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         live.state = None;
+    }
+
+    /// What it takes from the world around it.
+    pub(crate) fn world(&self) -> &World {
+        &self.inner.world
     }
 
     /// Whether the index outlives this process, and so is worth teaching ahead of need.
@@ -619,8 +657,14 @@ fn read_header(objects: &dyn Objects) -> Result<Header> {
     Ok(header)
 }
 
-fn write_root_0(objects: &dyn Objects, id: &str, operation: Operation, keys: &Keys) -> Result<()> {
-    let state = State::empty(id.to_owned(), rand::random(), operation);
+fn write_root_0(
+    objects: &dyn Objects,
+    id: &str,
+    operation: Operation,
+    keys: &Keys,
+    world: &World,
+) -> Result<()> {
+    let state = State::empty(id.to_owned(), world.bytes(), operation);
     // Another's root 0 is as good as ours: both are empty.
     objects.create(&Root::key(0), &state.encode(keys))?;
     Ok(())

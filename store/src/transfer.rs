@@ -288,8 +288,18 @@ fn send(
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let (arrived, arrivals) = mpsc::channel::<(PackName, u64)>();
+    let threads = match from.world().threads().min(to.world().threads()) {
+        1 => {
+            for (name, len) in &left {
+                send_pack(from, to, *name, *len)?;
+                on(TransferEvent::Sent { bytes: *len });
+            }
+            0
+        }
+        threads => PARALLEL.min(left.len()).min(threads),
+    };
     std::thread::scope(|scope| {
-        for _ in 0..PARALLEL.min(left.len()) {
+        for _ in 0..threads {
             let arrived = arrived.clone();
             scope.spawn(|| {
                 let arrived = arrived;

@@ -1,0 +1,140 @@
+//! What a repository takes from the world around it: time, randomness, helping threads.
+//!
+//! It is a parameter, so that a test can run a whole repository from a seed. Nothing of it is
+//! trusted: clocks and the labels made from them only order names and decide when to try.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Random bytes of a session's name; before them its label.
+const SESSION_RANDOM: usize = 10;
+const SESSION_LABEL: usize = 6;
+const SESSION_LEN: usize = SESSION_LABEL + SESSION_RANDOM;
+
+/// Where these things come from. Cheap to clone; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct World(Arc<dyn Source>);
+
+/// What a world must be able to give.
+pub trait Source: Send + Sync + Debug {
+    /// Microseconds since 1970-01-01 UTC.
+    fn unix_micros(&self) -> i64;
+
+    /// Fills with bytes that nobody can guess and nobody has had.
+    fn fill(&self, bytes: &mut [u8]);
+
+    /// Threads that may work at once for one call. With 1 no helper is started.
+    fn threads(&self) -> usize;
+}
+
+impl World {
+    /// The world of `source`.
+    pub fn new(source: impl Source + 'static) -> World {
+        World(Arc::new(source))
+    }
+
+    /// The real one.
+    pub fn real() -> World {
+        World::new(Real)
+    }
+
+    /// Microseconds since 1970-01-01 UTC.
+    pub fn unix_micros(&self) -> i64 {
+        self.0.unix_micros()
+    }
+
+    /// Random bytes.
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.fill(&mut bytes);
+        bytes
+    }
+
+    /// Threads that may work at once for one call. With 1 no helper is started.
+    pub fn threads(&self) -> usize {
+        self.0.threads().max(1)
+    }
+
+    /// The name of a new session: 6 bytes of milliseconds since 1970, big-endian, then 10 random
+    /// ones. Names sort by when they were made; that is an order for the eye, and nothing may rely
+    /// on it.
+    pub fn session(&self) -> [u8; SESSION_LEN] {
+        let millis = u64::try_from(self.unix_micros() / 1000).unwrap_or(0);
+        let mut name = [0; SESSION_LEN];
+        let (label, random) = name.split_at_mut(SESSION_LABEL);
+        label.copy_from_slice(&millis.to_be_bytes()[8 - SESSION_LABEL..]);
+        self.0.fill(random);
+        name
+    }
+}
+
+#[derive(Debug)]
+struct Real;
+
+impl Source for Real {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks the clock"
+    )]
+    fn unix_micros(&self) -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        // A clock before 1970 orders nothing, which does no harm.
+        since.map_or(0, |since| {
+            i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+        })
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks for randomness"
+    )]
+    fn fill(&self, bytes: &mut [u8]) {
+        rand::fill(bytes);
+    }
+
+    /// As many as a call likes: most of them wait for disks and networks.
+    fn threads(&self) -> usize {
+        usize::MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct At(i64);
+
+    impl Source for At {
+        fn unix_micros(&self) -> i64 {
+            self.0
+        }
+
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(7);
+        }
+
+        fn threads(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn sessions_are_labelled_by_their_time() {
+        let name = |micros| World::new(At(micros)).session();
+        assert_eq!(
+            crate::id::hex(&name(1_763_800_000_123_456)),
+            "019aaaac267b07070707070707070707"
+        );
+        assert!(name(1_000) < name(2_000));
+        // A clock that is nonsense makes a name all the same.
+        assert_eq!(name(-5), name(0));
+    }
+
+    #[test]
+    fn no_two_sessions_of_the_real_world_are_alike() {
+        let world = World::real();
+        assert_ne!(world.session(), world.session());
+        assert!(world.unix_micros() > 1_700_000_000_000_000);
+    }
+}
