@@ -235,7 +235,9 @@ impl Repository {
             let (state, packs) = {
                 let live = self.lock_live_read();
                 let packs = live.packs.iter().map(|(name, len)| (*name, *len));
-                (live.state.clone(), packs.collect::<Vec<_>>())
+                let mut packs: Vec<_> = packs.collect();
+                packs.sort_unstable();
+                (live.state.clone(), packs)
             };
             self.index_packs(packs)?;
             let mut live = self

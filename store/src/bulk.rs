@@ -60,6 +60,7 @@ impl Repository {
         K: Ord + Send + Sync,
         E: From<Error> + Send,
     {
+        let threads = threads.min(self.world().threads());
         let mut wanted = wanted.into_iter();
         loop {
             let mut window: BTreeMap<ChunkId, Vec<K>> = BTreeMap::new();
@@ -155,7 +156,8 @@ impl Repository {
             }
         }
         let fetched = Mutex::new(fetched);
-        in_parallel(REQUESTS, &ranges, |(pack, begin, end)| -> Result<()> {
+        let requests = REQUESTS.min(self.world().threads());
+        in_parallel(requests, &ranges, |(pack, begin, end)| -> Result<()> {
             let len = (end - begin) as usize;
             match self.objects().get_range(&pack.key(), *begin, len) {
                 Ok(bytes) => fetched

@@ -5,6 +5,7 @@ use crate::objects::{Directory, Environment, OpenOptions, StorageUrl};
 use crate::*;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 mod bases;
@@ -131,7 +132,9 @@ impl Place {
 
 /// A bucket in memory of its own.
 fn bucket() -> Arc<dyn Objects> {
-    let name = format!("memory://{:x}", rand::random::<u64>());
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("memory://bucket-{n}");
     let url = StorageUrl::parse(&name, Path::new("/")).unwrap();
     let none = Environment(BTreeMap::new());
     url.open(&none, &OpenOptions::default()).unwrap()

@@ -208,7 +208,7 @@ impl Repository {
     /// # Errors
     /// When a pack cannot be linked or read, or the commit fails; the home is as it was then.
     pub fn rename_packs(&self, packs: &[PackName], operation: Operation) -> Result<()> {
-        let session = crate::writer::new_session();
+        let session = self.world().session();
         let state = self.state()?;
         let mut renamed = Vec::new();
         for (number, row) in (0..).zip(state.packs().filter(|row| packs.contains(&row.name))) {

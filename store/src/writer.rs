@@ -87,7 +87,7 @@ pub struct Writer {
     /// Everything else.
     small_nodes: Mutex<Small>,
     open: Mutex<Open>,
-    syncer: Mutex<Option<JoinHandle<Result<Vec<NewPack>>>>>,
+    syncer: Mutex<Option<Syncer>>,
     /// Whole packs that an interrupted writer left.
     adopted: HashMap<PackName, u64>,
     counts: Counts,
@@ -132,6 +132,8 @@ struct Open {
     /// Something could not be written.
     failed: bool,
     to_sync: Option<SyncSender<Unsynced>>,
+    /// Packs that were synced here, where no thread may be started for it.
+    named: Vec<NewPack>,
 }
 
 impl Open {
@@ -152,6 +154,9 @@ struct Unsynced {
     file: std::fs::File,
     finished: FinishedPack,
 }
+
+/// Syncs and names packs in the background; gives all of them in the end.
+type Syncer = JoinHandle<Result<Vec<NewPack>>>;
 
 /// A pack under its name, synced.
 #[derive(Debug)]
@@ -187,9 +192,38 @@ impl Repository {
             })?;
         disk::create_directories(&packs_dir).map_err(|e| self.pack_error(e))?;
         let adopted = self.adopt_leftovers(&packs_dir)?;
-        let (to_sync, unsynced) = sync_channel::<Unsynced>(SYNCS_WAITING);
         let taken = Arc::new(Taken::new());
-        let (repository, in_hand) = (self.clone(), taken.clone());
+        let (to_sync, syncer) = match self.world().threads() {
+            1 => (None, None),
+            _ => {
+                let (to_sync, syncer) = self.start_syncer(taken.clone())?;
+                (Some(to_sync), Some(syncer))
+            }
+        };
+        Ok(Writer {
+            repository: self.clone(),
+            options,
+            packs_dir,
+            session: self.world().session(),
+            taken,
+            small_chunks: Mutex::default(),
+            small_nodes: Mutex::default(),
+            open: Mutex::new(Open {
+                pack: None,
+                next: 0,
+                failed: false,
+                to_sync,
+                named: Vec::new(),
+            }),
+            syncer: Mutex::new(syncer),
+            adopted,
+            counts: Counts::default(),
+        })
+    }
+
+    fn start_syncer(&self, in_hand: Arc<Taken>) -> Result<(SyncSender<Unsynced>, Syncer)> {
+        let (to_sync, unsynced) = sync_channel::<Unsynced>(SYNCS_WAITING);
+        let repository = self.clone();
         let syncer = std::thread::Builder::new()
             .name("sync packs".into())
             .spawn(move || {
@@ -201,24 +235,7 @@ impl Repository {
             .map_err(|e| Error::Invalid {
                 what: format!("a thread cannot be started: {e}"),
             })?;
-        Ok(Writer {
-            repository: self.clone(),
-            options,
-            packs_dir,
-            session: new_session(),
-            taken,
-            small_chunks: Mutex::default(),
-            small_nodes: Mutex::default(),
-            open: Mutex::new(Open {
-                pack: None,
-                next: 0,
-                failed: false,
-                to_sync: Some(to_sync),
-            }),
-            syncer: Mutex::new(Some(syncer)),
-            adopted,
-            counts: Counts::default(),
-        })
+        Ok((to_sync, syncer))
     }
 
     fn pack_error(&self, e: std::io::Error) -> Error {
@@ -586,9 +603,13 @@ impl Writer {
             file,
             finished,
         };
-        let sent = open.to_sync.as_ref().map(|to_sync| to_sync.send(unsynced));
+        let Some(to_sync) = &open.to_sync else {
+            open.named
+                .push(self.repository.name_pack(unsynced, &self.taken)?);
+            return Ok(());
+        };
         // The thread ends early only with an error, which joining it gives.
-        if !matches!(sent, Some(Ok(()))) {
+        if to_sync.send(unsynced).is_err() {
             self.join()?;
         }
         Ok(())
@@ -609,13 +630,14 @@ impl Writer {
             let small = std::mem::take(&mut *lock(small));
             self.append_shared(small)?;
         }
-        {
+        let mut packs = {
             let mut open = lock(&self.open);
             open.refuse_failed()?;
             self.finish_pack(&mut open)?;
             open.to_sync = None;
-        }
-        let packs = self.join()?;
+            std::mem::take(&mut open.named)
+        };
+        packs.append(&mut self.join()?);
         Ok(packs
             .into_iter()
             .map(|pack| (pack.name, pack.len))
@@ -761,13 +783,4 @@ impl From<crate::object::Malformed> for TreeError {
     fn from(e: crate::object::Malformed) -> Self {
         TreeError(Error::Invalid { what: e.0 })
     }
-}
-
-/// A name for one run of one writer: its label (see [`PackName::label`]), then ten random bytes.
-pub(crate) fn new_session() -> [u8; 16] {
-    let mut session: [u8; 16] = rand::random();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let millis = now.map_or(0, |since| since.as_millis() as u64);
-    session[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    session
 }

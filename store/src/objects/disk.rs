@@ -8,8 +8,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::TEMPORARY_PREFIX;
+use crate::world::World;
 
 /// Pages are secrets: nobody but the owner may look in.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -163,9 +166,13 @@ pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
     Ok(n_removed)
 }
 
-/// A new name in `directory` that no listing shows.
+/// A new name in `directory` that no listing shows. Another machine may write there, too, so that
+/// the number of a process would not do.
 pub fn temporary_path(directory: &Path) -> PathBuf {
-    directory.join(format!("{TEMPORARY_PREFIX}{:016x}", rand::random::<u64>()))
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| u64::from_le_bytes(World::real().bytes()));
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let (process, n) = (*PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
+    directory.join(format!("{TEMPORARY_PREFIX}{process:016x}-{n:x}"))
 }
 
 /// A file without its final name. Dropped, it goes away.

@@ -1,5 +1,10 @@
 //! What goes wrong between us and a bucket has a name, and what passes is waited for.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long a call takes is what is tested"
+)]
+
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
