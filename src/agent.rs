@@ -33,11 +33,13 @@ use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::publish;
 use crate::sync;
 use crate::take::{self, Take};
-use crate::thin;
+use crate::thin::{self, Thinned};
 use state::{AgentState, Phase, Taken, Trouble, now, one_line};
 
 /// An automatic snapshot comes no sooner than so many times what the last one took.
 const REST_FACTOR: u32 = 4;
+/// Time between two thinnings of the storage.
+const TIDY_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Automatic snapshots between two thinnings when they come faster than hourly.
 const THIN_EVERY_SNAPSHOTS: u32 = 60;
 /// Time between two thinnings otherwise.
@@ -486,6 +488,7 @@ impl Agent {
         };
         let mut served = 0;
         let mut pause = RETRY.0;
+        let mut tidied: Option<Instant> = None;
         loop {
             // Every turn of the keeper is a reason, also where nothing changed: it shows that the
             // storage has everything.
@@ -499,6 +502,20 @@ impl Agent {
                 }
             };
             let outcome = publish::push_all(&self.managed, &self.around, &location, &on);
+            if outcome.is_ok()
+                && tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY)
+                && !self.is_stopping()
+            {
+                tidied = Some(Instant::now());
+                match publish::tidy(&self.managed, &self.around, &location) {
+                    Ok(thinned) if thinned != Thinned::default() => {
+                        let (dropped, bytes) = (thinned.dropped, thinned.freed_bytes);
+                        info!(dropped, bytes, "thinned {location}");
+                    }
+                    Ok(_) => {}
+                    Err(e) => warn!("thinning {location}: {}", one_line(&e)),
+                }
+            }
             drop(busy);
             match outcome {
                 Ok(reports) => {

@@ -14,6 +14,7 @@ use crate::head::Head;
 use crate::key;
 use crate::managed::{Managed, Refusal, Surroundings};
 use crate::sync::{self, PushOptions, PushReport};
+use crate::thin::{self, Thinned};
 use crate::who::operation;
 
 /// Where this home pushes.
@@ -113,6 +114,14 @@ pub fn push_all(
     })();
     remember(managed, location, outcome.as_deref());
     outcome
+}
+
+/// Thins the storage and frees its space, as the agent does now and then.
+///
+/// Errors: those of the storage.
+pub fn tidy(managed: &Managed, around: &Surroundings, location: &str) -> Result<Thinned> {
+    let storage = storage(managed, around, location, &OpenOptions::default())?;
+    thin::thin_storage(managed, &storage)
 }
 
 /// The same, for at most so long: what was not sent then stays for the next push. Nothing when

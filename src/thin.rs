@@ -1,12 +1,12 @@
 //! Space in a home: old automatic snapshots go by the policy, then what only they needed.
 
-use zenith_store::{Change, Collect};
+use zenith_store::{Change, Collect, Repository, SnapshotId};
 
 use crate::error::Result;
 use crate::home::HomeLock;
 use crate::managed::Managed;
 use crate::retain::{self, Policy, Verdict};
-use crate::who::operation;
+use crate::who::{now, operation};
 
 /// What went away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,19 +23,31 @@ pub struct Thinned {
 /// call collects.
 pub fn thin(managed: &Managed, lock: &HomeLock) -> Result<Thinned> {
     let repo = managed.home.writer(lock)?;
+    let dropped = drop_old(managed, &repo, &managed.needed()?)?;
+    let _alone = managed.home.collect_guard()?;
+    collect(&repo, dropped)
+}
+
+/// The same at the storage, beside whoever else uses it. What a branch, tag or home stands on
+/// stays.
+///
+/// Errors: those of the storage; what was done stands.
+pub fn thin_storage(managed: &Managed, storage: &Repository) -> Result<Thinned> {
+    let dropped = drop_old(managed, storage, &[])?;
+    collect(storage, dropped)
+}
+
+fn drop_old(
+    managed: &Managed,
+    repo: &Repository,
+    needed: &[(SnapshotId, &'static str)],
+) -> Result<u64> {
     let state = repo.state()?;
-    let keep = &managed.settings.keep;
-    let policy = Policy {
-        all_hours: keep.all_hours,
-        hourly_days: keep.hourly_days,
-        daily_days: keep.daily_days,
-        monthly_months: keep.monthly_months,
-    };
-    let candidates = retain::candidates(&state, &managed.needed()?);
-    let now = jiff::Timestamp::now().as_second();
+    let policy = Policy::from(&managed.settings.keep);
+    let candidates = retain::candidates(&state, needed);
     let remove: Vec<_> = candidates
         .iter()
-        .zip(retain::decide(&candidates, &policy, now))
+        .zip(retain::decide(&candidates, &policy, seconds()))
         .filter(|(_, verdict)| *verdict == Verdict::Drop)
         .map(|(candidate, _)| candidate.id)
         .collect();
@@ -48,10 +60,18 @@ pub fn thin(managed: &Managed, lock: &HomeLock) -> Result<Thinned> {
             ..Change::default()
         })?;
     }
-    let _alone = managed.home.collect_guard()?;
-    let collected = repo.collect(operation("gc", ""), Collect::at(now))?;
+    Ok(dropped)
+}
+
+fn collect(repo: &Repository, dropped: u64) -> Result<Thinned> {
+    let collected = repo.collect(operation("gc", ""), Collect::at(seconds()))?;
+    let freed = collected.bytes + collected.orphan_bytes;
     Ok(Thinned {
         dropped,
-        freed_bytes: collected.bytes.saturating_sub(collected.rewritten),
+        freed_bytes: freed.saturating_sub(collected.rewritten),
     })
+}
+
+fn seconds() -> i64 {
+    now().unix_micros.div_euclid(1_000_000)
 }

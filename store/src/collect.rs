@@ -163,7 +163,11 @@ impl Repository {
     /// One root that condemns, declares dead and fences; none where nothing changes.
     fn step(&self, operation: &Operation, how: Collect, fence: &[[u8; 16]]) -> Result<Arc<State>> {
         let state = self.state()?;
-        let floor = (how.now - FLOOR).max(0) as u64 * 1000;
+        // Never above what sessions of this repository had: a clock that is ahead must not shut out
+        // all that begin from now on.
+        let newest = self.state()?.packs().map(|pack| pack.name.label()).max();
+        let by_clock = how.now.saturating_sub(FLOOR).max(0) as u64 * 1000;
+        let floor = by_clock.min(newest.unwrap_or(0));
         let fences = |state: &State| !fence.is_empty() || state.has_deleted_below(floor);
         let mut probe = (*state).clone();
         probe.begin_step();

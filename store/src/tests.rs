@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 mod bases;
 mod bulk;
 mod chains;
+mod collection;
 mod histories;
 
 const MAIN: &str = "branch/main";

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use insta::assert_snapshot;
 use zenith::pg::Lsn;
+use zenith::store::SnapshotId;
 use zenith::store::objects::UrlError;
-use zenith::store::{PackName, SnapshotId};
 
 use super::*;
 
@@ -501,8 +501,6 @@ fn the_managed_cluster() {
             id: s("4f1c9a27"),
             refs: vec![s("branch `main`"), s("tag `v1`")],
         },
-        Refusal::NothingToUndo { seq: None },
-        Refusal::NothingToUndo { seq: Some(7) },
         Refusal::Needed {
             id: s("4f1c9a27"),
             by: vec!["HEAD"],
@@ -668,16 +666,6 @@ fn storages() {
         StoreError::NoSnapshot {
             id: id(1),
             location: location(),
-        },
-        StoreError::NotUndone {
-            seq: 7,
-            why: s("branch/main was moved since"),
-        },
-        StoreError::NamesUsedUp {
-            packs: vec![PackName {
-                session: [1; 16],
-                number: 2,
-            }],
         },
         moved(None),
         moved(Some(id(1))),

@@ -1,0 +1,385 @@
+//! Collection beside writers and readers that sleep as long as they like: the named scenarios.
+
+use super::*;
+use crate::log;
+use crate::root::{PackRow, Root};
+
+/// Beside others, without patience.
+fn at_once() -> Collect {
+    Collect {
+        grace: 0,
+        ..Collect::at(4_000_000_000)
+    }
+}
+
+/// One step: what was condemned before is dead, what is not used is condemned.
+fn collect_beside(repository: &Repository) -> Collected {
+    repository.collect(Operation::default(), at_once()).unwrap()
+}
+
+struct Pair {
+    dirs: (tempfile::TempDir, tempfile::TempDir),
+}
+
+impl Pair {
+    fn new() -> Self {
+        let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        drop(home(dirs.0.path()));
+        drop(home(dirs.1.path()));
+        Pair { dirs }
+    }
+
+    fn home(&self) -> Repository {
+        reopen(self.dirs.0.path()).alone()
+    }
+
+    fn storage(&self) -> Repository {
+        reopen(self.dirs.1.path())
+    }
+}
+
+fn push(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Result<Transferred> {
+    let what = Transfer {
+        snapshots: ids.to_vec(),
+        ..Transfer::default()
+    };
+    transfer(from, to, what, &|_| {})
+}
+
+/// As a push does it: packs whose names are used up go under new ones.
+fn push_until(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Transferred {
+    loop {
+        match push(from, to, ids) {
+            Err(Error::NamesUsedUp { packs }) => {
+                from.rename_packs(&packs, Operation::default()).unwrap();
+            }
+            done => return done.unwrap(),
+        }
+    }
+}
+
+fn states(repository: &Repository) -> Vec<u8> {
+    let state = repository.state().unwrap();
+    state.packs.rows().map(|row| row.state).collect()
+}
+
+#[test]
+fn a_pack_goes_in_steps_and_a_row_keeps_its_name() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let id = snapshot(&local, &example(1), "a").id;
+    push(&local, &storage, &[id]).unwrap();
+    remove(&storage, &[id]);
+    let patient = Collect::at(1000);
+    let step = |now| {
+        let how = Collect { now, ..patient };
+        storage.collect(Operation::default(), how).unwrap()
+    };
+    assert_eq!(step(1000).condemned, 1);
+    assert_eq!(states(&storage), [PackRow::CONDEMNED]);
+    assert_eq!(
+        step(1000 + patient.grace - 1),
+        step(1000 + patient.grace - 1)
+    );
+    assert_eq!(states(&storage), [PackRow::CONDEMNED]);
+    assert_eq!(step(1000 + patient.grace).packs, 1);
+    assert_eq!(states(&storage), [PackRow::DELETED]);
+    assert!(storage.objects().list("packs/").unwrap().is_empty());
+}
+
+#[test]
+fn a_commit_rescues_what_it_uses() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let id = snapshot(&local, &example(1), "a").id;
+    push(&local, &storage, &[id]).unwrap();
+    remove(&storage, &[id]);
+    storage
+        .collect(Operation::default(), Collect::at(1000))
+        .unwrap();
+    let done = push(&local, &pair.storage(), &[id]).unwrap();
+    assert_eq!(done.packs, 0, "it is still there");
+    assert_eq!(states(&pair.storage()), [PackRow::LIVE]);
+    collect_beside(&storage);
+    assert_eq!(files_of(&pair.storage(), id), example(1));
+    assert_good(&storage);
+}
+
+/// The home's commits build on what another machine has pruned and collected meanwhile.
+#[test]
+fn what_unpushed_snapshots_build_on_is_collected() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let first = snapshot(&local, &example(1), "a").id;
+    push(&local, &storage, &[first]).unwrap();
+    let second = snapshot(&local, &example(2), "b").id;
+    remove(&storage, &[first]);
+    collect_beside(&storage);
+    assert!(storage.objects().list("packs/").unwrap().is_empty());
+
+    let refused = push(&local, &storage, &[second]).unwrap_err();
+    assert!(matches!(refused, Error::NamesUsedUp { .. }), "{refused}");
+    push_until(&local, &storage, &[second]);
+    assert_eq!(files_of(&pair.storage(), second), example(2));
+    assert_eq!(files_of(&pair.home(), first), example(1));
+    assert_good(&storage);
+    assert_good(&local);
+    // No name of then is used again: a collector that slept may still delete those.
+    for listed in storage.objects().list("packs/").unwrap() {
+        let name: PackName = listed.key.strip_prefix("packs/").unwrap().parse().unwrap();
+        assert!(!storage.state().unwrap().is_used_up(&name));
+    }
+}
+
+/// A writer that uploaded and then slept across two collections.
+#[test]
+fn a_writer_that_slept_across_two_collections_goes_on() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let id = snapshot(&local, &example(1), "a").id;
+    for listed in local.objects().list("packs/").unwrap() {
+        let path = local.objects().local_path(&listed.key).unwrap();
+        storage.objects().put_file(&listed.key, &path).unwrap();
+    }
+    let asleep = pair.storage();
+    let plan = asleep.state().unwrap();
+    let first = collect_beside(&storage);
+    assert_eq!((first.fenced, first.orphans), (1, 1));
+    collect_beside(&storage);
+    assert!(storage.objects().list("packs/").unwrap().is_empty());
+    // Its packs are gone, and it does not know: the commit is refused.
+    let row = local.state().unwrap().snapshot(&id).unwrap().clone();
+    let lens: BTreeMap<_, _> = local
+        .state()
+        .unwrap()
+        .packs()
+        .map(|pack| (pack.name, (pack.len, 1)))
+        .collect();
+    assert_eq!(plan.seq() + 1, storage.state().unwrap().seq());
+    let refused = asleep.commit_with(Operation::default(), |state| {
+        state.add_snapshot(row.clone(), &lens, false)
+    });
+    assert!(matches!(refused, Err(Error::NamesUsedUp { .. })));
+    push_until(&local, &asleep, &[id]);
+    assert_eq!(files_of(&pair.storage(), id), example(1));
+    assert_good(&storage);
+}
+
+/// The spool of a home whose session was fenced goes up under another.
+#[test]
+fn a_fenced_spool_goes_up_under_another_session() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let ids = [1, 2].map(|n| snapshot(&local, &example(n), "x").id);
+    let sessions: Vec<_> = local
+        .state()
+        .unwrap()
+        .packs()
+        .map(|pack| pack.name.session)
+        .collect();
+    storage
+        .commit_with(Operation::default(), |state| {
+            state.fence(&sessions, 0);
+            Ok(())
+        })
+        .unwrap();
+    assert!(push(&local, &storage, &ids).is_err());
+    push_until(&local, &storage, &ids);
+    for (n, id) in (1..).zip(ids) {
+        assert_eq!(files_of(&pair.storage(), id), example(n));
+        assert_eq!(files_of(&pair.home(), id), example(n));
+    }
+    for row in storage.state().unwrap().packs() {
+        assert!(!sessions.contains(&row.name.session));
+    }
+}
+
+#[test]
+fn pruning_in_the_middle_frees_space_and_leaves_the_line() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let ids: Vec<_> = (0..5)
+        .map(|n| {
+            let files = BTreeMap::from([("f".to_owned(), noise(n, 300_000))]);
+            snapshot(&local, &files, "x").id
+        })
+        .collect();
+    push(&local, &storage, &ids).unwrap();
+    let before = bytes_of(&storage);
+    remove(&storage, &ids[1..4]);
+    collect_beside(&storage);
+    assert!(bytes_of(&storage) < before / 2);
+    let state = storage.state().unwrap();
+    assert_eq!(state.snapshot(&ids[4]).unwrap().parents, [ids[0]]);
+    assert_good(&storage);
+}
+
+fn bytes_of(repository: &Repository) -> u64 {
+    let packs = repository.objects().list("packs/").unwrap();
+    packs.iter().map(|listed| listed.size).sum()
+}
+
+/// Two writers whose deltas stand on each other's chunks, then collection of either.
+#[test]
+fn two_writers_stand_on_each_others_chunks() {
+    let places = [(); 3].map(|()| Place::new(None));
+    let [a, b, storage] = [0, 1, 2].map(|n: usize| places[n].open());
+    let (a, b) = (a.alone(), b.alone());
+    let versions: Vec<Files> = (0..4)
+        .map(|n| {
+            let mut bytes = noise(9, 5 * CHUNK);
+            bytes[..n].fill(7);
+            BTreeMap::from([("f".to_owned(), bytes)])
+        })
+        .collect();
+    // a and b in turn, each on what the other pushed last.
+    let mut ids: Vec<SnapshotId> = Vec::new();
+    for (n, files) in versions.iter().enumerate() {
+        let (mine, theirs) = if n % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let (id, stats) = snapshot_on(mine, files, ids.last().copied(), &n.to_string());
+        assert_eq!(stats.chunks_delta, u64::from(n > 0));
+        push(mine, &storage, &[id]).unwrap();
+        push(&storage, theirs, &[id]).unwrap();
+        ids.push(id);
+    }
+    for gone in [1, 0, 2] {
+        remove(&storage, &[ids[gone]]);
+        collect_beside(&storage);
+        assert_good(&storage);
+        assert_eq!(files_of(&places[2].open(), ids[3]), versions[3]);
+    }
+}
+
+/// A fetch that began before two collections, one of which moved what it reads.
+#[test]
+fn a_restore_runs_through_two_collections() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let files: Files = BTreeMap::from([
+        ("kept".into(), noise(1, 200_000)),
+        ("gone".into(), noise(2, 2_000_000)),
+    ]);
+    let first = snapshot(&storage, &files, "big").id;
+    let small = BTreeMap::from([("kept".to_owned(), noise(1, 200_000))]);
+    let second = snapshot(&storage, &small, "small").id;
+    let reader = pair.storage();
+    reader.state().unwrap();
+    remove(&storage, &[first]);
+    // Packs it anew, as the repository's owner does; twice, so that the old ones are gone.
+    collect(&pair.storage());
+    collect(&pair.storage());
+    push(&reader, &local, &[second]).unwrap();
+    assert_eq!(files_of(&local, second), small);
+    // What was removed altogether is refused by name.
+    let gone = push(&reader, &local, &[first]).unwrap_err();
+    assert!(matches!(gone, Error::NoSnapshot { .. }), "{gone}");
+}
+
+#[test]
+fn a_deleted_snapshot_comes_back_until_its_packs_are_dead() {
+    let pair = Pair::new();
+    let storage = pair.storage();
+    let ids: Vec<_> = (0..3)
+        .map(|n| snapshot(&storage, &example(n * 10), "x").id)
+        .collect();
+    remove(&storage, &[ids[1]]);
+    let removal = storage.state().unwrap().seq();
+    storage
+        .collect(Operation::default(), Collect::at(1000))
+        .unwrap();
+    let undone = storage.undo(removal, Operation::default(), &[]).unwrap();
+    assert_eq!(files_of(&pair.storage(), ids[1]), example(10));
+    assert_good(&storage);
+    let order: Vec<_> = undone.snapshots().map(|row| row.id).collect();
+    assert_eq!(order, ids);
+    // An undo is an operation, too.
+    let state = storage
+        .undo(undone.seq(), Operation::default(), &[])
+        .unwrap();
+    assert!(state.snapshot(&ids[1]).is_none());
+    collect_beside(&storage);
+    let gone = storage
+        .undo(removal, Operation::default(), &[])
+        .unwrap_err();
+    assert!(matches!(gone, Error::NotUndone { .. }), "{gone}");
+    assert_eq!(files_of(&pair.storage(), ids[2]), example(20));
+    assert_good(&storage);
+}
+
+/// Undo after another machine's push: what the other did stays.
+#[test]
+fn undo_reverses_one_operation_alone() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let ids: Vec<_> = (0..3)
+        .map(|n| snapshot(&local, &example(n), "x").id)
+        .collect();
+    let move_to = |name: &str, from: Option<SnapshotId>, to: Option<SnapshotId>| RefChange {
+        name: name.into(),
+        from,
+        to,
+    };
+    let pushed = |refs: Vec<RefChange>, id| {
+        let what = Transfer {
+            snapshots: vec![id],
+            refs,
+            ..Transfer::default()
+        };
+        transfer(&local, &storage, what, &|_| {}).unwrap()
+    };
+    pushed(vec![move_to("branch/main", None, Some(ids[0]))], ids[0]);
+    pushed(vec![move_to("branch/try", None, Some(ids[1]))], ids[1]);
+    let gone = storage
+        .commit(Change {
+            refs: vec![move_to("branch/try", Some(ids[1]), None)],
+            remove: vec![ids[1]],
+            ..Change::default()
+        })
+        .unwrap();
+    // The other machine.
+    pushed(
+        vec![move_to("branch/main", Some(ids[0]), Some(ids[2]))],
+        ids[2],
+    );
+    let state = storage.undo(gone.seq(), Operation::default(), &[]).unwrap();
+    assert_eq!(state.get_ref("branch/try"), Some(ids[1]));
+    assert_eq!(state.get_ref("branch/main"), Some(ids[2]));
+    assert_eq!(files_of(&pair.storage(), ids[1]), example(1));
+    // What stands elsewhere since is not moved.
+    let first = storage.undo(1, Operation::default(), &[]).unwrap_err();
+    assert!(
+        first.to_string().contains("branch/main was moved since"),
+        "{first}"
+    );
+}
+
+fn commit_often(repository: &Repository, times: u64) {
+    for _ in 0..times {
+        repository.commit(Change::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_long_log_opens_in_a_few_requests_and_names_stay_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = home(dir.path());
+    commit_often(&repository, 5 * log::BLOCK);
+    let latest = repository.state().unwrap().seq();
+    let objects = &**repository.objects();
+    assert_eq!(log::latest(objects, None).unwrap(), Some(latest));
+    assert_eq!(log::latest(objects, Some(3)).unwrap(), Some(latest));
+    let asleep = reopen(dir.path());
+    asleep.state().unwrap();
+    commit_often(&repository, 3 * log::BLOCK);
+    let latest = repository.state().unwrap().seq();
+    assert!(log::trim(objects, latest, 0).unwrap() > 5 * log::BLOCK);
+    // The name after the one that the sleeper knows is free; making it is no commit.
+    let before = asleep.commit(Change::default()).unwrap();
+    assert_eq!(before.seq(), latest + 1);
+    assert_eq!(reopen(dir.path()).state().unwrap().seq(), latest + 1);
+    // And a root that somebody made there and forgot misleads nobody.
+    objects.create(&Root::key(1281), b"forged").unwrap();
+    for known in [None, Some(1280), Some(1281)] {
+        assert_eq!(log::latest(objects, known).unwrap(), Some(latest + 1));
+    }
+}
