@@ -24,6 +24,10 @@ fn what_there_is() {
       push         Send snapshots that the storage does not have yet
       export       Write a snapshot as plain PostgreSQL files, as tar, or as a repository
       import       Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
+      gc           Free the space of what no snapshot uses
+      verify       Check that everything snapshots need is there and whole
+      undo         Reverse an operation that moved branches, tags or snapshots
+      op           The operation log: who did what, when
       key          List, add, change and remove the passphrases of an encrypted repository
       config       Show the settings of this home and where each comes from
       completions  Print the completion script of a shell
