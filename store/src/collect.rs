@@ -14,7 +14,7 @@ use crate::id::{Id, Kind, PackName};
 use crate::index::{Location, locations};
 use crate::log;
 use crate::pack::{self, frame};
-use crate::repository::Repository;
+use crate::repository::{Live, Repository};
 use crate::root::{Operation, PackRow, State};
 use crate::writer::Writer;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -93,12 +93,7 @@ impl Repository {
         let mut done = Collected::default();
         // What a writer left that did not commit is about to go away: nothing may lean on it.
         if self.is_alone() && !how.dry_run {
-            let mut live = self
-                .inner
-                .live
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            live.pending.clear();
+            self.lock_live_write().pending.clear();
         }
         if self.is_alone() {
             done.rewritten = self.repack(&operation, how.dry_run)?;
@@ -148,12 +143,14 @@ impl Repository {
             _ => state,
         };
         self.delete_dead(&state, operation, how, &mut done)?;
-        for (name, len) in orphans {
-            if state.is_fenced(&name) || self.is_alone() {
-                self.objects().delete(&name.key())?;
-                done.orphans += 1;
-                done.orphan_bytes += len;
-            }
+        // A writer may have committed them between the listing and the fence: the fence keeps out
+        // what comes after it alone, so what counts is what the root with the fence names.
+        let named = state.named_packs();
+        let left = orphans.iter().filter(|(name, _)| !named.contains(name));
+        for (name, len) in left.filter(|(name, _)| self.is_alone() || state.is_fenced(name)) {
+            self.objects().delete(&name.key())?;
+            done.orphans += 1;
+            done.orphan_bytes += len;
         }
         self.remove_sessions(&state)?;
         done.roots = log::trim(&**self.objects(), self.state()?.seq(), ROOTS_KEPT)?;
@@ -165,7 +162,7 @@ impl Repository {
         let state = self.state()?;
         // Never above what sessions of this repository had: a clock that is ahead must not shut out
         // all that begin from now on.
-        let newest = self.state()?.packs().map(|pack| pack.name.label()).max();
+        let newest = state.packs().map(|pack| pack.name.label()).max();
         let by_clock = how.now.saturating_sub(FLOOR).max(0) as u64 * 1000;
         let floor = by_clock.min(newest.unwrap_or(0));
         let fences = |state: &State| !fence.is_empty() || state.has_deleted_below(floor);
@@ -325,20 +322,10 @@ impl Repository {
         let new = writer.into_packs()?;
         // From here on the old packs are not to be found, so usage is counted without them.
         let gone: HashSet<PackName> = repack.iter().map(|(name, _)| *name).collect();
-        {
-            let mut live = self
-                .inner
-                .live
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            live.packs.retain(|name, _| !gone.contains(name));
-        }
+        let hide = |live: &mut Live| live.packs.retain(|name, _| !gone.contains(name));
+        hide(&mut self.lock_live_write());
         let outcome = self.use_new(&gone, operation);
-        let mut live = self
-            .inner
-            .live
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut live = self.lock_live_write();
         live.pending.clear();
         // The next look lists the old packs again, condemned or not.
         live.state = None;

@@ -79,6 +79,14 @@ pub enum Error {
         /// Which; never empty.
         packs: Vec<PackName>,
     },
+    /// A ref names a snapshot that was to be removed.
+    #[error("snapshot {} is not removed: {name} stands on it", id.short())]
+    InUse {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Full name of the ref.
+        name: String,
+    },
     /// An operation cannot be reversed.
     #[error("root {seq} cannot be undone: {why}")]
     NotUndone {
@@ -254,6 +262,7 @@ impl Error {
             | Error::RefMoved { .. }
             | Error::Contended { .. }
             | Error::NamesUsedUp { .. }
+            | Error::InUse { .. }
             | Error::NotUndone { .. } => ErrorKind::Conflict,
             Error::TooNew { .. } => ErrorKind::Unsupported,
             Error::Damaged { .. }

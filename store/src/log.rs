@@ -8,7 +8,7 @@
 //! finding the latest of very many roots takes a few requests.
 
 use crate::error::Result;
-use crate::objects::Objects;
+use crate::objects::{Created, Objects};
 use crate::root::Root;
 
 /// Roots of one block.
@@ -28,6 +28,27 @@ fn mark(block: u64) -> String {
 /// Whether the block of this root is closed: names in it may be free again, and mean nothing.
 pub(crate) fn is_closed(objects: &dyn Objects, seq: u64) -> Result<bool> {
     Ok(objects.size(&mark(seq / BLOCK))?.is_some())
+}
+
+/// Makes a root unless there is one of its name; whether it is the one that lies there. The bytes
+/// hold a nonce, so that nobody else's are the same.
+pub(crate) fn create(objects: &dyn Objects, key: &str, bytes: &[u8]) -> Result<bool> {
+    let created = match objects.create(key, bytes) {
+        // The answer is lost; the same again tells. Reading would not do: a name whose sync failed
+        // can be read, and creating it again syncs it.
+        Err(e) => objects.create(key, bytes).map_err(|_| e)?,
+        Ok(created) => created,
+    };
+    match created {
+        Created::New => Ok(true),
+        // Ours, when the answer to an earlier try was lost.
+        Created::Exists => match objects.get(key) {
+            Ok(found) => Ok(found == bytes),
+            // Left behind and deleted since.
+            Err(e) if e.is_not_found() => Ok(false),
+            Err(e) => Err(e.into()),
+        },
+    }
 }
 
 /// Marks a block that the log has left behind. Only a hint so far, so that it may fail.

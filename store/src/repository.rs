@@ -26,6 +26,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub const HEADER_KEY: &str = "zenith.json";
 const HEADER_KIND: &str = "zenith repository";
 const HEADER_VERSION: u32 = 1;
+/// Refs that say what is known of elsewhere, and need not be here.
+const NOTES: &str = "remote/";
+/// A reader that is left behind this often while it looks for the latest root gives up.
+const LOOKS: u32 = 32;
 /// A commit that loses this often to other writers gives up.
 const COMMIT_TRIES: u32 = 32;
 /// zstd level of table segments, which are small and read often.
@@ -350,28 +354,41 @@ impl Repository {
     /// # Errors
     /// When the log cannot be read or its latest root is damaged.
     pub fn state(&self) -> Result<Arc<State>> {
-        let known = self.lock_live_read().state.clone();
+        let mut known = self.lock_live_read().state.clone();
         let objects = &*self.inner.objects;
-        let seq = match (
-            log::latest(objects, known.as_ref().map(|s| s.seq()))?,
-            known,
-        ) {
-            (Some(seq), Some(state)) if seq == state.seq() => return Ok(state),
-            (Some(seq), _) => seq,
-            (None, Some(state)) => return Ok(state),
-            (None, None) => {
-                write_root_0(
-                    objects,
-                    &self.inner.id,
-                    Operation::default(),
-                    &self.inner.keys,
-                    self.world(),
-                )?;
-                0
+        for _ in 0..LOOKS {
+            let seq = match log::latest(objects, known.as_ref().map(|s| s.seq()))? {
+                Some(seq) => seq,
+                None => {
+                    let (id, keys) = (&self.inner.id, &self.inner.keys);
+                    write_root_0(objects, id, Operation::default(), keys, self.world())?;
+                    0
+                }
+            };
+            if let Some(state) = known.take().filter(|state| state.seq() == seq) {
+                return Ok(state);
             }
-        };
-        let bytes = objects.get(&Root::key(seq))?;
-        let state = Arc::new(State::load(&bytes, seq, objects, &self.inner.keys)?);
+            let bytes = match objects.get(&Root::key(seq)) {
+                Ok(bytes) => bytes,
+                // It was left behind and deleted since we found it.
+                Err(e) if e.is_not_found() => continue,
+                Err(e) => return Err(e.into()),
+            };
+            // Looked at again after the reading: only then is it known to be no root that a late
+            // request made under a name that had become free.
+            if !log::is_closed(objects, seq)? {
+                return self.load(&bytes, seq);
+            }
+        }
+        Err(Error::Contended {
+            location: self.location(),
+            tries: LOOKS,
+        })
+    }
+
+    fn load(&self, bytes: &[u8], seq: u64) -> Result<Arc<State>> {
+        let objects = &*self.inner.objects;
+        let state = Arc::new(State::load(bytes, seq, objects, &self.inner.keys)?);
         if state.root.repository != self.inner.id {
             return Err(Error::Damaged {
                 what: format!("root {seq}"),
@@ -385,11 +402,7 @@ impl Repository {
 
     /// Makes a state the one that reading goes by.
     fn adopt(&self, state: Arc<State>) {
-        let mut live = self
-            .inner
-            .live
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.lock_live_write();
         live.packs = state.packs().map(|p| (p.name, p.len)).collect();
         live.condemned = state
             .packs()
@@ -407,11 +420,18 @@ impl Repository {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn lock_live_write(&self) -> std::sync::RwLockWriteGuard<'_, Live> {
+        self.inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Commits a change of refs and snapshot table.
     ///
     /// # Errors
     /// [`Error::RefMoved`] when a ref is not where the caller saw it, [`Error::NoSnapshot`] when a
-    /// ref would name what is not there.
+    /// ref would name what is not there, [`Error::InUse`] when a ref names what is to be removed.
     pub fn commit(&self, change: Change) -> Result<Arc<State>> {
         let Change {
             remove,
@@ -428,7 +448,18 @@ impl Repository {
                 }
                 state.root.operation.removed.push(*id);
             }
-            self.move_refs(state, &refs)
+            self.move_refs(state, &refs)?;
+            // Another may have moved a ref there since the caller looked.
+            let named = |(name, id): &(&String, &SnapshotId)| {
+                !name.starts_with(NOTES) && remove.contains(id)
+            };
+            match state.refs().iter().find(named) {
+                Some((name, id)) => Err(Error::InUse {
+                    id: *id,
+                    name: name.clone(),
+                }),
+                None => Ok(()),
+            }
         })
     }
 
@@ -446,7 +477,7 @@ impl Repository {
             match change.to {
                 Some(id) => {
                     // A remote's tip may be known without being here; all others must be whole.
-                    if !change.name.starts_with("remote/") && state.snapshot(&id).is_none() {
+                    if !change.name.starts_with(NOTES) && state.snapshot(&id).is_none() {
                         return Err(Error::NoSnapshot {
                             id,
                             location: self.location(),
@@ -470,8 +501,13 @@ impl Repository {
         mut make: impl FnMut(&mut State) -> Result<()>,
     ) -> Result<Arc<State>> {
         let objects = &*self.inner.objects;
+        // What a root did of which it cannot be told any more whether it was a commit.
+        let mut doubt: Option<Operation> = None;
         for _ in 0..COMMIT_TRIES {
             let current = self.state()?;
+            if doubt.as_ref().is_some_and(|did| current.has(did)) {
+                return Ok(current);
+            }
             let unknown = current.unknown_for_writing();
             if !unknown.is_empty() {
                 return Err(Error::TooNew {
@@ -488,19 +524,12 @@ impl Repository {
             make(&mut next)?;
             let bytes = self.fit(&mut next)?;
             let key = Root::key(next.seq());
-            let committed = match objects.create(&key, &bytes) {
-                Ok(Created::New) => true,
-                // Ours, when the answer to an earlier try was lost: the nonce tells.
-                Ok(Created::Exists) => objects.get(&key)? == bytes,
-                // The answer is lost; what lies there tells.
-                Err(e) => match objects.get(&key) {
-                    Ok(found) => found == bytes,
-                    Err(_) => return Err(e.into()),
-                },
-            };
-            // Where the block of the name was closed, the name was free because roots were deleted.
-            if committed && log::is_closed(objects, next.seq())? {
-                self.forget_state();
+            let committed = log::create(objects, &key, &bytes)?;
+            // Where the block of the name was closed, the name may have been free because roots
+            // were deleted, or ours may have been among them while we slept.
+            if log::is_closed(objects, next.seq())? {
+                doubt = Some(next.root.operation);
+                self.lock_live_write().state = None;
                 continue;
             }
             if committed {
@@ -584,16 +613,6 @@ impl Repository {
     /// Whether nobody else writes or collects here.
     pub(crate) fn is_alone(&self) -> bool {
         self.inner.alone.load(Ordering::Relaxed)
-    }
-
-    /// Has the next look find the latest root from nothing.
-    pub(crate) fn forget_state(&self) {
-        let mut live = self
-            .inner
-            .live
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        live.state = None;
     }
 
     /// What it takes from the world around it.

@@ -465,9 +465,16 @@ impl State {
         self.packs.rows().filter(|row| row.is_there())
     }
 
-    /// Snapshots that were removed and can still come back, in the order of their serials.
-    pub fn removed(&self) -> impl Iterator<Item = &Removed> {
-        self.removed.rows()
+    /// Whether everything that this operation did still stands.
+    pub(crate) fn has(&self, did: &Operation) -> bool {
+        let moved_any = !(did.refs.is_empty() && did.added.is_empty() && did.removed.is_empty());
+        moved_any
+            && did
+                .refs
+                .iter()
+                .all(|change| self.get_ref(&change.name) == change.to)
+            && did.added.iter().all(|id| self.by_id.contains_key(id))
+            && did.removed.iter().all(|id| !self.by_id.contains_key(id))
     }
 
     /// Whether packs of this name may not become part of a snapshot any more: it was deleted or
@@ -547,67 +554,45 @@ impl State {
             next.usage = usage;
             self.snapshots.put(next);
         }
-        // Its children go on from its parents, so that a history which is thinned stays one line.
+        // Its children go on from its parents, so that a history which is thinned stays one line;
+        // those that were removed themselves, too, for they may come back.
         // The snapshots themselves keep saying what they were made from.
-        let children: Vec<Row> = self
-            .snapshots
-            .rows()
-            .filter(|child| child.parents.contains(id))
-            .cloned()
-            .collect();
-        self.removed.put(Removed {
-            row: Row {
-                usage: full,
-                ..row.clone()
-            },
-            since: self.root.seq,
-            children: children.iter().map(|child| child.id).collect(),
+        let mut children = Vec::new();
+        self.change_parents(|child, parents| {
+            let at = parents.iter().position(|parent| parent == id)?;
+            children.push(child);
+            let mut new = parents.to_vec();
+            new.splice(at..=at, row.parents.iter().copied());
+            let mut seen = HashSet::new();
+            new.retain(|parent| seen.insert(*parent));
+            Some(new)
         });
-        for mut child in children {
-            let mut parents = Vec::new();
-            for parent in std::mem::take(&mut child.parents) {
-                let gone = parent == *id;
-                for parent in if gone {
-                    row.parents.clone()
-                } else {
-                    vec![parent]
-                } {
-                    if !parents.contains(&parent) {
-                        parents.push(parent);
-                    }
-                }
-            }
-            child.parents = parents;
-            self.snapshots.put(child);
-        }
+        self.removed.put(Removed {
+            row: Row { usage: full, ..row },
+            since: self.root.seq,
+            children,
+        });
         true
     }
 
     /// Puts a removed row back where it was, and rescues its packs.
     ///
     /// # Errors
-    /// [`Error::NamesUsedUp`] when some of its packs are gone; [`Error::NoSnapshot`] when it cannot
-    /// come back because nothing is kept of it.
+    /// [`Error::NoSnapshot`] when nothing is kept of it, or some of its packs are gone.
     pub(crate) fn restore_snapshot(&mut self, id: &SnapshotId, location: &str) -> Result<()> {
-        let found = self.removed.rows().find(|r| r.row.id == *id).cloned();
-        let removed = found.ok_or_else(|| Error::NoSnapshot {
+        let not_there = || Error::NoSnapshot {
             id: *id,
             location: location.to_owned(),
-        })?;
+        };
+        // The one that was removed last.
+        let found = self.removed.rows().rev().find(|r| r.row.id == *id).cloned();
+        let removed = found.ok_or_else(not_there)?;
         let serial = removed.row.serial;
-        let mut gone = Vec::new();
         for ordinal in removed.row.usage.keys() {
-            match self.packs.get(*ordinal).cloned() {
+            match self.packs.get(*ordinal).copied() {
                 Some(row) if row.is_there() => self.rescue(row),
-                Some(row) => gone.push(row.name),
-                None => gone.push(PackName {
-                    session: [0; 16],
-                    number: 0,
-                }),
+                _ => return Err(not_there()),
             }
-        }
-        if !gone.is_empty() {
-            return Err(Error::NamesUsedUp { packs: gone });
         }
         let before = match serial.checked_sub(1) {
             Some(before) => self.usage_until(before),
@@ -622,21 +607,51 @@ impl State {
         }
         let mut row = removed.row;
         row.usage = difference(&before, &row.usage);
-        for child in &removed.children {
-            let Some(mut child) = self.snapshot(child).cloned() else {
-                continue;
-            };
+        let children = removed.children;
+        self.change_parents(|child, parents| {
             let inherited = |parent: &SnapshotId| row.parents.contains(parent);
-            let at = child.parents.iter().position(inherited);
-            child.parents.retain(|parent| !inherited(parent));
-            let at = at.unwrap_or(0).min(child.parents.len());
-            child.parents.insert(at, row.id);
-            self.snapshots.put(child);
-        }
+            // One that stands on another restored row by now is behind that.
+            let at = match parents.iter().position(inherited) {
+                _ if !children.contains(&child) => return None,
+                Some(at) => at,
+                None if row.parents.is_empty() && parents.is_empty() => 0,
+                None => return None,
+            };
+            let mut new: Vec<_> = parents.to_vec();
+            new.insert(at, row.id);
+            new.retain(|parent| !inherited(parent));
+            Some(new)
+        });
         self.removed.remove(serial);
         self.by_id.insert(row.id, serial);
         self.snapshots.put(row);
         Ok(())
+    }
+
+    /// Gives rows, also removed ones, the parents that `change` says; none: they stay.
+    fn change_parents(
+        &mut self,
+        mut change: impl FnMut(SnapshotId, &[SnapshotId]) -> Option<Vec<SnapshotId>>,
+    ) {
+        let mut changed = Vec::new();
+        for row in self.snapshots.rows() {
+            if let Some(parents) = change(row.id, &row.parents) {
+                changed.push(Row {
+                    parents,
+                    ..row.clone()
+                });
+            }
+        }
+        let mut removed = Vec::new();
+        for row in self.removed.rows() {
+            if let Some(parents) = change(row.row.id, &row.row.parents) {
+                let mut row = row.clone();
+                row.row.parents = parents;
+                removed.push(row);
+            }
+        }
+        changed.into_iter().for_each(|row| self.snapshots.put(row));
+        removed.into_iter().for_each(|row| self.removed.put(row));
     }
 
     /// A condemned pack that is used again.
@@ -682,7 +697,8 @@ impl State {
             let state = match (row.state, used.contains_key(&row.ordinal)) {
                 (PackRow::LIVE, false) => PackRow::CONDEMNED,
                 (PackRow::CONDEMNED, false)
-                    if row.since < seq && row.at.is_none_or(|at| at + grace <= now) =>
+                    if row.since < seq
+                        && row.at.is_none_or(|at| at.saturating_add(grace) <= now) =>
                 {
                     PackRow::DEAD
                 }
@@ -951,6 +967,32 @@ mod tests {
         assert!(state.remove_snapshot(&id(1)));
         assert_eq!((parents(&state, 3), parents(&state, 5)), (vec![], vec![]));
         assert!(!state.remove_snapshot(&id(1)));
+    }
+
+    /// Also when they come back in another order than they went.
+    #[test]
+    fn a_line_is_what_it_was_when_all_of_it_is_back() {
+        let whole = [(1, &[][..]), (2, &[1]), (3, &[2]), (4, &[3])];
+        let parents = |state: &State| -> Vec<(u8, Vec<u8>)> {
+            let rows = state.snapshots();
+            rows.map(|row| (row.id.0[0], row.parents.iter().map(|p| p.0[0]).collect()))
+                .collect()
+        };
+        for back in [[3, 2], [2, 3]] {
+            let mut state = State::empty("r".into(), [0; 16], Operation::default());
+            for (n, parents) in whole {
+                state
+                    .add_snapshot(row(n, parents), &BTreeMap::new(), false)
+                    .unwrap();
+            }
+            let before = parents(&state);
+            assert!(state.remove_snapshot(&id(3)) && state.remove_snapshot(&id(2)));
+            assert_eq!(parents(&state), [(1, vec![]), (4, vec![1])]);
+            for n in back {
+                state.restore_snapshot(&id(n), "r").unwrap();
+            }
+            assert_eq!(parents(&state), before, "{back:?}");
+        }
     }
 
     #[test]

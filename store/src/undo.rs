@@ -65,12 +65,12 @@ impl Repository {
     }
 
     /// Reverses what one operation did to refs and to the snapshot table, by a root of its own. A
-    /// ref is moved back only where it stands as the operation left it, and snapshots that were
-    /// added go only where no ref needs them; what was removed comes back.
+    /// branch or tag is moved back only where it stands as the operation left it; what was removed
+    /// comes back; what was added goes, unless a ref or one of `needed` stands on it.
     ///
     /// # Errors
-    /// [`Error::NotUndone`] when a ref was moved since, a removed snapshot is gone for good, or an
-    /// added one is in use; nothing is changed then.
+    /// [`Error::NotUndone`] when a branch or tag was moved since, or a removed snapshot is gone for
+    /// good; nothing is changed then.
     pub fn undo(
         &self,
         seq: u64,
@@ -93,7 +93,7 @@ impl Repository {
                 state
                     .restore_snapshot(id, &self.location())
                     .map_err(|e| match e {
-                        Error::NamesUsedUp { .. } | Error::NoSnapshot { .. } => {
+                        Error::NoSnapshot { .. } => {
                             not(format!("snapshot {} was collected since", id.short()))
                         }
                         e => e,
@@ -102,13 +102,15 @@ impl Repository {
             }
             let mut back = Vec::new();
             for change in &old.refs {
-                let found = state.get_ref(&change.name);
-                if found != change.to {
-                    return Err(not(format!("{} was moved since", change.name)));
-                }
-                if change.name.starts_with("homes/") || change.name.starts_with("remote/") {
-                    // Notes of what is where: they stay true.
+                // Notes of what is where stay true.
+                if !["branch/", "tag/"]
+                    .iter()
+                    .any(|kind| change.name.starts_with(kind))
+                {
                     continue;
+                }
+                if state.get_ref(&change.name) != change.to {
+                    return Err(not(format!("{} was moved since", change.name)));
                 }
                 if let Some(from) = change.from
                     && state.snapshot(&from).is_none()
@@ -127,13 +129,12 @@ impl Repository {
                 if state.snapshot(id).is_none() {
                     continue;
                 }
-                let by = state.refs().iter().find(|(_, tip)| *tip == id);
-                if by.is_some() || needed.contains(id) {
-                    let by = by.map_or("the managed cluster", |(name, _)| name);
-                    return Err(not(format!("{by} stands on {}", id.short())));
+                // What a ref, a home or the caller stands on stays.
+                let stands = needed.contains(id) || state.refs().values().any(|tip| tip == id);
+                if !stands {
+                    state.remove_snapshot(id);
+                    state.root.operation.removed.push(*id);
                 }
-                state.remove_snapshot(id);
-                state.root.operation.removed.push(*id);
             }
             Ok(())
         })

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log;
+use crate::objects::{Created, Listed, ObjectWriter, ObjectsError};
 use crate::root::{PackRow, Root};
 
 /// Beside others, without patience.
@@ -163,6 +164,165 @@ fn a_writer_that_slept_across_two_collections_goes_on() {
     push_until(&local, &asleep, &[id]);
     assert_eq!(files_of(&pair.storage(), id), example(1));
     assert_good(&storage);
+}
+
+/// Objects beside which something happens once: right after a folder was listed, or an object
+/// created in it.
+struct Meanwhile {
+    inner: Directory,
+    when: &'static str,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl Meanwhile {
+    fn happen(&self) {
+        let then = self.then.lock().unwrap().take();
+        then.into_iter().for_each(|then| then());
+    }
+}
+
+impl Objects for Meanwhile {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn local_path(&self, key: &str) -> Option<std::path::PathBuf> {
+        self.inner.local_path(key)
+    }
+    fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {
+        self.inner.get(key)
+    }
+    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
+        self.inner.get_range(key, offset, len)
+    }
+    fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
+        self.inner.size(key)
+    }
+    fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
+        let created = self.inner.create(key, bytes);
+        if key.starts_with(self.when) {
+            self.happen();
+        }
+        created
+    }
+    fn put_file(&self, key: &str, file: &Path) -> Result<(), ObjectsError> {
+        self.inner.put_file(key, file)
+    }
+    fn get_to_file(&self, key: &str, file: &Path) -> Result<u64, ObjectsError> {
+        self.inner.get_to_file(key, file)
+    }
+    fn reader(&self, key: &str) -> Result<Box<dyn std::io::Read + Send>, ObjectsError> {
+        self.inner.reader(key)
+    }
+    fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, ObjectsError> {
+        self.inner.writer(key)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
+        let listed = self.inner.list(prefix);
+        if prefix == self.when && self.when == "packs/" {
+            self.happen();
+        }
+        listed
+    }
+    fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, ObjectsError> {
+        self.inner.list_after(prefix, after)
+    }
+    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
+        self.inner.delete(key)
+    }
+}
+
+/// A writer of an old session commits between the listing of what no root names and the fence.
+#[test]
+fn what_was_committed_before_the_fence_stays() {
+    let pair = Pair::new();
+    let id = snapshot(&pair.home(), &example(1), "a").id;
+    let (local, storage) = (pair.home(), pair.storage());
+    let path = pair.dirs.1.path();
+    // Another pack of the same session that stays behind, so that there is something to fence.
+    let pack = local.state().unwrap().packs().next().unwrap().name;
+    let left = PackName { number: 99, ..pack };
+    std::fs::create_dir_all(path.join("packs")).unwrap();
+    for name in [pack, left] {
+        std::fs::copy(pair.dirs.0.path().join(pack.key()), path.join(name.key())).unwrap();
+    }
+    let objects = Meanwhile {
+        inner: Directory::new(path),
+        when: "packs/",
+        then: Mutex::new(Some(Box::new(move || {
+            push(&local, &storage, &[id]).unwrap();
+        }))),
+    };
+    let collector = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
+    let done = collect_beside(&collector);
+    assert_eq!((done.fenced, done.orphans), (1, 1));
+    assert_eq!(files_of(&pair.storage(), id), example(1));
+    assert_good(&pair.storage());
+}
+
+#[test]
+fn what_a_ref_came_to_stand_on_is_not_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = home(dir.path());
+    let ids = [1, 2].map(|n| snapshot(&repository, &example(n), "x").id);
+    let moved = RefChange {
+        name: "homes/other".into(),
+        from: None,
+        to: Some(ids[0]),
+    };
+    repository
+        .commit(Change {
+            refs: vec![moved],
+            ..Change::default()
+        })
+        .unwrap();
+    let removal = |id| Change {
+        remove: vec![id],
+        ..Change::default()
+    };
+    let refused = repository.commit(removal(ids[0])).unwrap_err();
+    assert!(matches!(refused, Error::InUse { .. }), "{refused}");
+    assert_eq!(repository.state().unwrap().len(), 2);
+}
+
+/// A writer whose root was trimmed with its block before it could look knows that it committed.
+#[test]
+fn a_commit_that_was_left_behind_is_told_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = home(dir.path());
+    let id = snapshot(&repository, &example(1), "x").id;
+    let others = reopen(dir.path());
+    let objects = Meanwhile {
+        inner: Directory::new(dir.path()),
+        when: "roots/",
+        then: Mutex::new(Some(Box::new(move || {
+            commit_often(&others, 3 * log::BLOCK);
+            let latest = others.state().unwrap().seq();
+            log::trim(&**others.objects(), latest, 0).unwrap();
+        }))),
+    };
+    let sleeper = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
+    let tag = RefChange {
+        name: "tag/t".into(),
+        from: None,
+        to: Some(id),
+    };
+    let state = sleeper
+        .commit(Change {
+            refs: vec![tag],
+            ..Change::default()
+        })
+        .unwrap();
+    assert!(state.seq() > 3 * log::BLOCK);
+    assert_eq!(
+        reopen(dir.path()).state().unwrap().get_ref("tag/t"),
+        Some(id)
+    );
 }
 
 /// The spool of a home whose session was fenced goes up under another.
