@@ -1,12 +1,15 @@
 //! Space in a home: old automatic snapshots go by the policy, then what only they needed.
 
-use zenith_store::{Change, Collect, Repository, SnapshotId};
+use zenith_store::{Change, Collect, Error as StoreError, Repository, SnapshotId};
 
 use crate::error::Result;
 use crate::home::HomeLock;
 use crate::managed::Managed;
 use crate::retain::{self, Policy, Verdict};
 use crate::who::{now, operation};
+
+/// How often the decision is made anew because others changed what it was made of.
+const TRIES: u32 = 8;
 
 /// What went away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,25 +45,35 @@ fn drop_old(
     repo: &Repository,
     needed: &[(SnapshotId, &'static str)],
 ) -> Result<u64> {
-    let state = repo.state()?;
     let policy = Policy::from(&managed.settings.keep);
-    let candidates = retain::candidates(&state, needed);
-    let remove: Vec<_> = candidates
-        .iter()
-        .zip(retain::decide(&candidates, &policy, seconds()))
-        .filter(|(_, verdict)| *verdict == Verdict::Drop)
-        .map(|(candidate, _)| candidate.id)
-        .collect();
-    let dropped = remove.len() as u64;
-    if dropped > 0 {
-        let operation = operation("thin", format!("{dropped} automatic snapshots"));
-        repo.commit(Change {
+    let mut tries = 0;
+    loop {
+        let state = repo.state()?;
+        let candidates = retain::candidates(&state, needed);
+        let remove: Vec<_> = candidates
+            .iter()
+            .zip(retain::decide(&candidates, &policy, seconds()))
+            .filter(|(_, verdict)| *verdict == Verdict::Drop)
+            .map(|(candidate, _)| candidate.id)
+            .collect();
+        let dropped = remove.len() as u64;
+        if dropped == 0 {
+            return Ok(0);
+        }
+        let done = repo.commit(Change {
             remove,
-            operation,
+            operation: operation("thin", format!("{dropped} automatic snapshots")),
             ..Change::default()
-        })?;
+        });
+        match done {
+            Ok(_) => return Ok(dropped),
+            // Another home came to stand on one, or dropped one itself: decided anew.
+            Err(StoreError::InUse { .. } | StoreError::NoSnapshot { .. }) if tries < TRIES => {
+                tries += 1;
+            }
+            Err(e) => return Err(e.into()),
+        }
     }
-    Ok(dropped)
 }
 
 fn collect(repo: &Repository, dropped: u64) -> Result<Thinned> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zenith_store::{Logged, Repository, SnapshotId};
+use zenith_store::{Logged, Operation, Repository, SnapshotId};
 
 use crate::error::Result;
 use crate::head::Head;
@@ -15,6 +15,15 @@ const LOCK_WAIT: Duration = Duration::from_secs(600);
 
 /// What the machinery does by itself: nobody who types `undo` means it.
 const BY_ITSELF: [&str; 6] = ["agent", "gc", "thin", "push", "fetch", "rename packs"];
+
+/// An operation that was reversed, or would be.
+#[derive(Debug, Clone)]
+pub struct Undone {
+    /// That operation.
+    pub logged: Logged,
+    /// What reversing it did; none for a dry run.
+    pub did: Option<Operation>,
+}
 
 /// Whether `undo` without a number means this one.
 pub fn is_meant(logged: &Logged) -> bool {
@@ -52,7 +61,7 @@ pub fn find(repo: &Repository, seq: Option<u64>) -> Result<Logged> {
 /// Reverses an operation in the home.
 ///
 /// Errors: `Refusal::{NothingToUndo, Needed}`, `Store(NotUndone)`.
-pub fn undo_home(managed: &Managed, seq: Option<u64>, dry_run: bool) -> Result<Logged> {
+pub fn undo_home(managed: &Managed, seq: Option<u64>, dry_run: bool) -> Result<Undone> {
     let lock = managed.home.lock("undo", Wait::UpTo(LOCK_WAIT))?;
     let repo = managed.home.writer(&lock)?;
     let logged = find(&repo, seq)?;
@@ -66,24 +75,34 @@ pub fn undo_home(managed: &Managed, seq: Option<u64>, dry_run: bool) -> Result<L
             return Err(Refusal::Needed { id, by }.into());
         }
     }
-    if !dry_run {
-        repo.undo(logged.seq, told(&logged), &needed)?;
-    }
-    Ok(logged)
+    reverse(&repo, logged, &needed, dry_run)
 }
 
 /// Reverses an operation at a storage.
 ///
 /// Errors: `Refusal::NothingToUndo`, `Store(NotUndone)`.
-pub fn undo_storage(storage: &Repository, seq: Option<u64>, dry_run: bool) -> Result<Logged> {
+pub fn undo_storage(storage: &Repository, seq: Option<u64>, dry_run: bool) -> Result<Undone> {
     let logged = find(storage, seq)?;
-    if !dry_run {
-        storage.undo(logged.seq, told(&logged), &[])?;
-    }
-    Ok(logged)
+    reverse(storage, logged, &[], dry_run)
 }
 
-fn told(logged: &Logged) -> zenith_store::Operation {
+fn reverse(
+    repo: &Repository,
+    logged: Logged,
+    needed: &[SnapshotId],
+    dry_run: bool,
+) -> Result<Undone> {
+    let did = match dry_run {
+        true => None,
+        false => {
+            let state = repo.undo(logged.seq, told(&logged), needed)?;
+            Some(state.operation().clone())
+        }
+    };
+    Ok(Undone { logged, did })
+}
+
+fn told(logged: &Logged) -> Operation {
     let old = &logged.operation;
     let what = [old.verb.as_str(), old.detail.as_str()].join(" ");
     operation("undo", format!("{}: {}", logged.seq, what.trim_end()))

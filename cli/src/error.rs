@@ -15,6 +15,7 @@ use zenith::store::objects::ObjectsError;
 use zenith::{Error, ErrorKind};
 
 use crate::exit;
+use crate::render::size::plural;
 
 /// The end of a run that did not work.
 #[derive(Debug)]
@@ -129,8 +130,9 @@ impl Failure {
             } => (
                 kind_name(ErrorKind::Damaged),
                 format!(
-                    "{packs} packs at {place} are missing or damaged; {snapshots} of {of} \
-                     snapshots need what is lost"
+                    "{} missing or damaged at {place}; {snapshots} of {} need what is lost",
+                    plural(*packs as u64, "pack"),
+                    plural(*of, "snapshot")
                 ),
                 vec![],
                 vec![
@@ -457,6 +459,11 @@ fn store_hints(error: &StoreError) -> Vec<String> {
             "There is a {} of this name already; `zenith snapshot list --all` shows it.",
             name.split('/').next().unwrap_or("ref")
         ),
+        StoreError::InUse { .. } => {
+            "Nothing was removed. Move the branch or delete the tag first; `zenith snapshot list \
+             --all` shows which."
+                .into()
+        }
         StoreError::NotUndone { .. } => {
             "Nothing was changed. `zenith op log` lists the operations.".into()
         }

@@ -36,35 +36,38 @@ pub fn log(args: &OpLogArgs, context: &Context) -> Result<(), Failure> {
 
 pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let logged = if args.remote {
+    let undone = if args.remote {
         undo::undo_storage(&context.storage(&managed)?, args.number, args.dry_run)?
     } else {
         undo::undo_home(&managed, args.number, args.dry_run)?
     };
-    let ui = &context.ui;
+    let (ui, logged) = (&context.ui, &undone.logged);
     if ui.is_json() {
-        let mut record = record(&logged);
+        let mut record = record(logged);
         record["type"] = json!("undone");
         record["dry_run"] = json!(args.dry_run);
         return ui.record(&record);
     }
     let did = if args.dry_run { "would undo" } else { "undid" };
-    ui.answer(format_args!("{did}: {}", line(&logged, Timestamp::now())))?;
-    for change in &logged.operation.refs {
+    ui.answer(format_args!("{did}: {}", line(logged, Timestamp::now())))?;
+    let Some(did) = &undone.did else {
+        return Ok(());
+    };
+    for change in &did.refs {
         let Some((kind, name)) = shown(&change.name) else {
             continue;
         };
-        match change.from {
+        match change.to {
             Some(id) => ui.answer(format_args!("  {kind} {name} is back at {}", id.short()))?,
             None => ui.answer(format_args!("  {kind} {name} is gone"))?,
         }
     }
     let of = |ids: &[SnapshotId]| plural(ids.len() as u64, "snapshot");
-    if !logged.operation.removed.is_empty() {
-        ui.answer(format_args!("  {} back", of(&logged.operation.removed)))?;
+    if !did.added.is_empty() {
+        ui.answer(format_args!("  {} back", of(&did.added)))?;
     }
-    if !logged.operation.added.is_empty() {
-        ui.answer(format_args!("  {} removed", of(&logged.operation.added)))?;
+    if !did.removed.is_empty() {
+        ui.answer(format_args!("  {} removed", of(&did.removed)))?;
     }
     Ok(())
 }

@@ -166,6 +166,46 @@ fn a_writer_that_slept_across_two_collections_goes_on() {
     assert_good(&storage);
 }
 
+/// A writer that planned with a pack which others took all the way to dead.
+#[test]
+fn a_dead_pack_never_comes_back() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let id = snapshot(&local, &example(1), "a").id;
+    push(&local, &storage, &[id]).unwrap();
+    let (row, pack) = {
+        let state = storage.state().unwrap();
+        let row = state.snapshot(&id).unwrap().clone();
+        (row, *state.packs().next().unwrap())
+    };
+    remove(&storage, &[id]);
+    collect_beside(&storage);
+    let usage = BTreeMap::from([(pack.name, (pack.len, 1))]);
+    let refused = storage.commit_with(Operation::default(), |state| {
+        assert_eq!(state.packs.rows().next().unwrap().state, PackRow::DELETED);
+        state.add_snapshot(row.clone(), &usage, false)
+    });
+    assert!(matches!(refused, Err(Error::NamesUsedUp { .. })));
+}
+
+/// Packs of a sealed home go up under other names as they lie.
+#[test]
+fn sealed_packs_take_other_names() {
+    let (seal, _) = Seal::generate("k");
+    let places = [(); 2].map(|()| Place::new(Some(seal.clone())));
+    let (local, storage) = (places[0].open().alone(), places[1].open());
+    let files = BTreeMap::from([("f".to_owned(), noise(3, 5 * CHUNK))]);
+    let (id, _) = snapshot_on(&local, &files, None, "a");
+    push(&local, &storage, &[id]).unwrap();
+    remove(&storage, &[id]);
+    collect_beside(&storage);
+    push_until(&local, &storage, &[id]);
+    for place in &places {
+        assert_eq!(files_of(&place.open(), id), files);
+        assert_good(&place.open());
+    }
+}
+
 /// Objects beside which something happens once: right after a folder was listed, or an object
 /// created in it.
 struct Meanwhile {
