@@ -12,7 +12,11 @@ mod bases;
 mod bulk;
 mod chains;
 mod collection;
+mod crash;
+mod dice;
 mod histories;
+
+pub(crate) use dice::Dice;
 
 const MAIN: &str = "branch/main";
 
@@ -199,6 +203,40 @@ fn snapshot_on(
         .commit(snapshot, vec![], vec![], Operation::default())
         .unwrap();
     (done.id, stats)
+}
+
+/// A snapshot over `parent` with a summary, which moves no ref; errors of the store are given.
+fn try_snapshot(
+    repository: &Repository,
+    files: &Files,
+    parent: Option<SnapshotId>,
+    message: &str,
+    summary: Vec<u8>,
+) -> Result<SnapshotId> {
+    let writer = repository.writer()?;
+    let before = parent.map(|id| chunks_of(repository, id));
+    let before = before.unwrap_or_default();
+    let mut listing = Listing::from([(String::new(), Node::Directory { mode: 0o700 })]);
+    for (path, bytes) in files {
+        let old = before.get(path).map_or(&[][..], Vec::as_slice);
+        let file = if bytes.len() <= SMALL.inline_limit as usize {
+            writer.put_inline(0o600, bytes.clone())
+        } else {
+            let mut ids = Vec::new();
+            for (chunk, at) in bytes.chunks(CHUNK).zip(0..) {
+                ids.push(writer.put_chunk(chunk, old.get::<usize>(at).copied())?);
+            }
+            writer.put_file(0o600, bytes.len() as u64, &ids, old)?
+        };
+        listing.insert(path.clone(), Node::File(file));
+    }
+    let snapshot = Snapshot {
+        parents: parent.into_iter().collect(),
+        message: message.into(),
+        ..sample(writer.put_tree(&listing)?)
+    };
+    let done = writer.commit(snapshot, summary, vec![], Operation::default())?;
+    Ok(done.id)
 }
 
 fn remove(repository: &Repository, ids: &[SnapshotId]) {

@@ -756,7 +756,7 @@ impl Drop for Writer {
         open.to_sync = None;
         if let Some((_, path, _)) = open.pack.take() {
             // An unfinished pack is of no use; the next writer would remove it too.
-            let _ = std::fs::remove_file(path);
+            let _ = disk::unlink(&path);
         }
         drop(open);
         if let Some(syncer) = lock(&self.syncer).take() {

@@ -197,10 +197,7 @@ impl Objects for Directory {
 
     /// Not synced: an object that comes back after a power loss is deleted again.
     fn delete(&self, key: &str) -> Result<(), ObjectsError> {
-        match fs::remove_file(self.object(key)?) {
-            Err(absent) if absent.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(self.error(key)),
-        }
+        disk::unlink(&self.object(key)?).map_err(self.error(key))
     }
 }
 

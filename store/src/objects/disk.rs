@@ -4,9 +4,12 @@
 //! on disk, and the function returns only after the name is too. Whatever stops us before that
 //! leaves at most a file whose name begins with [`TEMPORARY_PREFIX`].
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+#[cfg(test)]
+pub(crate) mod power;
+mod steps;
+
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,29 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::TEMPORARY_PREFIX;
 use crate::world::World;
 
-/// Pages are secrets: nobody but the owner may look in.
-const DIRECTORY_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
-
 /// Brings the bytes and the size of an open file to disk.
 pub fn sync_file(file: &File) -> io::Result<()> {
-    file.sync_all()
+    steps::sync_file(file)
 }
 
-/// Brings the names in a directory to disk. Some network file systems cannot do it and say
-/// EINVAL or EBADF; PostgreSQL accepts that too (`fsync_fname_ext` in fd.c).
+/// Brings the names in a directory to disk, where its file system can do that.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
-    match File::open(directory)?.sync_all() {
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(code) if code == nix::libc::EINVAL || code == nix::libc::EBADF
-            ) =>
-        {
-            Ok(())
-        }
-        result => result,
-    }
+    steps::sync_directory(directory)
 }
 
 /// The directory that holds the name of `path`.
@@ -57,7 +45,7 @@ pub fn create_directories(directory: &Path) -> io::Result<()> {
     if above != directory {
         create_directories(above)?;
     }
-    match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+    match steps::make_directory(directory) {
         // Another writer was faster; its sync may still be under way, so ours follows too.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
         result => result?,
@@ -67,7 +55,7 @@ pub fn create_directories(directory: &Path) -> io::Result<()> {
 
 /// Renames a file or directory over `to`, durably. The bytes of `from` must be synced already.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
+    steps::rename(from, to)?;
     sync_directory(parent(to))?;
     if parent(from) != parent(to) {
         sync_directory(parent(from))?;
@@ -75,9 +63,17 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a file, which may come back after a power loss. An absent file is fine.
+pub fn unlink(file: &Path) -> io::Result<()> {
+    match steps::remove(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 /// Removes a file durably. An absent file is fine.
 pub fn remove_file(file: &Path) -> io::Result<()> {
-    match fs::remove_file(file) {
+    match steps::remove(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(()) => sync_directory(parent(file)),
@@ -103,7 +99,7 @@ pub fn write_over(file: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     create_directories(parent(to))?;
     let temporary = temporary_path(parent(to));
-    match fs::hard_link(from, &temporary) {
+    match steps::link(from, &temporary) {
         Ok(()) => {
             let guard = Leftover(&temporary);
             sync_file(&File::open(&temporary)?)?;
@@ -119,7 +115,7 @@ pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
         Err(_) => {
             let mut source = File::open(from)?;
             let mut copy = Temporary::beside(to)?;
-            io::copy(&mut source, &mut copy.file)?;
+            io::copy(&mut source, &mut copy)?;
             copy.rename_to(to)
         }
     }
@@ -127,21 +123,12 @@ pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Creates a file with mode 0600 that must not be there.
 pub fn create_new_private(file: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(file)
+    steps::create_new(file)
 }
 
 /// Creates or truncates a file with mode 0600.
 pub fn create_private(file: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(FILE_MODE)
-        .open(file)
+    steps::create(file)
 }
 
 /// Removes what interrupted writers left in a directory (not below it); the number of files.
@@ -159,7 +146,7 @@ pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
             .to_string_lossy()
             .starts_with(TEMPORARY_PREFIX);
         if temporary && entry.file_type()?.is_file() {
-            fs::remove_file(entry.path())?;
+            steps::remove(&entry.path())?;
             n_removed += 1;
         }
     }
@@ -188,11 +175,7 @@ impl Temporary {
         let directory = parent(file);
         create_directories(directory)?;
         let path = temporary_path(directory);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(FILE_MODE)
-            .open(&path)?;
+        let file = steps::create_new(&path)?;
         Ok(Self { file, path })
     }
 
@@ -200,14 +183,14 @@ impl Temporary {
     /// then false.
     pub fn link_to(self, to: &Path) -> io::Result<bool> {
         sync_file(&self.file)?;
-        let new = match fs::hard_link(&self.path, to) {
+        let new = match steps::link(&self.path, to) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error),
         };
         // The temporary name goes first, so that one sync covers both. A taken name is synced
         // too: its writer may have stopped before it could, and the caller will rely on it.
-        fs::remove_file(&self.path)?;
+        steps::remove(&self.path)?;
         sync_directory(parent(to))?;
         Ok(new)
     }
@@ -221,7 +204,7 @@ impl Temporary {
 
 impl Write for Temporary {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        steps::write(&mut self.file, &self.path, bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -240,7 +223,7 @@ struct Leftover<'a>(&'a Path);
 
 impl Drop for Leftover<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.0);
+        let _ = steps::remove(self.0);
     }
 }
 
