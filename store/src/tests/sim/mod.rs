@@ -48,7 +48,11 @@ struct Model {
     facts: Vec<Fact>,
     /// What must not have happened.
     wrong: Vec<String>,
+    counts: Counts,
 }
+
+/// How often each thing was done, and how often it failed.
+type Counts = BTreeMap<&'static str, (u64, u64)>;
 
 impl Model {
     fn files(&self, id: &SnapshotId) -> &Files {
@@ -107,6 +111,13 @@ struct Sim {
     collector: Option<CollectorStep>,
 }
 
+fn seal_of(dice: &mut Dice) -> Seal {
+    let mut key = [0; 32];
+    dice.fill(&mut key);
+    let master = MasterKey::from_hex(&id::hex(&key)).unwrap();
+    Seal::new(&master, &id::hex(&key[..16]))
+}
+
 fn changed(files: &Files, dice: &mut Dice) -> Files {
     let mut files = files.clone();
     let path = dice.pick(&["noise", "rows", "small"]).unwrap();
@@ -154,7 +165,7 @@ impl Sim {
             create_replaces: false,
         });
         Sim {
-            seal: dice.one_in(4).then(|| Seal::generate("k").0),
+            seal: dice.one_in(4).then(|| seal_of(&mut dice)),
             profile,
             storage: Storage::new(seed, profile, COLLECTOR + 1, is_logged),
             model: Mutex::default(),
@@ -166,6 +177,21 @@ impl Sim {
         self.model
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Counts something that was done or failed, for the story and for the end.
+    fn tell<T>(&self, who: usize, what: &'static str, done: &Result<T>) {
+        let how = match done {
+            Ok(_) => "done".into(),
+            Err(e) => e.to_string(),
+        };
+        self.storage.note(&format!("{who} {what}: {how}"));
+        let mut model = self.model();
+        let counts = model.counts.entry(what).or_default();
+        match done {
+            Ok(_) => counts.0 += 1,
+            Err(_) => counts.1 += 1,
+        }
     }
 
     fn wrong(&self, what: String) {
@@ -229,6 +255,9 @@ impl Sim {
     /// A program on this machine.
     fn live(&self, home: &mut Home, steps: usize) {
         let mut there = self.connect(home.number, &mut home.dice);
+        if home.kept.is_empty() {
+            self.take(home);
+        }
         for _ in 0..steps {
             match home.dice.below(16) {
                 0..5 => self.take(home),
@@ -298,8 +327,7 @@ impl Sim {
                 self.judge("a push", e);
             }
         }
-        self.storage
-            .note(&format!("{} pushed {ids:?}: {}", home.number, done.is_ok()));
+        self.tell(home.number, "push", &done);
     }
 
     fn fetch(&self, home: &mut Home, there: &Repository) {
@@ -307,8 +335,7 @@ impl Sim {
             return;
         };
         let done = transfer(there, &home.here, whole(&[id]), &|_| {});
-        self.storage
-            .note(&format!("{} fetched {id:?}: {}", home.number, done.is_ok()));
+        self.tell(home.number, "fetch", &done);
         match done {
             Ok(_) => {
                 if !home.kept.contains(&id) {
@@ -344,6 +371,7 @@ impl Sim {
             return;
         };
         let found = read(there, id);
+        self.tell(READER, "reading", &found);
         let model = self.model();
         let is_right = found.as_ref().map(|files| files == model.files(&id));
         let removals = model.removals(&id);
@@ -384,8 +412,7 @@ impl Sim {
                 };
                 let done = there.commit(change);
                 self.note(&[id], false, begin, done.is_ok());
-                self.storage
-                    .note(&format!("the pruner removed {id:?}: {}", done.is_ok()));
+                self.tell(PRUNER, "removal", &done);
                 if let Err(e) = done {
                     self.judge("a removal", &e);
                 }
@@ -410,8 +437,7 @@ impl Sim {
         let mut there = self.connect(COLLECTOR, dice);
         for _ in 0..steps {
             let done = step(&there);
-            self.storage
-                .note(&format!("the collector: {:?}", done.map_err(|e| e.kind())));
+            self.tell(COLLECTOR, "collection", &done);
             if self.storage.restart(COLLECTOR) || dice.one_in(3) {
                 there = self.connect(COLLECTOR, dice);
             }
@@ -422,12 +448,12 @@ impl Sim {
     fn round(&self, homes: &mut [Home], dice: &mut Dice) {
         let mut actors: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
         for home in homes {
-            let steps = 2 + dice.below(6);
+            let steps = 3 + dice.below(10);
             actors.push(Box::new(move || self.live(home, steps)));
         }
-        let (steps, mut chance) = (1 + dice.below(2), Dice::new(dice.next()));
-        actors.push(Box::new(move || self.watch(&mut chance, steps)));
         let (steps, mut chance) = (1 + dice.below(4), Dice::new(dice.next()));
+        actors.push(Box::new(move || self.watch(&mut chance, steps)));
+        let (steps, mut chance) = (1 + dice.below(6), Dice::new(dice.next()));
         actors.push(Box::new(move || self.prune(&mut chance, steps)));
         if let Some(step) = self.collector {
             let (steps, mut chance) = (1 + dice.below(4), Dice::new(dice.next()));
@@ -556,6 +582,7 @@ const PLAN: Plan = Plan {
 struct Outcome {
     trace: u64,
     wrong: Vec<String>,
+    counts: Counts,
     log: Vec<String>,
 }
 
@@ -576,34 +603,44 @@ fn run(seed: u64, plan: Plan, is_logged: bool) -> Outcome {
     if lived.is_err() && sim.model().wrong.is_empty() {
         sim.wrong("it panicked, see above".into());
     }
+    let model = std::mem::take(&mut *sim.model());
     Outcome {
         trace: sim.storage.trace(),
-        wrong: std::mem::take(&mut sim.model().wrong),
+        wrong: model.wrong,
+        counts: model.counts,
         log: sim.storage.log(),
     }
 }
 
-/// Runs these seeds; the first that go wrong, with what does.
-fn failing(seeds: std::ops::Range<u64>, plan: Plan, at_most: usize) -> Vec<(u64, Vec<String>)> {
-    let next = AtomicU64::new(seeds.start);
-    let failed = Mutex::new(Vec::new());
+/// Seeds that went wrong, with what did.
+type Failed = Vec<(u64, Vec<String>)>;
+
+/// Runs the first so many seeds, until some have failed.
+fn run_all(seeds: u64, plan: Plan, failed_at_most: usize) -> (Failed, Counts) {
+    let next = AtomicU64::new(0);
+    let all = Mutex::new((Failed::new(), Counts::new()));
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while failed.lock().unwrap().len() < at_most {
+                while all.lock().unwrap().0.len() < failed_at_most {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    if seed >= seeds {
                         return;
                     }
-                    let wrong = run(seed, plan, false).wrong;
-                    if !wrong.is_empty() {
-                        failed.lock().unwrap().push((seed, wrong));
+                    let outcome = run(seed, plan, false);
+                    let (failed, counts) = &mut *all.lock().unwrap();
+                    for (what, (done, failed)) in outcome.counts {
+                        let sum = counts.entry(what).or_default();
+                        *sum = (sum.0 + done, sum.1 + failed);
+                    }
+                    if !outcome.wrong.is_empty() {
+                        failed.push((seed, outcome.wrong));
                     }
                 }
             });
         }
     });
-    failed.into_inner().unwrap()
+    all.into_inner().unwrap()
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -620,12 +657,21 @@ fn nothing_acknowledged_is_lost() {
         assert!(outcome.wrong.is_empty(), "{}", outcome.wrong.join("\n"));
         return;
     }
-    let failed = failing(0..number("ZENITH_SEEDS").unwrap_or(SEEDS), PLAN, 5);
+    let seeds = number("ZENITH_SEEDS").unwrap_or(SEEDS);
+    let (failed, counts) = run_all(seeds, PLAN, 5);
     let told = failed.iter().map(|(seed, wrong)| {
         let wrong = wrong.join("\n  ");
         format!("ZENITH_SEED={seed} replays this:\n  {wrong}")
     });
     assert!(failed.is_empty(), "{}", told.collect::<Vec<_>>().join("\n"));
+    println!("{seeds} seeds; done and failed: {counts:?}");
+    for what in ["push", "fetch", "removal", "reading"] {
+        let (done, failed) = counts[what];
+        assert!(
+            done > 0 && failed > 0,
+            "{what}: {done} done, {failed} failed"
+        );
+    }
 }
 
 #[test]
@@ -657,7 +703,7 @@ fn a_hasty_collector_is_found() {
         profile: None,
         collector: Some(hasty),
     };
-    assert!(!failing(0..SEEDS, plan, 1).is_empty());
+    assert!(!run_all(SEEDS, plan, 1).0.is_empty());
 }
 
 /// A root that replaces another's loses what that one did.
@@ -671,5 +717,5 @@ fn a_storage_whose_create_replaces_is_found() {
         profile: Some(profile),
         collector: None,
     };
-    assert!(!failing(0..SEEDS, plan, 1).is_empty());
+    assert!(!run_all(SEEDS, plan, 1).0.is_empty());
 }
