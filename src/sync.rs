@@ -266,9 +266,9 @@ fn upload(
                 // Somebody was faster; look again.
                 Err(zenith_store::Error::RefMoved { .. }) => continue,
                 // Collected there: the names are used up, so what is here goes under new ones.
-                Err(zenith_store::Error::NamesUsedUp { packs }) => {
+                Err(zenith_store::Error::NamesUsedUp { packs, floor }) => {
                     drop(_guard);
-                    rename(home, &packs, &options.operation)?;
+                    rename(home, &packs, floor, &options.operation)?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -299,7 +299,7 @@ fn upload(
 }
 
 /// Gives packs of the home names that no storage has used up.
-fn rename(home: &Home, packs: &[PackName], operation: &Operation) -> Result<()> {
+fn rename(home: &Home, packs: &[PackName], floor: u64, operation: &Operation) -> Result<()> {
     let lock = home.lock("renaming packs", Wait::UpTo(NOTE_WAIT))?;
     let _alone = home.collect_guard()?;
     let local = home.writer(&lock)?;
@@ -307,7 +307,7 @@ fn rename(home: &Home, packs: &[PackName], operation: &Operation) -> Result<()> 
         verb: "rename packs".to_owned(),
         ..operation.clone()
     };
-    Ok(local.rename_packs(packs, operation)?)
+    Ok(local.rename_packs(packs, floor, operation)?)
 }
 
 /// What of the history of `tip` the storage lacks, in the order in which it was committed here.

@@ -306,7 +306,37 @@ impl Repository {
     /// The plain bytes of any blob into `into`, checked against the id.
     pub(crate) fn read_blob(&self, kind: Kind, id: Id, into: &mut Vec<u8>) -> Result<()> {
         let chain = self.find(kind, id)?;
-        self.read_chain(kind, &chain, &Fetched::default(), into)
+        self.read_found(kind, &chain, &Fetched::default(), into)
+    }
+
+    /// The same as [`Repository::read_chain`]; where that fails, what the newest root has serves:
+    /// a collection may have been faster than who looked the chain up, and another copy be whole.
+    pub(crate) fn read_found(
+        &self,
+        kind: Kind,
+        chain: &[(Id, Location)],
+        fetched: &Fetched,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        let error = match self.read_chain(kind, chain, fetched, into) {
+            Err(e) if e.kind() == ErrorKind::Damaged => e,
+            read => return read,
+        };
+        let (id, place) = chain[0];
+        self.state()?;
+        for other in self.live_places(&id)? {
+            if other.blob() == place.blob() {
+                continue;
+            }
+            let Some(chain) = self.chain(id, other)? else {
+                continue;
+            };
+            match self.read_chain(kind, &chain, &Fetched::default(), into) {
+                Err(e) if e.kind() == ErrorKind::Damaged => {}
+                read => return read,
+            }
+        }
+        Err(error)
     }
 
     /// The plain bytes of the first blob of a chain, checked against its id.

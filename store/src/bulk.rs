@@ -119,7 +119,7 @@ impl Repository {
         let fetched = self.fetch_ahead(batch)?;
         let mut bytes = Vec::new();
         for item in batch {
-            self.read_chain(Kind::Chunk, &item.chain, &fetched, &mut bytes)?;
+            self.read_found(Kind::Chunk, &item.chain, &fetched, &mut bytes)?;
             for key in &item.keys {
                 each(key, &bytes)?;
             }

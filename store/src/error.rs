@@ -78,6 +78,8 @@ pub enum Error {
     NamesUsedUp {
         /// Which; never empty.
         packs: Vec<PackName>,
+        /// Sessions with a smaller label are fenced: see [`PackName::label`].
+        floor: u64,
     },
     /// A ref names a snapshot that was to be removed.
     #[error("snapshot {} is not removed: {name} stands on it", id.short())]

@@ -487,10 +487,14 @@ impl State {
         }
     }
 
+    /// Sessions with a smaller label are fenced.
+    pub(crate) fn floor(&self) -> u64 {
+        self.root.floor.unwrap_or(0)
+    }
+
     pub(crate) fn is_fenced(&self, name: &PackName) -> bool {
         let fences = &self.root.fences;
-        self.root.floor.is_some_and(|floor| name.label() < floor)
-            || fences.iter().any(|fence| fence.session == name.session)
+        name.label() < self.floor() || fences.iter().any(|fence| fence.session == name.session)
     }
 
     /// Packs that this snapshot uses, with the bytes it uses of each.
@@ -789,7 +793,7 @@ impl State {
 
     /// Fences these sessions, and all with a label below `floor`.
     pub(crate) fn fence(&mut self, sessions: &[[u8; 16]], floor: u64) {
-        let floor = floor.max(self.root.floor.unwrap_or(0));
+        let floor = floor.max(self.floor());
         self.root.floor = Some(floor);
         let rows = self.packs.rows();
         let kept_out: Vec<u64> = rows
@@ -846,7 +850,8 @@ impl State {
         };
         let packs: Vec<PackName> = usage.keys().filter(|n| used_up(n)).copied().collect();
         if !alone && !packs.is_empty() {
-            return Err(Error::NamesUsedUp { packs });
+            let floor = self.floor();
+            return Err(Error::NamesUsedUp { packs, floor });
         }
         let mut full = BTreeMap::new();
         for (name, (len, bytes)) in usage {

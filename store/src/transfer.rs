@@ -167,7 +167,8 @@ fn transfer_once(
         }
     }
     if !used_up.is_empty() {
-        return Err(Error::NamesUsedUp { packs: used_up });
+        let (packs, floor) = (used_up, target.floor());
+        return Err(Error::NamesUsedUp { packs, floor });
     }
     announce_sessions(&missing, to, &what.operation, target.seq())?;
     let moved = send(from, to, &missing, on)?;
@@ -202,13 +203,14 @@ fn transfer_once(
 }
 
 impl Repository {
-    /// Gives packs of a home other names, under which they can go where theirs are used up. The
+    /// Gives packs of a home other names, under which they can go where theirs are used up: those
+    /// of a session whose label is at least `floor`, though the clock here may be behind. The
     /// caller holds the home's lock.
     ///
     /// # Errors
     /// When a pack cannot be linked or read, or the commit fails; the home is as it was then.
-    pub fn rename_packs(&self, packs: &[PackName], operation: Operation) -> Result<()> {
-        let session = self.world().session();
+    pub fn rename_packs(&self, packs: &[PackName], floor: u64, operation: Operation) -> Result<()> {
+        let session = self.world().session_above(floor);
         let state = self.state()?;
         let mut renamed = Vec::new();
         for (number, row) in (0..).zip(state.packs().filter(|row| packs.contains(&row.name))) {

@@ -59,7 +59,13 @@ impl World {
     /// ones. Names sort by when they were made; that is an order for the eye, and nothing may rely
     /// on it.
     pub fn session(&self) -> [u8; SESSION_LEN] {
+        self.session_above(0)
+    }
+
+    /// The same, with a label of at least `floor`.
+    pub fn session_above(&self, floor: u64) -> [u8; SESSION_LEN] {
         let millis = u64::try_from(self.unix_micros() / 1000).unwrap_or(0);
+        let millis = millis.max(floor);
         let mut name = [0; SESSION_LEN];
         let (label, random) = name.split_at_mut(SESSION_LABEL);
         label.copy_from_slice(&millis.to_be_bytes()[8 - SESSION_LABEL..]);

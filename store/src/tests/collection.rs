@@ -51,8 +51,9 @@ fn push(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Result<Transf
 fn push_until(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Transferred {
     loop {
         match push(from, to, ids) {
-            Err(Error::NamesUsedUp { packs }) => {
-                from.rename_packs(&packs, Operation::default()).unwrap();
+            Err(Error::NamesUsedUp { packs, floor }) => {
+                from.rename_packs(&packs, floor, Operation::default())
+                    .unwrap();
             }
             done => return done.unwrap(),
         }

@@ -86,7 +86,7 @@ fn take(
 
 /// Frees space: until nothing is left to be freed.
 fn collect_all(repository: &Repository) -> Result<()> {
-    repository.collect(Operation::default(), false).map(drop)
+    try_collect(repository, false).map(drop)
 }
 
 fn creation() -> Case {

@@ -26,8 +26,18 @@ const FILE_MAX: usize = 3 * CHUNK;
 /// business: what counts is what is there afterwards.
 type CollectorStep = fn(&Repository) -> Result<()>;
 
-/// What is run against the storage to free space there; none so far.
-const COLLECTOR_STEP: Option<CollectorStep> = None;
+/// What is run against the storage to free space there.
+const COLLECTOR_STEP: Option<CollectorStep> = Some(collect_beside);
+
+/// Without patience: every session is over, nothing waits. Clocks only decide when to try.
+fn collect_beside(there: &Repository) -> Result<()> {
+    let how = Collect {
+        grace: 0,
+        sessions: 0,
+        ..Collect::at(4_000_000_000)
+    };
+    there.collect(Operation::default(), how).map(drop)
+}
 
 /// Snapshots came, or went, somewhere between two moments.
 #[derive(Debug)]
@@ -230,6 +240,7 @@ impl Sim {
         let (index, operation) = (IndexChoice::Memory, Operation::default());
         let (seal, world) = (self.seal.clone(), seeded(dice.next()));
         let here = Repository::create_in(objects, SMALL, seal, index, operation, world).unwrap();
+        let here = here.alone();
         let files = Files::from([
             ("noise".into(), noise(seed, CHUNK + 500)),
             ("rows".into(), b"row\n".repeat(3000)),
@@ -286,7 +297,8 @@ impl Sim {
         self.storage.note(&format!("{} starts anew", home.number));
         let objects = Arc::new(Directory::new(home.dir.path()));
         let (seal, world) = (self.seal.clone(), seeded(home.dice.next()));
-        home.here = Repository::open_in(objects, seal, IndexChoice::Memory, world).unwrap();
+        let here = Repository::open_in(objects, seal, IndexChoice::Memory, world).unwrap();
+        home.here = here.alone();
         *there = self.connect(home.number, &mut home.dice);
     }
 
@@ -310,7 +322,7 @@ impl Sim {
             ids.extend(home.dice.pick(&home.kept).filter(|id| !ids.contains(id)));
         }
         let begin = self.storage.now();
-        let done = transfer(&home.here, there, whole(&ids), &|_| {});
+        let done = send(&home.here, there, &ids);
         match &done {
             Ok(done) => {
                 // Who was told of an old root may have been told that nothing was to be done.
@@ -514,7 +526,7 @@ impl Sim {
             self.check_home(home);
             let there = self.as_it_is();
             let begin = self.storage.now();
-            match transfer(&home.here, &there, whole(&home.kept), &|_| {}) {
+            match send(&home.here, &there, &home.kept) {
                 Ok(_) => self.note(&home.kept, true, begin, true),
                 Err(e) => self.wrong(format!("a last push: {e} ({e:?})")),
             }
@@ -524,6 +536,14 @@ impl Sim {
             for _ in 0..4 {
                 if let Err(e) = step(&there) {
                     self.wrong(format!("a last collection: {e} ({e:?})"));
+                }
+            }
+            // What nothing names is gone.
+            let named = there.state().unwrap().named_packs();
+            for listed in there.objects().list("packs/").unwrap() {
+                let name = listed.key.strip_prefix("packs/").unwrap().parse().unwrap();
+                if !named.contains(&name) {
+                    self.wrong(format!("{name} is garbage that stays"));
                 }
             }
         }
@@ -556,6 +576,19 @@ impl Sim {
         });
         self.model().facts.extend(facts);
     }
+}
+
+/// As a push does it: packs whose names are used up there get others.
+fn send(here: &Repository, there: &Repository, ids: &[SnapshotId]) -> Result<Transferred> {
+    for _ in 0..8 {
+        match transfer(here, there, whole(ids), &|_| {}) {
+            Err(Error::NamesUsedUp { packs, floor }) => {
+                here.rename_packs(&packs, floor, Operation::default())?;
+            }
+            done => return done,
+        }
+    }
+    transfer(here, there, whole(ids), &|_| {})
 }
 
 fn whole(snapshots: &[SnapshotId]) -> Transfer {
