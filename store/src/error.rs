@@ -74,7 +74,7 @@ pub enum Error {
     },
     /// Packs that a commit needs were collected, or their session is fenced; their names are never
     /// used again.
-    #[error("{} packs were collected meanwhile, the first is {}", packs.len(), packs[0])]
+    #[error("packs that are needed were collected meanwhile, the first is {}", packs[0])]
     NamesUsedUp {
         /// Which; never empty.
         packs: Vec<PackName>,
@@ -90,7 +90,7 @@ pub enum Error {
         name: String,
     },
     /// An operation cannot be reversed.
-    #[error("root {seq} cannot be undone: {why}")]
+    #[error("operation {seq} cannot be undone: {why}")]
     NotUndone {
         /// Its number.
         seq: u64,

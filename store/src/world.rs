@@ -56,8 +56,7 @@ impl World {
     }
 
     /// The name of a new session: 6 bytes of milliseconds since 1970, big-endian, then 10 random
-    /// ones. Names sort by when they were made; that is an order for the eye, and nothing may rely
-    /// on it.
+    /// ones. Nothing relies on the clock being right: see [`PackName::label`](crate::PackName::label).
     pub fn session(&self) -> [u8; SESSION_LEN] {
         self.session_above(0)
     }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use insta::assert_snapshot;
 use zenith::pg::Lsn;
-use zenith::store::SnapshotId;
 use zenith::store::objects::UrlError;
+use zenith::store::{PackName, SnapshotId};
 
 use super::*;
 
@@ -97,6 +97,53 @@ fn homes() {
 
     hint: Letters, digits, and - _ . / between them are fine, for instance `try-index`.
     "#);
+}
+
+#[test]
+fn collection_and_undo() {
+    let packs = vec![PackName {
+        session: [1; 16],
+        number: 2,
+    }];
+    assert_snapshot!(shown(vec![
+        Refusal::NothingToUndo { seq: None }.into(),
+        Refusal::NothingToUndo { seq: Some(7) }.into(),
+        StoreError::NotUndone { seq: 7, why: s("branch/main was moved since") }.into(),
+        StoreError::InUse { id: id(1), name: s("branch/main") }.into(),
+        StoreError::NamesUsedUp { packs, floor: 0 }.into(),
+    ]), @r"
+    [1] error: there is no operation to undo
+
+    hint: `zenith op log --all` lists every operation.
+
+    [1] error: the operation log has no operation 7
+
+    hint: `zenith op log --all` lists every operation.
+
+    [4] error: operation 7 cannot be undone: branch/main was moved since
+
+    hint: Nothing was changed. `zenith op log` lists the operations.
+
+    [4] error: snapshot 01010101 is not removed: branch/main stands on it
+
+    hint: Nothing was removed. Move the branch or delete the tag first; `zenith snapshot list --all` shows which.
+
+    [4] error: packs that are needed were collected meanwhile, the first is 01010101010101010101010101010101-2
+
+    hint: Somebody else was faster: run the command again.
+    ");
+    let damaged = Failure::Damaged {
+        place: s("/h"),
+        packs: 1,
+        snapshots: 2,
+        of: 3,
+    };
+    assert_eq!(damaged.code(), exit::DAMAGED);
+    let message = damaged.report().message;
+    assert_eq!(
+        message,
+        "1 pack missing or damaged at /h; 2 of 3 snapshots need what is lost"
+    );
 }
 
 #[test]
