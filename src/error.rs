@@ -414,6 +414,20 @@ pub enum Error {
         /// The tip there.
         theirs: zenith_store::SnapshotId,
     },
+    /// The branch that a pull is to move has what the remote's lacks.
+    #[error(
+        "branch `{branch}` and {remote}/{branch} have diverged: {} here, {} there", ours.short(), theirs.short()
+    )]
+    PullDiverged {
+        /// The branch.
+        branch: String,
+        /// The remote's name.
+        remote: String,
+        /// The tip here.
+        ours: zenith_store::SnapshotId,
+        /// The tip there.
+        theirs: zenith_store::SnapshotId,
+    },
     /// Others kept moving the same refs.
     #[error("{location} is busy: other homes moved the branch {tries} times in a row")]
     StorageBusy {
@@ -506,7 +520,9 @@ impl Error {
             | Error::StreamIncomplete { .. }
             | Error::ExportUnfinished { .. } => ErrorKind::Damaged,
             Error::NothingToPush { .. } => ErrorKind::NotFound,
-            Error::Diverged { .. } | Error::StorageBusy { .. } => ErrorKind::Conflict,
+            Error::Diverged { .. } | Error::PullDiverged { .. } | Error::StorageBusy { .. } => {
+                ErrorKind::Conflict
+            }
             Error::Managed(refusal) => refusal.kind(),
             Error::Io { .. } => ErrorKind::Io,
             Error::Internal { .. } => ErrorKind::Internal,

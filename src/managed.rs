@@ -185,6 +185,34 @@ pub enum Refusal {
         /// The number asked for.
         seq: Option<u64>,
     },
+    /// No remote has this name.
+    #[error("no remote is called `{name}`")]
+    NoRemote {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A remote has this name already.
+    #[error("the remote `{name}` is {location} already")]
+    RemoteExists {
+        /// The name.
+        name: String,
+        /// Where it is.
+        location: String,
+    },
+    /// A pull is to move a cluster whose server runs.
+    #[error("the server runs on {} (process {pid}), which is to move to {id}", pgdata.display())]
+    PullRunning {
+        /// The managed cluster.
+        pgdata: PathBuf,
+        /// Its postmaster.
+        pid: i32,
+        /// Where the branch goes, short.
+        id: String,
+        /// The branch at the remote, `origin/main`.
+        upstream: String,
+    },
     /// Guard and network do not go together.
     #[error("the cluster in {} is guarded as a copy and listens on localhost only", pgdata.display())]
     Guarded {
@@ -201,6 +229,7 @@ impl Refusal {
             Refusal::NothingToStart { .. }
             | Refusal::NoCluster { .. }
             | Refusal::ClusterMissing { .. }
+            | Refusal::NoRemote { .. }
             | Refusal::BranchNotAtStorage { .. } => NotFound,
             Refusal::NoStorage { .. }
             | Refusal::Guarded { .. }
@@ -211,6 +240,8 @@ impl Refusal {
             Refusal::OtherStorage { .. }
             | Refusal::OtherBranch { .. }
             | Refusal::BranchTaken { .. }
+            | Refusal::RemoteExists { .. }
+            | Refusal::PullRunning { .. }
             | Refusal::AgentRunning { .. } => Conflict,
             Refusal::Unmounted { .. }
             | Refusal::Incomplete { .. }

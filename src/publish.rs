@@ -13,7 +13,8 @@ use crate::event::Event;
 use crate::head::Head;
 use crate::key;
 use crate::managed::{Managed, Refusal, Surroundings};
-use crate::sync::{self, PushOptions, PushReport};
+use crate::remote;
+use crate::sync::{self, ORIGIN, PushOptions, PushReport, TagsPushed};
 use crate::thin::{self, Thinned};
 use crate::who::operation;
 
@@ -81,6 +82,72 @@ pub fn push_branch(
         outcome.as_ref().map(std::slice::from_ref),
     );
     outcome
+}
+
+/// What a push to a remote did.
+#[derive(Debug, Default)]
+pub struct PushedTo {
+    /// The branches that went well, in order.
+    pub branches: Vec<(String, PushReport)>,
+    /// What became of the tags, when they were asked for.
+    pub tags: Option<TagsPushed>,
+    /// The first error; a branch that diverged keeps no other from being sent.
+    pub failed: Option<Error>,
+}
+
+/// Sends branches, and tags where asked for, to a remote. Someone waits for the answer.
+///
+/// Errors: those of the remote as a whole; those of one branch are in the report.
+pub fn push_to(
+    managed: &Managed,
+    around: &Surroundings,
+    name: &str,
+    branches: &[String],
+    tags: bool,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<PushedTo> {
+    let location = remote::location(managed, name)?;
+    warn_unread(around, &location, &OpenOptions::default(), on);
+    let mut done = PushedTo::default();
+    let storage = match storage(managed, around, &location, &OpenOptions::interactive()) {
+        Ok(storage) => storage,
+        Err(e) => {
+            if name == ORIGIN {
+                remember(managed, &location, Err(&e));
+            }
+            return Err(e);
+        }
+    };
+    for branch in branches {
+        let options = PushOptions {
+            branch: branch.clone(),
+            background: false,
+            operation: operation("push", branch),
+        };
+        match sync::push_to(&managed.home, &storage, name, &options, on) {
+            Ok(report) => done.branches.push((branch.clone(), report)),
+            Err(e @ (Error::Diverged { .. } | Error::NothingToPush { .. })) => {
+                done.failed.get_or_insert(e);
+            }
+            Err(e) => {
+                done.failed = Some(e);
+                break;
+            }
+        }
+    }
+    if name == ORIGIN {
+        let reports: Vec<PushReport> = done.branches.iter().map(|(_, r)| r.clone()).collect();
+        remember(
+            managed,
+            &location,
+            done.failed.as_ref().map_or(Ok(&reports), Err),
+        );
+    }
+    if tags {
+        let operation = operation("push", "tags");
+        done.tags = Some(sync::push_tags(&managed.home, &storage, &operation, on)?);
+    }
+    Ok(done)
 }
 
 /// Sends every local branch that the storage is not known to have, and the current one in any

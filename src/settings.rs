@@ -40,6 +40,9 @@ pub struct Settings {
     /// Where the passphrase of an encrypted repository comes from.
     #[serde(default, skip_serializing_if = "EncryptionSettings::is_empty")]
     pub encryption: EncryptionSettings,
+    /// Further repositories to fetch from and push to, by name; `origin` is `storage_dest`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remotes: BTreeMap<String, String>,
 }
 
 /// Where the passphrase of an encrypted repository comes from when nobody says; never the
@@ -214,6 +217,7 @@ impl Settings {
             keep: KeepSettings::default(),
             space: SpaceSettings::default(),
             encryption: EncryptionSettings::default(),
+            remotes: BTreeMap::new(),
         }
     }
 }

@@ -429,7 +429,10 @@ pub(crate) fn fetch(
     }
 }
 
-fn open_storage(
+/// The repository at a storage, which must be there.
+///
+/// Errors: `KeyMissing`, and those of the store.
+pub fn open_storage(
     managed: &Managed,
     around: &Surroundings,
     location: &str,

@@ -1,6 +1,6 @@
-//! A home and its storage, the remote `origin`: push, fetch, and what is still to be pushed.
+//! A home and its storage, the remote `origin`: push, attach, and what is still to be pushed.
 //!
-//! Branches of the storage are known at home as `remote/origin/<branch>`. A branch there only
+//! Branches of a remote are known at home as `remote/<name>/<branch>`. A branch there only
 //! ever moves forward, by compare-and-swap, so two homes that push at the same time lose nothing:
 //! the later one finds that the branch moved. The storage keeps a ref `homes/<id>` at what each
 //! home last pushed or fetched, so that nothing which its local commits build on is collected.
@@ -27,10 +27,12 @@ use crate::head::Head;
 use crate::history::History;
 use crate::home::{Home, Wait};
 
+/// The remote that is the home's storage.
+pub const ORIGIN: &str = "origin";
 /// How often a push starts over because another home moved the branch meanwhile.
-const TRIES: u32 = 8;
+pub(crate) const TRIES: u32 = 8;
 /// How long the note of a finished push waits for the home's lock.
-const NOTE_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const NOTE_WAIT: Duration = Duration::from_secs(60);
 
 /// Opens the objects at a URL or path; see [`StorageUrl`]. `cwd` is what a relative path counts
 /// from.
@@ -149,7 +151,7 @@ pub enum Relation {
 
 /// How tips stand, as far as both tables tell. `own` is what this home is noted for at the
 /// storage.
-fn relation(
+pub(crate) fn relation(
     local: &State,
     ours: SnapshotId,
     remote: &State,
@@ -187,6 +189,19 @@ pub fn push(
     options: &PushOptions,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<PushReport> {
+    push_to(home, storage, ORIGIN, options, on)
+}
+
+/// The same to any remote, of which the home notes what it has under `name`.
+///
+/// Errors: those of [`push`].
+pub fn push_to(
+    home: &Home,
+    storage: &Repository,
+    name: &str,
+    options: &PushOptions,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<PushReport> {
     let home_id = home.settings()?.home_id;
     let report = upload(home, storage, &home_id, options, on)?;
     let (branch, tip) = match &report {
@@ -195,7 +210,7 @@ pub fn push(
         // What the storage has and we lack is for fetch to bring.
         PushReport::Behind { .. } => return Ok(report),
     };
-    note(home, branch, tip, &options.operation)?;
+    note(home, name, branch, tip, &options.operation)?;
     Ok(report)
 }
 
@@ -320,16 +335,95 @@ fn missing(local: &State, tip: SnapshotId, storage: &State) -> Vec<SnapshotId> {
         .collect()
 }
 
-fn tell(event: TransferEvent, on: &(dyn Fn(Event) + Sync)) {
+pub(crate) fn tell(event: TransferEvent, on: &(dyn Fn(Event) + Sync)) {
     match event {
         TransferEvent::Plan { bytes, .. } => on(Event::Total { bytes }),
         TransferEvent::Sent { bytes } => on(Event::Sent { bytes }),
     }
 }
 
-/// Notes at home where a branch of the storage stands.
-fn note(home: &Home, branch: &str, tip: SnapshotId, operation: &Operation) -> Result<()> {
-    let name = format!("remote/origin/{branch}");
+/// What a push of tags did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TagsPushed {
+    /// Tags that are new at the storage, with their snapshots.
+    pub sent: Vec<(String, SnapshotId)>,
+    /// Tags that stand at another snapshot there, which is left as it is.
+    pub kept: Vec<String>,
+    /// Stored bytes sent.
+    pub bytes: u64,
+}
+
+/// Sends every tag that the storage has not, with the snapshot that it names. A tag of the same
+/// name there is never moved.
+///
+/// Errors: those of both repositories.
+pub fn push_tags(
+    home: &Home,
+    storage: &Repository,
+    operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<TagsPushed> {
+    for _ in 0..TRIES {
+        let there = storage.state()?;
+        let (local, _guard) = home.reader()?;
+        let here = local.state()?;
+        let mut done = TagsPushed::default();
+        let (mut refs, mut wanted) = (Vec::new(), BTreeSet::new());
+        for (name, id) in here.refs() {
+            let Some(tag) = name.strip_prefix("tag/") else {
+                continue;
+            };
+            match there.get_ref(name) {
+                Some(found) if found == *id => {}
+                Some(_) => done.kept.push(tag.to_owned()),
+                None => {
+                    done.sent.push((tag.to_owned(), *id));
+                    wanted.insert(*id);
+                    refs.push(RefChange {
+                        name: name.clone(),
+                        from: None,
+                        to: Some(*id),
+                    });
+                }
+            }
+        }
+        if refs.is_empty() {
+            return Ok(done);
+        }
+        on(Event::Phase("pushing"));
+        let snapshots = here.snapshots().map(|row| row.id);
+        let what = Transfer {
+            snapshots: snapshots
+                .filter(|id| wanted.contains(id) && there.snapshot(id).is_none())
+                .collect(),
+            refs,
+            operation: operation.clone(),
+        };
+        match transfer(&local, storage, what, &|event| tell(event, on)) {
+            Ok(sent) => {
+                done.bytes = sent.bytes;
+                return Ok(done);
+            }
+            // Somebody was faster; look again.
+            Err(zenith_store::Error::RefMoved { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::StorageBusy {
+        location: storage.location(),
+        tries: TRIES,
+    })
+}
+
+/// Notes at home where a branch of a remote stands.
+fn note(
+    home: &Home,
+    remote: &str,
+    branch: &str,
+    tip: SnapshotId,
+    operation: &Operation,
+) -> Result<()> {
+    let name = format!("remote/{remote}/{branch}");
     {
         let (local, _guard) = home.reader()?;
         if local.state()?.get_ref(&name) == Some(tip) {
@@ -477,7 +571,12 @@ pub fn fetch(
 }
 
 /// Has the storage keep what commits of a home build on from now on, under the home's ref.
-fn hold(storage: &Repository, mine: &str, tip: SnapshotId, operation: &Operation) -> Result<()> {
+pub(crate) fn hold(
+    storage: &Repository,
+    mine: &str,
+    tip: SnapshotId,
+    operation: &Operation,
+) -> Result<()> {
     let from = storage.state()?.get_ref(mine);
     if from == Some(tip) {
         return Ok(());
@@ -588,6 +687,11 @@ pub struct Unpushed {
 
 /// What a push of every branch would send, by the notes of earlier pushes alone.
 pub fn unpushed(state: &State) -> Unpushed {
+    unpushed_to(state, ORIGIN)
+}
+
+/// The same for any remote, by its name.
+pub fn unpushed_to(state: &State, name: &str) -> Unpushed {
     let history = History::of(state);
     let reach = |folder: &str| -> BTreeSet<SnapshotId> {
         let tips = state
@@ -598,7 +702,7 @@ pub fn unpushed(state: &State) -> Unpushed {
             .map(|node| node.id)
             .collect()
     };
-    let (local, pushed) = (reach("branch/"), reach("remote/origin/"));
+    let (local, pushed) = (reach("branch/"), reach(&format!("remote/{name}/")));
     let rows: Vec<Row> = state
         .snapshots()
         .filter(|row| local.contains(&row.id) && !pushed.contains(&row.id))

@@ -76,7 +76,21 @@ pub enum Verb {
     /// Materialise a snapshot: in a new directory, or as the managed cluster
     Checkout(CheckoutArgs),
     /// Send snapshots that the storage does not have yet
+    #[command(after_help = "Examples:
+  zenith push                       the branch that is checked out
+  zenith push --all --tags          every branch and every tag
+  zenith push offsite               to the remote `offsite`")]
     Push(PushArgs),
+    /// Bring what a remote has; local branches stay where they are
+    #[command(after_help = "Examples:
+  zenith fetch                      the branch checked out, and those known already
+  zenith fetch --all --prune        every branch; those that are gone are forgotten
+  zenith fetch try-index --depth 0  one branch with all of its history
+  zenith checkout origin/try-index  what was fetched is called so")]
+    Fetch(FetchArgs),
+    /// Fetch, then move the branch and the managed cluster forward
+    #[command(after_help = "Example: zenith stop && zenith pull && zenith start")]
+    Pull(PullArgs),
     /// Write a snapshot as plain PostgreSQL files, as tar, or as a repository
     Export(ExportArgs),
     /// Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
@@ -455,10 +469,67 @@ pub struct CheckoutArgs {
 
 #[derive(Debug, Args)]
 pub struct PushArgs {
+    /// The remote; otherwise origin, which is storage_dest
+    #[arg(value_name = "REMOTE")]
+    pub remote: Option<String>,
     /// The branch; otherwise the one checked out
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
     pub branch: Option<String>,
+    /// Every branch
+    #[arg(long)]
+    pub all: bool,
+    /// Also every tag that the remote does not have
+    #[arg(long)]
+    pub tags: bool,
     /// Say what would be sent, send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// A remote first, where one has this name, then branches; otherwise origin, the branch
+    /// checked out and those known already
+    #[arg(value_name = "REMOTE|BRANCH")]
+    pub names: Vec<String>,
+    /// Every branch
+    #[arg(long)]
+    pub all: bool,
+    /// Every tag with its snapshot; otherwise tags of snapshots that are here
+    #[arg(long)]
+    pub tags: bool,
+    /// Forget branches that the remote does not have any more
+    #[arg(long)]
+    pub prune: bool,
+    #[command(flatten)]
+    pub depth: DepthArgs,
+    /// Say what would be fetched, fetch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// How much history comes along.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DepthArgs {
+    /// So many snapshots of each branch, newest first; 0 for all of them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub depth: u64,
+    /// The whole history, as --depth 0
+    #[arg(long, conflicts_with = "depth")]
+    pub full: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// The remote; otherwise origin, which is storage_dest
+    #[arg(value_name = "REMOTE")]
+    pub remote: Option<String>,
+    #[command(flatten)]
+    pub depth: DepthArgs,
+    /// Discard changes of the managed cluster that no snapshot holds
+    #[arg(long)]
+    pub force: bool,
+    /// Say what would happen; nothing is fetched or moved
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -657,6 +728,9 @@ mod tests {
             "zenith key add --new_passphrase_file /n",
             "zenith key change --passphrase-command pass",
             "zenith key remove 3",
+            "zenith push offsite --all --tags",
+            "zenith fetch origin main --depth 0 --prune --dry_run",
+            "zenith pull --full",
         ] {
             if let Err(e) = typed(line) {
                 panic!("{line}: {e}");

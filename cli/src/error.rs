@@ -403,6 +403,17 @@ fn hints(error: &Error) -> Vec<String> {
              `zenith push --branch {branch}-{0}` sends.",
             ours.short()
         ),
+        Error::PullDiverged {
+            branch,
+            remote,
+            ours,
+            theirs,
+        } => format!(
+            "Keep both: `zenith checkout -b {branch}-{} {remote}/{branch}` goes on from theirs on \
+             a branch of its own, and {branch} keeps {}.",
+            theirs.short(),
+            ours.short()
+        ),
         Error::StorageBusy { .. } => "Run `zenith push` again.".into(),
         Error::Io { source, .. } => return io_hints(source),
         _ => return vec![],
@@ -720,6 +731,16 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
             "Complete the checkout, or move the cluster to another snapshot: `zenith checkout REV`."
                 .into()
         }
+        Refusal::NoRemote { name, .. } => {
+            format!("`zenith remote` lists them; `zenith remote add {name} URL` adds this one.")
+        }
+        Refusal::RemoteExists { name, .. } => {
+            format!("`zenith remote set-url {name} URL` changes where it is.")
+        }
+        Refusal::PullRunning { upstream, .. } => format!(
+            "Run `zenith stop` first, then `zenith pull`. `zenith fetch` alone moves nothing: \
+             `zenith checkout {upstream} DIR` is a copy beside it."
+        ),
         Refusal::Guarded { .. } => "If this is the original now: `zenith start --primary`.".into(),
         _ => return vec![],
     };

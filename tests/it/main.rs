@@ -8,6 +8,7 @@ mod in_place;
 mod offline;
 mod online;
 mod racy;
+mod remote;
 mod s3;
 mod sync;
 mod tablespaces;

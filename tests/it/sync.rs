@@ -20,12 +20,12 @@ use zenith_testkit::Place;
 
 use crate::fixture::{is, operation, torn};
 
-struct Machine {
-    home: Home,
-    id: String,
+pub(crate) struct Machine {
+    pub(crate) home: Home,
+    pub(crate) id: String,
 }
 
-fn machine(place: &Place, name: &str) -> Machine {
+pub(crate) fn machine(place: &Place, name: &str) -> Machine {
     let home = Home::prepare(&place.join(name)).unwrap();
     home.create_repository(Params::default(), operation())
         .unwrap();
@@ -35,18 +35,18 @@ fn machine(place: &Place, name: &str) -> Machine {
 }
 
 /// The storage, opened anew as by another process.
-fn storage(place: &Place) -> Repository {
+pub(crate) fn storage(place: &Place) -> Repository {
     let objects: Arc<dyn Objects> = Arc::new(Directory::new(place.join("storage")));
     sync::open_or_create(objects, Params::default(), None, &operation()).unwrap()
 }
 
 impl Machine {
-    fn state(&self) -> Arc<State> {
+    pub(crate) fn state(&self) -> Arc<State> {
         self.home.reader().unwrap().0.state().unwrap()
     }
 
     /// A snapshot on `branch` with a file of its own.
-    fn snapshot(&self, branch: &str, content: &str) -> SnapshotId {
+    pub(crate) fn snapshot(&self, branch: &str, content: &str) -> SnapshotId {
         let lock = self.home.lock("test", Wait::Forever).unwrap();
         let repo = self.home.writer(&lock).unwrap();
         let name = format!("branch/{branch}");
@@ -92,7 +92,7 @@ impl Machine {
         id
     }
 
-    fn remove(&self, remove: &[SnapshotId]) {
+    pub(crate) fn remove(&self, remove: &[SnapshotId]) {
         let lock = self.home.lock("test", Wait::Forever).unwrap();
         let repo = self.home.writer(&lock).unwrap();
         let change = Change {
@@ -106,7 +106,7 @@ impl Machine {
         .unwrap();
     }
 
-    fn push(&self, storage: &Repository, background: bool) -> Result<PushReport> {
+    pub(crate) fn push(&self, storage: &Repository, background: bool) -> Result<PushReport> {
         self.push_watched(storage, background, &ignore)
     }
 
@@ -124,7 +124,7 @@ impl Machine {
         sync::push(&self.home, storage, &options, on)
     }
 
-    fn attach(&self, storage: &Repository) -> Result<Attached> {
+    pub(crate) fn attach(&self, storage: &Repository) -> Result<Attached> {
         self.attach_watched(storage, &ignore)
     }
 
@@ -136,7 +136,7 @@ impl Machine {
         sync::attach(&self.home, storage, "main", &operation(), on)
     }
 
-    fn unpushed(&self) -> Vec<SnapshotId> {
+    pub(crate) fn unpushed(&self) -> Vec<SnapshotId> {
         sync::unpushed(&self.state())
             .rows
             .iter()
@@ -145,7 +145,7 @@ impl Machine {
     }
 }
 
-fn ids(state: &State) -> Vec<SnapshotId> {
+pub(crate) fn ids(state: &State) -> Vec<SnapshotId> {
     state.snapshots().map(|row| row.id).collect()
 }
 

@@ -5,12 +5,14 @@ mod checkout;
 mod completions;
 mod config;
 mod export;
+mod fetch;
 mod gc;
 mod import;
 mod init;
 mod key;
 mod man;
 mod op;
+mod pull;
 mod push;
 mod snapshot;
 mod start;
@@ -168,6 +170,17 @@ impl Context {
         )?)
     }
 
+    /// The branch that HEAD is on; `what` goes on from "say which one …".
+    pub fn branch(&self, managed: &Managed, what: &str) -> Result<String, Failure> {
+        match managed.home.head()? {
+            Head::Branch(branch) => Ok(branch),
+            Head::Detached(id) => Err(Failure::usage(format!(
+                "HEAD is at {} without a branch: {what}",
+                &id[..8]
+            ))),
+        }
+    }
+
     /// The state of the home's repository.
     pub fn state(&self, managed: &Managed) -> Result<Arc<State>, Failure> {
         Ok(publish::local_state(managed)?)
@@ -237,6 +250,8 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Snapshot(SnapshotVerb::Delete(args)) => snapshot::delete(&args, context),
         Verb::Checkout(args) => checkout::run(args, context),
         Verb::Push(args) => push::run(&args, context),
+        Verb::Fetch(args) => fetch::run(&args, context),
+        Verb::Pull(args) => pull::run(&args, context),
         Verb::Export(args) => export::run(args, context),
         Verb::Import(args) => import::run(args, context),
         Verb::Gc(args) => gc::run(&args, context),

@@ -1,7 +1,7 @@
-//! `zenith push`: what the storage does not have yet.
+//! `zenith push`: what the storage, or another remote, does not have yet.
 
-use zenith::head::Head;
-use zenith::{publish, sync};
+use zenith::sync::ORIGIN;
+use zenith::{publish, remote, sync};
 
 use super::Context;
 use crate::args::PushArgs;
@@ -12,19 +12,15 @@ use crate::render::size::{plural, size};
 
 pub fn run(args: &PushArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let location = publish::location(&managed)?.to_owned();
-    let branch = match (&args.branch, managed.home.head()?) {
-        (Some(branch), _) => branch.clone(),
-        (None, Head::Branch(branch)) => branch,
-        (None, Head::Detached(id)) => {
-            return Err(Failure::usage(format!(
-                "HEAD is at {} without a branch: say which one with --branch",
-                &id[..8]
-            )));
-        }
+    let name = args.remote.as_deref().unwrap_or(ORIGIN);
+    let location = remote::location(&managed, name)?;
+    let branches = match &args.branch {
+        _ if args.all => branches(context, &managed)?,
+        Some(branch) => vec![branch.clone()],
+        None => vec![context.branch(&managed, "say which one with --branch")?],
     };
     if args.dry_run {
-        let waiting = sync::unpushed(&*context.state(&managed)?);
+        let waiting = sync::unpushed_to(&*context.state(&managed)?, name);
         return context.ui.answer(format_args!(
             "would push {} ({}) to {location}",
             plural(waiting.rows.len() as u64, "snapshot"),
@@ -32,13 +28,58 @@ pub fn run(args: &PushArgs, context: &Context) -> Result<(), Failure> {
         ));
     }
     let progress = Progress::new(&context.ui);
-    let report = publish::push_branch(&managed, &context.around(), &location, &branch, &|event| {
-        progress.on(event);
-    })?;
+    let on = |event| progress.on(event);
+    let around = context.around();
+    let done = publish::push_to(&managed, &around, name, &branches, args.tags, &on)?;
     let took = progress.elapsed();
     drop(progress);
-    if context.ui.is_json() {
-        return context.ui.record(&push::record(&report, &location));
+    let ui = &context.ui;
+    for (branch, report) in &done.branches {
+        if ui.is_json() {
+            ui.record(&push::record(report, branch, &location))?;
+        } else if args.all {
+            ui.answer(format_args!(
+                "{branch}: {}",
+                push::line(report, &location, took)
+            ))?;
+        } else {
+            ui.answer(push::line(report, &location, took))?;
+        }
     }
-    context.ui.answer(push::line(&report, &location, took))
+    for tag in done.tags.iter().flat_map(|tags| &tags.kept) {
+        ui.warn(format_args!(
+            "tag {tag} is at another snapshot at {location}, and stays there"
+        ));
+    }
+    if let Some(tags) = &done.tags {
+        if ui.is_json() {
+            let sent = tags.sent.iter();
+            ui.record(&serde_json::json!({
+                "type": "push_tags", "v": 1, "location": location, "bytes": tags.bytes,
+                "tags": sent
+                    .map(|(tag, id)| serde_json::json!({ "tag": tag, "id": id.to_string() }))
+                    .collect::<Vec<_>>(),
+                "kept": tags.kept,
+            }))?;
+        } else {
+            ui.answer(format_args!(
+                "{} new at {location}",
+                plural(tags.sent.len() as u64, "tag")
+            ))?;
+        }
+    }
+    match done.failed {
+        Some(e) => Err(e.into()),
+        None => Ok(()),
+    }
+}
+
+/// Every local branch.
+fn branches(context: &Context, managed: &zenith::managed::Managed) -> Result<Vec<String>, Failure> {
+    let state = context.state(managed)?;
+    let names = state.refs().keys();
+    Ok(names
+        .filter_map(|name| name.strip_prefix("branch/"))
+        .map(str::to_owned)
+        .collect())
 }

@@ -42,6 +42,7 @@ pub struct PushRecord<'a> {
     kind: &'static str,
     v: u32,
     outcome: &'static str,
+    branch: &'a str,
     location: &'a str,
     tip: String,
     snapshots: u64,
@@ -51,7 +52,7 @@ pub struct PushRecord<'a> {
     diverged_to: Option<&'a str>,
 }
 
-pub fn record<'a>(report: &'a PushReport, location: &'a str) -> PushRecord<'a> {
+pub fn record<'a>(report: &'a PushReport, branch: &'a str, location: &'a str) -> PushRecord<'a> {
     let (outcome, tip, snapshots, packs, bytes, diverged_to) = match report {
         PushReport::UpToDate { tip } => ("up_to_date", tip, 0, 0, 0, None),
         PushReport::Behind { ours, .. } => ("behind", ours, 0, 0, 0, None),
@@ -72,6 +73,7 @@ pub fn record<'a>(report: &'a PushReport, location: &'a str) -> PushRecord<'a> {
         kind: "push",
         v: 1,
         outcome,
+        branch,
         location,
         tip: tip.to_string(),
         snapshots,
