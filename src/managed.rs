@@ -193,6 +193,14 @@ pub enum Refusal {
         /// What there is.
         known: Vec<String>,
     },
+    /// A remote cannot be called so.
+    #[error("`{name}` cannot be the name of a remote: {why}")]
+    RemoteNameInvalid {
+        /// What was asked for.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// A remote has this name already.
     #[error("the remote `{name}` is {location} already")]
     RemoteExists {
@@ -233,6 +241,7 @@ impl Refusal {
             | Refusal::BranchNotAtStorage { .. } => NotFound,
             Refusal::NoStorage { .. }
             | Refusal::Guarded { .. }
+            | Refusal::RemoteNameInvalid { .. }
             | Refusal::OtherCluster { .. }
             | Refusal::Referenced { .. }
             | Refusal::NothingToUndo { .. }

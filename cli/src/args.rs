@@ -91,6 +91,12 @@ pub enum Verb {
     /// Fetch, then move the branch and the managed cluster forward
     #[command(after_help = "Example: zenith stop && zenith pull && zenith start")]
     Pull(PullArgs),
+    /// List, show, add, change and remove the repositories to fetch from and push to
+    #[command(after_help = "Examples:
+  zenith remote add offsite s3://bucket/orders
+  zenith push offsite --all
+  zenith remote show offsite")]
+    Remote(RemoteArgs),
     /// Write a snapshot as plain PostgreSQL files, as tar, or as a repository
     Export(ExportArgs),
     /// Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
@@ -414,9 +420,10 @@ pub struct ListArgs {
     /// Snapshots of every branch and of none
     #[arg(long, short)]
     pub all: bool,
-    /// What lies at the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    /// What lies at a remote instead of here [default: origin, which is storage_dest]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true,
+          default_missing_value = "origin")]
+    pub remote: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -530,6 +537,53 @@ pub struct PullArgs {
     #[arg(long)]
     pub force: bool,
     /// Say what would happen; nothing is fetched or moved
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoteArgs {
+    #[command(subcommand)]
+    pub verb: Option<RemoteVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RemoteVerb {
+    /// List the remotes; origin is storage_dest
+    List,
+    /// Ask a remote for its branches, and say how those here stand to them
+    Show(RemoteShowArgs),
+    /// Add a remote; credentials come from the environment and are never saved
+    Add(RemoteUrlArgs),
+    /// Change where a remote is; what is known of its branches is forgotten
+    SetUrl(RemoteUrlArgs),
+    /// Forget a remote; nothing changes there
+    Remove(RemoteRemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RemoteShowArgs {
+    /// The remote
+    #[arg(value_name = "NAME", default_value = "origin")]
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoteUrlArgs {
+    /// The remote
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where it is: /path, file://, s3://, gs:// or az://
+    #[arg(value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    pub url: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoteRemoveArgs {
+    /// The remote
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Say what would be forgotten, forget nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -731,6 +785,11 @@ mod tests {
             "zenith push offsite --all --tags",
             "zenith fetch origin main --depth 0 --prune --dry_run",
             "zenith pull --full",
+            "zenith remote",
+            "zenith remote set-url offsite s3://b/p",
+            "zenith remote remove offsite --dry_run",
+            "zenith snapshot list --remote --all",
+            "zenith snapshot list --remote=offsite",
         ] {
             if let Err(e) = typed(line) {
                 panic!("{line}: {e}");

@@ -734,6 +734,9 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
         Refusal::NoRemote { name, .. } => {
             format!("`zenith remote` lists them; `zenith remote add {name} URL` adds this one.")
         }
+        Refusal::RemoteNameInvalid { .. } => {
+            "Letters, digits, and - _ . between them are fine, for instance `offsite`.".into()
+        }
         Refusal::RemoteExists { name, .. } => {
             format!("`zenith remote set-url {name} URL` changes where it is.")
         }

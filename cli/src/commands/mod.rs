@@ -14,6 +14,7 @@ mod man;
 mod op;
 mod pull;
 mod push;
+mod remote;
 mod snapshot;
 mod start;
 mod status;
@@ -29,6 +30,7 @@ use zenith::head::Head;
 use zenith::managed::{self, Managed, Surroundings};
 use zenith::store::objects::OpenOptions;
 use zenith::store::{Repository, SnapshotId, State};
+use zenith::sync::ORIGIN;
 use zenith::{publish, revision};
 
 use crate::args::{DamageArgs, KeyVerb, OnDamage, OpVerb, ServerArgs, SnapshotVerb, Verb};
@@ -125,7 +127,7 @@ impl Context {
             found => return found,
         };
         let head = managed.home.head()?;
-        let there = self.storage(managed).and_then(|storage| {
+        let there = self.storage(managed, ORIGIN).and_then(|storage| {
             let state = storage.state().map_err(zenith::Error::from)?;
             Ok((state, storage))
         });
@@ -159,8 +161,11 @@ impl Context {
         Ok(id)
     }
 
-    /// The repository where this home pushes.
-    pub fn storage(&self, managed: &Managed) -> Result<Repository, Failure> {
+    /// The repository of a remote; `origin` is where this home pushes.
+    pub fn storage(&self, managed: &Managed, name: &str) -> Result<Repository, Failure> {
+        if name != ORIGIN {
+            return Ok(zenith::remote::open(managed, &self.around(), name)?);
+        }
         let location = publish::location(managed)?;
         Ok(publish::storage(
             managed,
@@ -252,6 +257,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Push(args) => push::run(&args, context),
         Verb::Fetch(args) => fetch::run(&args, context),
         Verb::Pull(args) => pull::run(&args, context),
+        Verb::Remote(args) => remote::run(args.verb, context),
         Verb::Export(args) => export::run(args, context),
         Verb::Import(args) => import::run(args, context),
         Verb::Gc(args) => gc::run(&args, context),

@@ -9,7 +9,7 @@ use zenith::history::History;
 use zenith::home::Wait;
 use zenith::store::{Row, SnapshotId, SnapshotKind, State};
 use zenith::take::{self, Elsewhere, Take};
-use zenith::{forget, publish, sync};
+use zenith::{forget, remote, sync};
 
 use super::Context;
 use crate::args::{CreateArgs, DeleteArgs, ListArgs, ShowArgs};
@@ -74,11 +74,12 @@ fn lock(
 
 pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let state = if args.remote {
-        let storage = context.storage(&managed)?;
-        storage.state().map_err(zenith::Error::from)?
-    } else {
-        context.state(&managed)?
+    let state = match &args.remote {
+        Some(name) => {
+            let storage = context.storage(&managed, name)?;
+            storage.state().map_err(zenith::Error::from)?
+        }
+        None => context.state(&managed)?,
     };
     let head = managed.home.head()?;
     let here = stands_at(&state, &head);
@@ -97,7 +98,7 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             .unwrap_or_default()
     });
     // Nothing that lies at the storage waits to go there.
-    let waiting = if args.remote {
+    let waiting = if args.remote.is_some() {
         sync::Unpushed::default()
     } else {
         sync::unpushed(&state)
@@ -139,12 +140,14 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             all - listed.len()
         ));
     }
-    if args.remote {
-        ui.talk(format_args!(
-            "{} at {}; checkout and export fetch what is not here",
-            state.len(),
-            publish::location(&managed)?
-        ));
+    if let Some(name) = &args.remote {
+        let location = remote::location(&managed, name)?;
+        let how = if name == sync::ORIGIN {
+            "checkout and export fetch what is not here".to_owned()
+        } else {
+            format!("`zenith fetch {name}` brings what is not here")
+        };
+        ui.talk(format_args!("{} at {location}; {how}", state.len()));
     } else if managed.settings.storage_dest.is_some() {
         let pushed = state.len() - waiting.rows.len();
         let waiting_text = match waiting.rows.len() {

@@ -4,6 +4,7 @@ pub mod fetch;
 pub mod key;
 pub mod place;
 pub mod push;
+pub mod remote;
 pub mod settings;
 pub mod size;
 pub mod snapshot;
