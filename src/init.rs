@@ -60,6 +60,8 @@ pub struct InitOptions {
     pub interval_secs: Option<u64>,
     /// What becomes of snapshots of damaged clusters.
     pub on_damage: Option<OnDamage>,
+    /// Attach to what the storage has or do nothing: no cluster is made or taken over.
+    pub attach_only: bool,
     /// Whether a repository that is made is sealed.
     pub encrypt: bool,
     /// What opens a sealed storage, or is to open what is made. Never saved.
@@ -182,9 +184,13 @@ pub fn init(
         Err(e) => return Err(e),
     };
     let was_home = before.is_some();
-    let settings = settings(dir, before.unwrap_or_default(), options)?;
+    let mut settings = settings(dir, before.unwrap_or_default(), options)?;
     // A storage that does not answer is found out before anything is made.
     let mut storage = Storage::look(around, &settings, dir, options, on)?;
+    if options.attach_only {
+        let chosen = options.branch.is_some() || was_home;
+        settings.branch = storage.branch_to_attach(&settings, chosen)?;
+    }
     // So are missing programs.
     let binaries = match &options.source {
         None if !was_home && !storage.has(&settings.branch) => {
@@ -223,7 +229,7 @@ pub fn init(
     match (tip, presence) {
         (Some(tip), Presence::Whole) => {
             // An earlier init was cut off when all but the settings was there.
-            if !was_home && is_init(&managed, tip)? {
+            if !was_home && !options.attach_only && is_init(&managed, tip)? {
                 managed.settings.primary = true;
             }
             drop(lock);
@@ -235,6 +241,12 @@ pub fn init(
         (_, Presence::HalfMade(id)) => {
             drop(lock);
             start::place(&managed, id, on)?;
+        }
+        (None, Presence::Whole) if options.attach_only => {
+            return Err(Error::HomeForeign {
+                dir: managed.home.dir().to_owned(),
+                found: "pgdata".to_owned(),
+            });
         }
         // An earlier init was cut off between the cluster and its snapshot.
         (None, Presence::Whole) => {
@@ -450,6 +462,32 @@ impl Storage {
 
     fn has(&self, branch: &str) -> bool {
         self.branches.iter().any(|name| name == branch)
+    }
+
+    /// The branch that a clone stands on: the one asked for, `main`, or the only one.
+    ///
+    /// Errors: `NotARepository` of the store, `Refusal::{NothingToClone, BranchNotAtStorage}`.
+    fn branch_to_attach(&self, settings: &Settings, chosen: bool) -> Result<String> {
+        let Some(repository) = &self.repository else {
+            return Err(zenith_store::Error::NotARepository {
+                location: settings.storage_dest.clone().unwrap_or_default(),
+            }
+            .into());
+        };
+        match &self.branches[..] {
+            [] => {
+                let location = repository.location();
+                Err(Refusal::NothingToClone { location }.into())
+            }
+            [only] if !chosen => Ok(only.clone()),
+            _ if self.has(&settings.branch) => Ok(settings.branch.clone()),
+            branches => Err(Refusal::BranchNotAtStorage {
+                branch: settings.branch.clone(),
+                location: repository.location(),
+                branches: branches.to_vec(),
+            }
+            .into()),
+        }
     }
 
     /// A branch that is there holds a cluster; another one cannot become its next snapshot

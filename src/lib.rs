@@ -12,6 +12,7 @@ pub mod agent;
 mod before;
 pub mod bring;
 pub mod checkout;
+pub mod clone;
 mod disk;
 pub mod emit;
 pub mod error;

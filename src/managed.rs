@@ -69,6 +69,12 @@ pub enum Refusal {
         /// What there is.
         branches: Vec<String>,
     },
+    /// A clone of nothing.
+    #[error("the repository at {location} has no branch with a snapshot")]
+    NothingToClone {
+        /// Where.
+        location: String,
+    },
     /// An import is to begin a branch that has snapshots.
     #[error(
         "branch `{branch}` at {location} holds a cluster already (system identifier {expected}): \
@@ -238,6 +244,7 @@ impl Refusal {
             | Refusal::NoCluster { .. }
             | Refusal::ClusterMissing { .. }
             | Refusal::NoRemote { .. }
+            | Refusal::NothingToClone { .. }
             | Refusal::BranchNotAtStorage { .. } => NotFound,
             Refusal::NoStorage { .. }
             | Refusal::Guarded { .. }

@@ -91,6 +91,14 @@ pub enum Verb {
     /// Fetch, then move the branch and the managed cluster forward
     #[command(after_help = "Example: zenith stop && zenith pull && zenith start")]
     Pull(PullArgs),
+    /// Make a home from a storage: its branches, and a guarded copy of the cluster
+    #[command(after_help = "Examples:
+  zenith clone s3://bucket/orders ./orders
+  zenith clone /mnt/backup/orders /srv/drill --branch main --depth 0 --port 5433
+
+DIR is the home: go on with `zenith -D DIR start`. A clone that was cut off goes on with the same
+command.")]
+    Clone(CloneArgs),
     /// List, show, add, change and remove the repositories to fetch from and push to
     #[command(after_help = "Examples:
   zenith remote add offsite s3://bucket/orders
@@ -542,6 +550,35 @@ pub struct PullArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CloneArgs {
+    /// The storage: /path, file://, s3://, gs:// or az://
+    #[arg(value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    pub url: String,
+    /// The home that is made
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The branch to stand on; otherwise main, or the only one
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
+    /// Leave the other branches there
+    #[arg(long)]
+    pub single_branch: bool,
+    #[command(flatten)]
+    pub depth: DepthArgs,
+    /// TCP port of the server [default: 5432]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Directory of the PostgreSQL programs; otherwise PATH, pg_config, /usr/lib/postgresql
+    #[arg(long, value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+    /// As root: the user who owns the home and runs the server [default: postgres]
+    #[arg(long, value_name = "USER")]
+    pub pg_user: Option<String>,
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct RemoteArgs {
     #[command(subcommand)]
     pub verb: Option<RemoteVerb>,
@@ -785,6 +822,7 @@ mod tests {
             "zenith push offsite --all --tags",
             "zenith fetch origin main --depth 0 --prune --dry_run",
             "zenith pull --full",
+            "zenith clone s3://b/p d --branch x --depth 3 --single_branch",
             "zenith remote",
             "zenith remote set-url offsite s3://b/p",
             "zenith remote remove offsite --dry_run",

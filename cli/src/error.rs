@@ -683,6 +683,10 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
             }
             None => "Name another storage.".into(),
         },
+        Refusal::NothingToClone { location } => format!(
+            "Push to it first with `zenith push`, or begin with a new cluster: `zenith init \
+             --storage-dest {location}`."
+        ),
         Refusal::BranchTaken { .. } => {
             "Attach to it with `zenith init` without --snapshot-path, or import into a branch of \
              its own with --branch NEW."

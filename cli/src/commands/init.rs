@@ -33,6 +33,7 @@ pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
             .snapshot_interval
             .map(|interval| interval.as_secs().max(1)),
         on_damage: args.damage.asked(),
+        attach_only: false,
         encrypt: args.encrypt,
         passphrase: None,
         encryption: EncryptionSettings {
@@ -45,15 +46,7 @@ pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
     };
     let done = init(options, pg_user.as_deref(), context)?;
     if !done.was_home {
-        let found = context.env.find_home(None) == context.home;
-        let at = if found {
-            String::new()
-        } else {
-            format!(
-                "-D {} ",
-                place::path(&context.home, &context.env.current_dir)
-            )
-        };
+        let at = context.as_typed(&place::path(&context.home, &context.env.current_dir));
         context.ui.talk(format_args!("next: zenith {at}start"));
     }
     Ok(())
@@ -65,17 +58,7 @@ pub fn init(
     pg_user: Option<&str>,
     context: &Context,
 ) -> Result<Initialised, Failure> {
-    // Before anything is made for it.
-    if let (Some(source), Err(_)) = (&options.source, Home::open(&context.home)) {
-        source.look()?;
-    }
-    init::become_user(
-        &context.home,
-        options.source.as_ref().and_then(Source::local_dir),
-        options.storage_dest.as_deref(),
-        pg_user,
-    )?;
-    options.passphrase = passphrase(&options, context)?;
+    ready(&mut options, pg_user, context)?;
     let progress = Progress::new(&context.ui);
     let done = init::init(&context.home, &context.around(), &options, &|event| {
         progress.on(event);
@@ -134,6 +117,28 @@ pub fn init(
             .answer(push::line(report, location, done.push_took))?;
     }
     Ok(done)
+}
+
+/// What comes before anything is made: the right user, and a passphrase where one is needed.
+pub fn ready(
+    options: &mut InitOptions,
+    pg_user: Option<&str>,
+    context: &Context,
+) -> Result<(), Failure> {
+    // Before anything is made for it.
+    if let (Some(source), Err(_)) = (&options.source, Home::open(&context.home)) {
+        source.look()?;
+    }
+    // A storage that is only read is nobody's to make.
+    let storage_dest = options.storage_dest.as_deref();
+    init::become_user(
+        &context.home,
+        options.source.as_ref().and_then(Source::local_dir),
+        storage_dest.filter(|_| !options.attach_only),
+        pg_user,
+    )?;
+    options.passphrase = passphrase(options, context)?;
+    Ok(())
 }
 
 /// Asks for a passphrase before anything is made, when one will be needed.

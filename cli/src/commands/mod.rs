@@ -2,6 +2,7 @@
 
 mod agent;
 mod checkout;
+mod clone;
 mod completions;
 mod config;
 mod export;
@@ -60,6 +61,24 @@ impl Context {
             home,
             typed_by_root: zenith::pg::user::is_root(),
         }
+    }
+
+    /// The same for a home that the command itself names.
+    pub fn at(&self, home: &Path) -> Self {
+        Self {
+            ui: self.ui.clone(),
+            env: self.env.clone(),
+            home: self.env.absolute(home),
+            typed_by_root: self.typed_by_root,
+        }
+    }
+
+    /// `-D DIR ` where a command typed here would not find this home by itself.
+    pub fn as_typed(&self, shown: &str) -> String {
+        if self.env.find_home(None) == self.home {
+            return String::new();
+        }
+        format!("-D {shown} ")
     }
 
     /// A program of PostgreSQL for a cluster, as it can be typed where this command was: with its
@@ -257,6 +276,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Push(args) => push::run(&args, context),
         Verb::Fetch(args) => fetch::run(&args, context),
         Verb::Pull(args) => pull::run(&args, context),
+        Verb::Clone(args) => clone::run(args, context),
         Verb::Remote(args) => remote::run(args.verb, context),
         Verb::Export(args) => export::run(args, context),
         Verb::Import(args) => import::run(args, context),

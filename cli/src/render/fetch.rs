@@ -34,9 +34,17 @@ pub fn lines(
             took(duration)
         )
     }];
-    for branch in &report.branches {
-        lines.extend(line(branch, remote));
-    }
+    lines.extend(changed(report, remote));
+    lines
+}
+
+/// A line for each name that changed.
+pub fn changed(report: &FetchReport, remote: &str) -> Vec<String> {
+    let mut lines: Vec<String> = report
+        .branches
+        .iter()
+        .filter_map(|branch| line(branch, remote))
+        .collect();
     for (tag, id) in &report.tags {
         lines.push(format!("  {tag}  {}  new tag", id.short()));
     }
