@@ -144,7 +144,8 @@ fn once(
 ) -> Result<FetchReport> {
     // The remote may take its time, so it is asked before the home is locked.
     let there = storage.state()?;
-    let own = there.get_ref(&format!("homes/{}", home.settings()?.home_id));
+    let home_id = home.settings()?.home_id;
+    let own = there.get_ref(&format!("homes/{home_id}"));
     let lock = home.lock("fetching", Wait::UpTo(sync::NOTE_WAIT))?;
     let local = home.writer(&lock)?;
     let here = local.state()?;
@@ -235,10 +236,69 @@ fn once(
         refs,
         operation: options.operation.clone(),
     };
-    let done = transfer(storage, &local, what, &|event| sync::tell(event, on))?;
+    let done = if options.remote == sync::ORIGIN {
+        if home.is_lazy() {
+            keep_there(storage, &home_id, &report, &options.operation)?;
+        }
+        sync::bring(home, storage, &local, what, on)?
+    } else {
+        // A lazy home looks for packs at its storage alone.
+        transfer(storage, &local, what, &|event| sync::tell(event, on))?
+    };
     report.packs = done.packs;
     report.bytes = done.bytes;
     Ok(report)
+}
+
+/// Has the storage keep what a lazy home is going to read of it: its packs are nowhere else.
+fn keep_there(
+    storage: &Repository,
+    home_id: &str,
+    report: &FetchReport,
+    operation: &Operation,
+) -> Result<()> {
+    let there = storage.state()?;
+    let refs: Vec<RefChange> = report
+        .branches
+        .iter()
+        .map(|fetched| {
+            let name = format!("homes/{home_id}/{}", fetched.branch);
+            RefChange {
+                from: there.get_ref(&name),
+                to: Some(fetched.to),
+                name,
+            }
+        })
+        .filter(|change| change.from != change.to)
+        .collect();
+    if refs.is_empty() {
+        return Ok(());
+    }
+    storage.commit(Change {
+        refs,
+        operation: operation.clone(),
+        ..Change::default()
+    })?;
+    Ok(())
+}
+
+/// Brings all packs that a lazy home left at its storage; their number and bytes. It is a home
+/// like any other from then on. Interrupted, it is lazy still, and the same call goes on.
+///
+/// Errors: those of both repositories.
+pub fn complete(
+    home: &Home,
+    storage: &Repository,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<(u64, u64)> {
+    let lock = home.lock("fetching", Wait::UpTo(sync::NOTE_WAIT))?;
+    let local = home.alone().writer(&lock)?;
+    on(Event::Phase("fetching"));
+    let done = zenith_store::complete(storage, &local, &|event| sync::tell(event, on))?;
+    let mut settings = home.settings()?;
+    settings.lazy = false;
+    home.save_settings(&settings)?;
+    Ok(done)
 }
 
 /// Which branches are meant, all of them there.

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use zenith_store::objects::Directory;
+use zenith_store::objects::{Directory, Lazy, Objects};
 use zenith_store::{IndexChoice, Operation, Params, Repository, Seal, State};
 
 use crate::disk;
@@ -44,6 +44,8 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: PathBuf,
+    /// Where packs lie that are not here, in a lazy home.
+    remote: Option<Arc<dyn Objects>>,
 }
 
 /// How long to wait for a lock.
@@ -88,7 +90,7 @@ impl Home {
     /// Errors: `HomeExists`, `HomeForeign`, `Io`.
     pub fn prepare(dir: &Path) -> Result<Home> {
         let dir = std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
-        let home = Home { dir };
+        let home = Home { dir, remote: None };
         if home.config_path().exists() {
             return Err(Error::HomeExists { dir: home.dir });
         }
@@ -116,7 +118,7 @@ impl Home {
     /// Errors: `NoHome`.
     pub fn open(dir: &Path) -> Result<Home> {
         let dir = std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
-        let home = Home { dir };
+        let home = Home { dir, remote: None };
         let config = home.config_path();
         match fs::metadata(&config) {
             Ok(meta) if meta.is_file() => Ok(home),
@@ -134,6 +136,32 @@ impl Home {
             .ancestors()
             .map(|dir| dir.join(".zenith"))
             .find(|dir| dir.is_dir())
+    }
+
+    /// The same home, where packs that are not here are read from `remote`.
+    pub fn with_remote(self, remote: Arc<dyn Objects>) -> Home {
+        let remote = Some(remote);
+        Home { remote, ..self }
+    }
+
+    /// The same home as it lies here alone.
+    pub fn alone(&self) -> Home {
+        let dir = self.dir.clone();
+        Home { dir, remote: None }
+    }
+
+    /// Whether packs stay at the storage until they are read.
+    pub fn is_lazy(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// The objects of the local repository.
+    fn objects(&self) -> Arc<dyn Objects> {
+        let local = Directory::new(&self.dir);
+        match &self.remote {
+            Some(remote) => Arc::new(Lazy::new(local, remote.clone())),
+            None => Arc::new(local),
+        }
     }
 
     /// The directory, absolute.
@@ -311,7 +339,7 @@ impl Home {
     /// Makes the local repository, sealed where the home has a key, or opens the one that an
     /// interrupted init made.
     pub fn create_repository(&self, params: Params, operation: Operation) -> Result<Repository> {
-        let objects = Arc::new(Directory::new(&self.dir));
+        let objects = self.objects();
         let index = IndexChoice::writer(self.index_dir());
         let seal = self.seal()?;
         if Repository::exists(&*objects)? {
@@ -324,7 +352,7 @@ impl Home {
     pub fn reader(&self) -> Result<(Repository, GcGuard)> {
         let guard = self.read_guard()?;
         let index = IndexChoice::reader(self.index_dir());
-        let objects = Arc::new(Directory::new(&self.dir));
+        let objects = self.objects();
         let repo = self.opened(Repository::open(objects, self.seal()?, index))?;
         Ok((repo, guard))
     }
@@ -333,7 +361,7 @@ impl Home {
     /// closed.
     pub fn state(&self) -> Result<Arc<State>> {
         let _guard = self.read_guard()?;
-        let objects = Arc::new(Directory::new(&self.dir));
+        let objects = self.objects();
         let repo = self.opened(Repository::open(objects, self.seal()?, IndexChoice::Memory))?;
         Ok(repo.state()?)
     }
@@ -342,7 +370,7 @@ impl Home {
     pub fn writer(&self, lock: &HomeLock) -> Result<Repository> {
         debug_assert_eq!(lock.dir(), self.dir());
         let index = IndexChoice::writer(self.index_dir());
-        let objects = Arc::new(Directory::new(&self.dir));
+        let objects = self.objects();
         Ok(self
             .opened(Repository::open(objects, self.seal()?, index))?
             .alone())
@@ -370,7 +398,7 @@ impl Home {
     ///
     /// Errors: `KeyMissing`, `HomeDamaged`.
     pub fn check_key(&self) -> Result<()> {
-        let objects = Arc::new(Directory::new(&self.dir));
+        let objects = self.objects();
         if !Repository::exists(&*objects)? {
             return Ok(());
         }

@@ -62,6 +62,8 @@ pub struct InitOptions {
     pub on_damage: Option<OnDamage>,
     /// Attach to what the storage has or do nothing: no cluster is made or taken over.
     pub attach_only: bool,
+    /// A new home leaves packs at the storage until they are read, and makes no cluster yet.
+    pub lazy: bool,
     /// Whether a repository that is made is sealed.
     pub encrypt: bool,
     /// What opens a sealed storage, or is to open what is made. Never saved.
@@ -190,7 +192,10 @@ pub fn init(
     if options.attach_only {
         let chosen = options.branch.is_some() || was_home;
         settings.branch = storage.branch_to_attach(&settings, chosen)?;
+        settings.lazy |= options.lazy && !was_home;
     }
+    // Such a home is made without cluster; `start` makes one.
+    let without_cluster = options.attach_only && settings.lazy;
     // So are missing programs.
     let binaries = match &options.source {
         None if !was_home && !storage.has(&settings.branch) => {
@@ -204,6 +209,10 @@ pub fn init(
         Home::open(dir)?
     } else {
         Home::prepare(dir)?
+    };
+    let home = match &storage.objects {
+        Some(objects) if settings.lazy => home.with_remote(objects.clone()),
+        _ => home,
     };
     let mut managed = Managed { home, settings };
     let lock = managed.home.lock("init", Wait::UpTo(LOCK_WAIT))?;
@@ -234,6 +243,7 @@ pub fn init(
             }
             drop(lock);
         }
+        (Some(_), Presence::Missing) if without_cluster => drop(lock),
         (Some(_), Presence::Missing) => {
             drop(lock);
             start::rebuild(&managed, around, on)?;
@@ -264,7 +274,9 @@ pub fn init(
             // start completes it if this is cut off.
             managed.home.complete(&managed.settings)?;
             let bytes = start::fetch(&managed, around, &location, &branch, on)?;
-            start::rebuild(&managed, around, on)?;
+            if !without_cluster {
+                start::rebuild(&managed, around, on)?;
+            }
             origin = Origin::Attached { location, bytes };
         }
         (None, Presence::Missing) => match &options.source {
@@ -311,7 +323,9 @@ pub fn init(
     } else {
         managed.home.complete(&managed.settings)?;
     }
-    managed.remember()?;
+    if managed.home.pgdata().exists() {
+        managed.remember()?;
+    }
 
     let tip = start::local_tip(&managed, &branch)?.ok_or_else(|| Error::Internal {
         what: format!("branch {branch} has no snapshot after init"),

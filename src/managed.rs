@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zenith_store::SnapshotId;
+use zenith_store::objects::OpenOptions;
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -303,6 +304,19 @@ impl Managed {
         let home = Home::open(dir)?;
         let settings = home.settings()?;
         Ok(Managed { home, settings })
+    }
+
+    /// Has a lazy home read at its storage what is not here.
+    ///
+    /// Errors: `Url`, and those of the place.
+    pub fn see_through(&mut self, around: &Surroundings) -> Result<()> {
+        if let (true, Some(location)) = (self.settings.lazy, &self.settings.storage_dest) {
+            let options = OpenOptions::interactive();
+            let dir = self.home.dir();
+            let remote = crate::sync::open_objects(location, dir, &around.storage, &options)?;
+            self.home = self.home.alone().with_remote(remote);
+        }
+        Ok(())
     }
 
     /// Whether there is a cluster. An empty directory on another device than before is a disk

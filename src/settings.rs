@@ -21,6 +21,9 @@ pub struct Settings {
     /// An absolute URL or path, or nothing when snapshots stay on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_dest: Option<String>,
+    /// Whether packs stay at `storage_dest` until something is read of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lazy: bool,
     /// Whether the managed cluster may act as the original does: archive, replicate, listen to
     /// the network. A cluster that came from elsewhere starts without.
     #[serde(default)]
@@ -211,6 +214,7 @@ impl Settings {
             home_id: format!("{:032x}", rand::random::<u128>()),
             branch: main_branch(),
             storage_dest: None,
+            lazy: false,
             primary: false,
             server: ServerSettings::default(),
             snapshots: SnapshotSettings::default(),

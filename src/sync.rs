@@ -18,7 +18,7 @@ use std::time::Duration;
 use zenith_store::objects::{Environment, Objects, OpenOptions, StorageUrl};
 use zenith_store::{
     Change, IndexChoice, Operation, PackName, Params, RefChange, Repository, Row, Seal, SnapshotId,
-    State, Transfer, TransferEvent, transfer,
+    State, Transfer, TransferEvent, Transferred, transfer, transfer_without_packs,
 };
 
 use crate::error::{Error, Result};
@@ -539,7 +539,7 @@ pub fn attach(
         refs: refs.into_iter().filter(|r| r.from != r.to).collect(),
         operation: operation.clone(),
     };
-    let done = transfer(storage, &local, what, &|event| tell(event, on))?;
+    let done = bring(home, storage, &local, what, on)?;
     // Not before it is here: a push must never take what we failed to fetch for what we sent.
     hold(storage, &mine, theirs, operation)?;
     home.set_head(&Head::Branch(branch.to_owned()))?;
@@ -567,7 +567,21 @@ pub fn fetch(
         operation: operation.clone(),
         ..Transfer::default()
     };
-    Ok(transfer(storage, &local, what, &|event| tell(event, on))?.bytes)
+    Ok(bring(home, storage, &local, what, on)?.bytes)
+}
+
+/// Moves snapshots of its storage into a home; into a lazy one without their packs.
+pub(crate) fn bring(
+    home: &Home,
+    storage: &Repository,
+    local: &Repository,
+    what: Transfer,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Transferred> {
+    if home.is_lazy() {
+        return Ok(transfer_without_packs(storage, local, what)?);
+    }
+    Ok(transfer(storage, local, what, &|event| tell(event, on))?)
 }
 
 /// Has the storage keep what commits of a home build on from now on, under the home's ref.

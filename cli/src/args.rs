@@ -529,7 +529,7 @@ pub struct DepthArgs {
     /// So many snapshots of each branch, newest first; 0 for all of them
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub depth: u64,
-    /// The whole history, as --depth 0
+    /// The whole history, as --depth 0; `fetch` completes a lazy home with it
     #[arg(long, conflicts_with = "depth")]
     pub full: bool,
 }
@@ -563,6 +563,9 @@ pub struct CloneArgs {
     /// Leave the other branches there
     #[arg(long)]
     pub single_branch: bool,
+    /// Bring the list of snapshots and no packs: these are read as they are needed; makes no cluster
+    #[arg(long)]
+    pub lazy: bool,
     #[command(flatten)]
     pub depth: DepthArgs,
     /// TCP port of the server [default: 5432]
@@ -822,6 +825,7 @@ mod tests {
             "zenith push offsite --all --tags",
             "zenith fetch origin main --depth 0 --prune --dry_run",
             "zenith pull --full",
+            "zenith clone /s d --lazy",
             "zenith clone s3://b/p d --branch x --depth 3 --single_branch",
             "zenith remote",
             "zenith remote set-url offsite s3://b/p",

@@ -11,7 +11,7 @@ use crate::blob::{Chain, Fetched};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, Kind, PackName};
 use crate::repository::Repository;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -127,21 +127,28 @@ impl Repository {
         Ok(())
     }
 
-    /// What a batch needs of a bucket, in ranges that lie close together.
+    /// What a batch needs of packs that are no files here, in ranges that lie close together.
     fn fetch_ahead<K>(&self, batch: &[Item<K>]) -> Result<Fetched> {
         let fetched = Fetched::default();
-        if self.objects().local_path("packs").is_some() {
-            return Ok(fetched);
-        }
+        let mut near: HashMap<PackName, bool> = HashMap::new();
+        let mut is_far = |pack: &PackName| {
+            let objects = self.objects();
+            let is_near = || objects.local_path(&pack.key()).is_some();
+            !*near.entry(*pack).or_insert_with(is_near)
+        };
         let sealed = self.seal().is_some();
         let mut frames: Vec<(PackName, u64, u64)> = batch
             .iter()
             .flat_map(|item| &item.chain)
+            .filter(|(_, place)| is_far(&place.pack))
             .map(|(_, place)| {
                 let (begin, len) = place.stored_range(sealed);
                 (place.pack, begin, begin + len as u64)
             })
             .collect();
+        if frames.is_empty() {
+            return Ok(fetched);
+        }
         frames.sort_unstable();
         frames.dedup();
         let mut ranges: Vec<(PackName, u64, u64)> = Vec::new();

@@ -247,7 +247,10 @@ impl Repository {
             let Some(most) = used.get(&pack.ordinal) else {
                 continue;
             };
-            if most * 100 < pack.len * REPACK_BELOW_PERCENT && candidates.len() < REPACK_MAX {
+            // What lies elsewhere takes no space here.
+            let is_here = || self.objects().local_path(&pack.name.key()).is_some();
+            let is_poor = most * 100 < pack.len * REPACK_BELOW_PERCENT;
+            if is_poor && candidates.len() < REPACK_MAX && is_here() {
                 candidates.insert(pack.ordinal, *pack);
             }
         }

@@ -48,7 +48,9 @@ pub use read::FileReader;
 pub use repository::{Change, IndexChoice, Params, Repository};
 pub use root::{Operation, RefChange, Row, State};
 pub use seal::{MasterKey, Seal};
-pub use transfer::{Transfer, TransferEvent, Transferred, transfer};
+pub use transfer::{
+    Transfer, TransferEvent, Transferred, complete, transfer, transfer_without_packs,
+};
 pub use undo::Logged;
 pub use verify::{Verify, VerifyReport};
 pub use world::World;

@@ -77,6 +77,13 @@ struct Session<'a> {
     who: &'a str,
 }
 
+/// Whether packs travel with the snapshots that need them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packs {
+    Travel,
+    Stay,
+}
+
 /// Moves snapshots. Into a home, the caller holds its lock.
 ///
 /// # Errors
@@ -90,10 +97,48 @@ pub fn transfer(
     what: Transfer,
     on: &(dyn Fn(TransferEvent) + Sync),
 ) -> Result<Transferred> {
+    again(from, to, what, Packs::Travel, on)
+}
+
+/// The same without packs, into a home that reads those of `from` where it has none itself
+/// ([`crate::objects::Lazy`]).
+///
+/// # Errors
+/// Those of [`transfer`].
+pub fn transfer_without_packs(
+    from: &Repository,
+    to: &Repository,
+    what: Transfer,
+) -> Result<Transferred> {
+    again(from, to, what, Packs::Stay, &|_| {})
+}
+
+/// Brings every pack that the tables of a home name and that is not here, so that it needs `from`
+/// no more; gives their number and bytes. `to` is opened without looking there.
+///
+/// # Errors
+/// When a pack is not to be had, or is damaged. What arrived stays.
+pub fn complete(
+    from: &Repository,
+    to: &Repository,
+    on: &(dyn Fn(TransferEvent) + Sync),
+) -> Result<(u64, u64)> {
+    let state = to.state()?;
+    let packs = state.packs().map(|pack| (pack.name, pack.len)).collect();
+    send(from, to, &packs, on)
+}
+
+fn again(
+    from: &Repository,
+    to: &Repository,
+    what: Transfer,
+    packs: Packs,
+    on: &(dyn Fn(TransferEvent) + Sync),
+) -> Result<Transferred> {
     let mut tries = 0;
     loop {
         let seen = from.state()?.seq();
-        match transfer_once(from, to, what.clone(), on) {
+        match run(from, to, what.clone(), packs, on) {
             // A collection was faster than our reading: what it moved is elsewhere by now.
             Err(e) if e.is_lost() && tries < REPLANS && from.state()?.seq() != seen => tries += 1,
             outcome => return outcome,
@@ -101,10 +146,11 @@ pub fn transfer(
     }
 }
 
-fn transfer_once(
+fn run(
     from: &Repository,
     to: &Repository,
     what: Transfer,
+    packs: Packs,
     on: &(dyn Fn(TransferEvent) + Sync),
 ) -> Result<Transferred> {
     if from.params() != to.params() {
@@ -170,8 +216,16 @@ fn transfer_once(
         let (packs, floor) = (used_up, target.floor());
         return Err(Error::NamesUsedUp { packs, floor });
     }
-    announce_sessions(&missing, to, &what.operation, target.seq())?;
-    let moved = send(from, to, &missing, on)?;
+    let moved = match packs {
+        Packs::Travel => {
+            announce_sessions(&missing, to, &what.operation, target.seq())?;
+            send(from, to, &missing, on)?
+        }
+        Packs::Stay => {
+            learn(to, &missing)?;
+            (0, 0)
+        }
+    };
 
     let snapshots = rows.len() as u64;
     let state = if rows.is_empty() && what.refs.is_empty() {
@@ -217,8 +271,10 @@ impl Repository {
             let name = PackName { session, number };
             let directory = self.directory(row.name, row.len)?;
             let path = self.objects().local_path(&row.name.key());
-            let path = path.ok_or_else(|| Error::Invalid {
-                what: format!("{} is not in a directory", self.location()),
+            let path = path.ok_or_else(|| Error::Damaged {
+                what: format!("pack {}", row.name),
+                location: self.location(),
+                why: "it is not here, and where it was it has been collected".into(),
             })?;
             self.objects().put_file(&name.key(), &path)?;
             self.inner.index.add_pack(name, &directory)?;
@@ -335,12 +391,21 @@ fn send(
         for name in present {
             check_pack(to, name)?;
         }
-        for (name, len) in missing {
-            let directory = to.directory(*name, *len)?;
-            to.inner.index.add_pack(*name, &directory)?;
-        }
+        learn(to, missing)?;
     }
     Ok((left.len() as u64, bytes))
+}
+
+/// Teaches an index that lasts what packs hold.
+fn learn(to: &Repository, packs: &BTreeMap<PackName, u64>) -> Result<()> {
+    if !to.is_indexed_for_good() {
+        return Ok(());
+    }
+    for (name, len) in packs {
+        let directory = to.directory(*name, *len)?;
+        to.inner.index.add_pack(*name, &directory)?;
+    }
+    Ok(())
 }
 
 /// Sends one pack, which is checked here first: what rotted must not pass for a copy.

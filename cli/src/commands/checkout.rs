@@ -4,7 +4,7 @@ use std::path::Path;
 
 use zenith::facts::Facts;
 use zenith::head::Head;
-use zenith::managed::{self, Managed};
+use zenith::managed;
 use zenith::store::SnapshotId;
 use zenith::switch::{self, SwitchOptions};
 
@@ -162,7 +162,7 @@ pub fn make_room(
 }
 
 fn facts(revision: &str, context: &Context) -> Result<Facts, Failure> {
-    let managed = Managed::open(&context.home)?;
+    let managed = context.look()?;
     let state = context.state(&managed)?;
     let id = context.resolve_or_fetch(&managed, &state, revision)?;
     let (repo, _guard) = managed.home.reader()?;

@@ -24,6 +24,7 @@ pub fn run(args: CloneArgs, context: &Context) -> Result<(), Failure> {
         pg_bin: pg_bin.map(|dir| context.env.absolute(&dir)),
         port: args.port.or(context.env.port()?),
         attach_only: true,
+        lazy: args.lazy,
         encryption: EncryptionSettings {
             passphrase_file: passphrase::file(
                 &context.env,
@@ -59,6 +60,7 @@ pub fn run(args: CloneArgs, context: &Context) -> Result<(), Failure> {
             "branch": init.branch,
             "id": init.tip.to_string(),
             "was_home": init.was_home,
+            "lazy": init.managed.settings.lazy,
             "bytes": bytes,
             "branches": branches
                 .map(|b| serde_json::json!({ "branch": b.branch, "tip": b.to.to_string() }))
@@ -80,6 +82,9 @@ pub fn run(args: CloneArgs, context: &Context) -> Result<(), Failure> {
         for line in render::fetch::changed(report, "origin") {
             ui.answer(line)?;
         }
+    }
+    if init.managed.settings.lazy {
+        ui.talk("packs stay there until they are read; `zenith fetch --full` brings them all");
     }
     if !init.managed.settings.primary {
         ui.talk("it starts guarded as a copy, until `zenith start --primary`");

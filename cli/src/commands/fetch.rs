@@ -11,6 +11,7 @@ use crate::args::{DepthArgs, FetchArgs};
 use crate::error::Failure;
 use crate::progress::Progress;
 use crate::render;
+use crate::render::size::{plural, size};
 
 pub fn run(args: &FetchArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
@@ -35,7 +36,13 @@ pub fn run(args: &FetchArgs, context: &Context) -> Result<(), Failure> {
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);
     let storage = remote::open(&managed, &context.around(), name)?;
-    let report = fetch::fetch(&managed.home, &storage, &options, &on)?;
+    let mut report = fetch::fetch(&managed.home, &storage, &options, &on)?;
+    let completes = args.depth.full && managed.home.is_lazy() && name == ORIGIN && !args.dry_run;
+    if completes {
+        let (packs, bytes) = fetch::complete(&managed.home, &storage, &on)?;
+        report.packs += packs;
+        report.bytes += bytes;
+    }
     let took = progress.elapsed();
     drop(progress);
     let ui = &context.ui;
@@ -45,6 +52,13 @@ pub fn run(args: &FetchArgs, context: &Context) -> Result<(), Failure> {
     }
     for line in render::fetch::lines(&report, name, &location, args.dry_run, took) {
         ui.answer(line)?;
+    }
+    if completes {
+        ui.answer(format_args!(
+            "the home is complete: {} ({}) came",
+            plural(report.packs, "pack"),
+            size(report.bytes)
+        ))?;
     }
     for tag in &report.tags_kept {
         ui.warn(format_args!(

@@ -34,6 +34,7 @@ pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
             .map(|interval| interval.as_secs().max(1)),
         on_damage: args.damage.asked(),
         attach_only: false,
+        lazy: false,
         encrypt: args.encrypt,
         passphrase: None,
         encryption: EncryptionSettings {

@@ -117,8 +117,14 @@ impl Context {
         // A home that is not there is said before anything about users.
         zenith::home::Home::open(&self.home)?;
         managed::become_owner(&self.home, give_to)?;
+        self.look()
+    }
+
+    /// The home with the settings that hold, by whoever this process is.
+    pub fn look(&self) -> Result<Managed, Failure> {
         let mut managed = Managed::open(&self.home)?;
         self.env.apply(&mut managed.settings)?;
+        managed.see_through(&self.around())?;
         Ok(managed)
     }
 

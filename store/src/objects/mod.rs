@@ -9,6 +9,7 @@ pub mod directory;
 pub mod disk;
 mod environment;
 mod error;
+pub mod lazy;
 pub mod url;
 
 use std::fmt::Debug;
@@ -19,6 +20,7 @@ pub use bucket::Bucket;
 pub use directory::Directory;
 pub use environment::Environment;
 pub use error::{ObjectsError, ObjectsErrorKind};
+pub use lazy::Lazy;
 pub use url::{OpenOptions, StorageUrl, UrlError, Warning};
 
 /// Names that begin so belong to files that are still being written. They are never listed and
