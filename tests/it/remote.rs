@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use zenith::clone::{self, CloneOptions};
 use zenith::event::ignore;
 use zenith::fetch::{self, Depth, FetchOptions, FetchReport, PullOptions, Pulled};
-use zenith::managed::{Managed, Refusal};
+use zenith::init::InitOptions;
+use zenith::managed::{Managed, Refusal, Surroundings};
 use zenith::sync::{self, PushOptions, PushReport, Relation};
 use zenith::{Error, Result};
 use zenith_store::objects::{Created, Directory, Listed, ObjectWriter, Objects, ObjectsError};
@@ -409,4 +411,150 @@ fn a_further_remote_has_notes_of_its_own() {
     b.fetch(&offsite, &from).unwrap();
     assert_eq!(b.at("remote/offsite/main"), Some(two));
     assert_eq!(b.at("remote/origin/main"), None);
+}
+
+fn content(repo: &Repository, id: SnapshotId) -> Vec<u8> {
+    let listing = repo.listing(repo.snapshot(id).unwrap().tree).unwrap();
+    match &listing["f"] {
+        zenith_store::Node::File(file) => repo.file_bytes(file).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn local_packs(home: &Path) -> usize {
+    std::fs::read_dir(home.join("packs")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_lazy_home_reads_at_its_storage_what_it_has_not() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let near = storage(&place);
+    let tips: Vec<_> = (0..6).map(|n| a.snapshot("main", &n.to_string())).collect();
+    a.push(&near, false).unwrap();
+    let all = near.state().unwrap().packs().count();
+
+    let far = Far::new(&place);
+    let Machine { home, id } = machine(&place, "b");
+    let mut settings = home.settings().unwrap();
+    settings.lazy = true;
+    home.save_settings(&settings).unwrap();
+    let b = Machine {
+        home: home.with_remote(far.clone()),
+        id,
+    };
+    b.attach(&far.open()).unwrap();
+    let full = FetchOptions {
+        depth: Depth::Full,
+        ..options()
+    };
+    let report = b.fetch(&far.open(), &full).unwrap();
+    assert_eq!((report.snapshots, report.packs, report.bytes), (5, 0, 0));
+    assert_eq!((ids(&b.state()).len(), local_packs(b.home.dir())), (6, 0));
+    let kept = format!("homes/{}/main", b.id);
+    assert_eq!(near.state().unwrap().get_ref(&kept), Some(tips[5]));
+    far.take();
+
+    // Reading takes ranges, and never a pack.
+    for (n, id) in tips.iter().enumerate() {
+        let (repo, _guard) = b.home.reader().unwrap();
+        assert!(content(&repo, *id).starts_with(n.to_string().as_bytes()));
+    }
+    let (packs, ranges) = far.take();
+    assert!(packs == 0 && ranges > 0, "{packs} {ranges}");
+    assert_eq!(local_packs(b.home.dir()), 0);
+
+    // What is made here is here, and is all that a push sends.
+    let ours = b.snapshot("main", "ours");
+    let made = local_packs(b.home.dir());
+    assert!(made > 0);
+    far.take();
+    match b.push(&far.open(), false).unwrap() {
+        PushReport::Pushed {
+            snapshots, packs, ..
+        } => {
+            assert_eq!((snapshots, packs as usize), (1, made));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(far.take().0, 0);
+    assert!(content(&storage(&place), ours).starts_with(b"ours"));
+
+    // Interrupted, it stays lazy and goes on.
+    far.left.store(2, Ordering::Relaxed);
+    let cut = fetch::complete(&b.home, &far.open(), &ignore);
+    is(cut, |e| e.to_string().contains("the line is cut"));
+    assert!(b.home.settings().unwrap().lazy);
+    assert_eq!((far.take().0, local_packs(b.home.dir())), (2, made + 2));
+    far.left.store(i64::MAX, Ordering::Relaxed);
+    let (packs, bytes) = fetch::complete(&b.home, &far.open(), &ignore).unwrap();
+    assert_eq!(packs as usize, all - 2);
+    assert!(bytes > 0 && !b.home.settings().unwrap().lazy);
+    assert_eq!(fetch::complete(&b.home, &far.open(), &ignore).unwrap().0, 0);
+    far.take();
+    let (repo, _guard) = b.home.alone().reader().unwrap();
+    for (n, id) in tips.iter().enumerate() {
+        assert!(content(&repo, *id).starts_with(n.to_string().as_bytes()));
+    }
+    assert_eq!(far.take(), (0, 0));
+}
+
+#[test]
+fn a_clone_stands_on_a_branch_that_is_there_and_knows_the_others() {
+    let place = Place::new();
+    let around = Surroundings::default();
+    let clone = |name: &str, branch: Option<&str>, single_branch: bool| {
+        let options = CloneOptions {
+            init: InitOptions {
+                storage_dest: Some(place.arg("storage")),
+                branch: branch.map(str::to_owned),
+                // Without a cluster: what these snapshots hold is none.
+                lazy: true,
+                ..InitOptions::default()
+            },
+            depth: Depth::TIP,
+            single_branch,
+        };
+        clone::clone(&place.join(name), &around, &options, &ignore)
+    };
+    is(clone("c", None, false), |e| {
+        matches!(e, Error::Store(zenith_store::Error::NotARepository { .. }))
+    });
+    let there = storage(&place);
+    is(clone("c", None, false), |e| {
+        matches!(e, Error::Managed(Refusal::NothingToClone { .. }))
+    });
+    let a = machine(&place, "a");
+    let side = a.snapshot("side", "s");
+    a.push_branch(&there, "side");
+    let only = clone("only", None, false).unwrap();
+    assert_eq!((only.init.branch.as_str(), only.init.tip), ("side", side));
+    assert!(!place.join("c").exists(), "nothing is made for nothing");
+
+    let tip = {
+        a.snapshot("main", "1");
+        a.snapshot("main", "2")
+    };
+    a.push(&there, false).unwrap();
+    is(clone("c", Some("mian"), false), |e| {
+        matches!(e, Error::Managed(Refusal::BranchNotAtStorage { .. }))
+    });
+    let made = clone("c", None, false).unwrap();
+    assert_eq!((made.init.branch.as_str(), made.init.tip), ("main", tip));
+    let managed = Managed::open(&place.join("c")).unwrap();
+    let settings = &managed.settings;
+    assert!(settings.lazy && !settings.primary);
+    assert_eq!(settings.storage_dest, Some(place.arg("storage")));
+    let state = managed.home.state().unwrap();
+    assert_eq!(state.get_ref("branch/main"), Some(tip));
+    assert_eq!(state.get_ref("branch/side"), None);
+    assert_eq!(state.get_ref("remote/origin/side"), Some(side));
+    assert_eq!(ids(&state).len(), 2);
+    let again = clone("c", None, false).unwrap();
+    assert!(again.init.was_home && again.report.is_up_to_date());
+
+    let single = clone("single", Some("side"), true).unwrap();
+    assert_eq!(single.init.tip, side);
+    let home = &single.init.managed.home;
+    assert_eq!(home.state().unwrap().get_ref("remote/origin/main"), None);
 }

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod clone;
 mod errors;
 mod harmless;
 mod idle;

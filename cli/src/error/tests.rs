@@ -632,6 +632,66 @@ fn the_managed_cluster() {
 }
 
 #[test]
+fn remotes() {
+    let name = || s("offsite");
+    let mut errors = vec![Error::PullDiverged {
+        branch: s("main"),
+        remote: s("origin"),
+        ours: id(1),
+        theirs: id(2),
+    }];
+    let refusals = [
+        Refusal::PullRunning {
+            pgdata: p("/h/pgdata"),
+            pid: 7,
+            id: s("02020202"),
+            upstream: s("origin/main"),
+        },
+        Refusal::NoRemote {
+            name: name(),
+            known: vec![s("origin")],
+        },
+        Refusal::RemoteExists {
+            name: name(),
+            location: s("s3://b/p"),
+        },
+        Refusal::RemoteNameInvalid {
+            name: s("a/b"),
+            why: "it contains a slash",
+        },
+        Refusal::NothingToClone {
+            location: s("s3://b/p"),
+        },
+    ];
+    errors.extend(refusals.into_iter().map(Error::from));
+    assert_snapshot!(shown(errors), @r#"
+    [4] error: branch `main` and origin/main have diverged: 01010101 here, 02020202 there
+
+    hint: Keep both: `zenith checkout -b main-02020202 origin/main` goes on from theirs on a branch of its own, and main keeps 01010101.
+
+    [4] error: the server runs on /h/pgdata (process 7), which is to move to 02020202
+
+    hint: Run `zenith stop` first, then `zenith pull`. `zenith fetch` alone moves nothing: `zenith checkout origin/main DIR` is a copy beside it.
+
+    [1] error: no remote is called `offsite`
+
+    hint: `zenith remote` lists them; `zenith remote add offsite URL` adds this one.
+
+    [4] error: the remote `offsite` is s3://b/p already
+
+    hint: `zenith remote set-url offsite URL` changes where it is.
+
+    [1] error: `a/b` cannot be the name of a remote: it contains a slash
+
+    hint: Letters, digits, and - _ . between them are fine, for instance `offsite`.
+
+    [1] error: the repository at s3://b/p has no branch with a snapshot
+
+    hint: Push to it first with `zenith push`, or begin with a new cluster: `zenith init --storage-dest s3://b/p`.
+    "#);
+}
+
+#[test]
 fn storages() {
     let (location, key, why) = (|| s("s3://b/p"), || s("packs/x"), || s("told so"));
     let objects = vec![
