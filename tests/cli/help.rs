@@ -22,6 +22,10 @@ fn what_there_is() {
       snapshot     Take, list, show and delete snapshots
       checkout     Materialise a snapshot: in a new directory, or as the managed cluster
       push         Send snapshots that the storage does not have yet
+      fetch        Bring what a remote has; local branches stay where they are
+      pull         Fetch, then move the branch and the managed cluster forward
+      clone        Make a home from a storage: its branches, and a guarded copy of the cluster
+      remote       List, show, add, change and remove the repositories to fetch from and push to
       export       Write a snapshot as plain PostgreSQL files, as tar, or as a repository
       import       Read a cluster from plain PostgreSQL files, tar, or a repository into a branch
       gc           Free the space of what no snapshot uses
