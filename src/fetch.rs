@@ -403,7 +403,7 @@ pub enum Pulled {
         /// Where it is.
         to: SnapshotId,
         /// What became of the managed cluster, where there is one.
-        switched: Option<Switched>,
+        switched: Option<Box<Switched>>,
     },
 }
 
@@ -480,7 +480,8 @@ pub fn pull(
                 ..SwitchOptions::default()
             };
             let head = Head::Branch(branch.clone());
-            switched = Some(switch::managed(managed, to, &head, &how, on)?);
+            let moved = switch::managed(managed, to, &head, &how, on)?;
+            switched = Some(Box::new(moved));
         }
         advance(home, branch, from, to, &options.operation)?;
         sync::hold(storage, &mine, to, &options.operation)?;

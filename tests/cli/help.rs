@@ -103,8 +103,11 @@ fn add(zenith: &Zenith, command: &str, page: &mut String) {
     let title = format!("zenith {command}");
     // What holds for every command stands under the first one only.
     let shown = match text.split_once("\nGlobal options:") {
-        Some((own, _)) if !command.is_empty() => own,
-        _ => text.as_str(),
+        Some((own, rest)) if !command.is_empty() => match rest.split_once("\n\n") {
+            Some((_, examples)) => format!("{own}\n{examples}"),
+            None => own.to_owned(),
+        },
+        _ => text.clone(),
     };
     page.push_str(&format!(
         "\n## {}\n\n```text\n{}\n```\n",

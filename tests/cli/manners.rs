@@ -64,6 +64,82 @@ fn a_command_that_is_none() {
 }
 
 #[test]
+fn remotes_by_name() {
+    let zenith = Zenith::new();
+    let home = zenith.dir().join(".zenith");
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::write(home.join("config.toml"), "home_id = \"0a\"\n").unwrap();
+    let lines = [
+        "remote",
+        "remote add origin s3://b/p",
+        "remote add offsite /srv/store",
+        "remote add offsite /elsewhere",
+        "remote list",
+        "remote set-url offsite s3://key:secret@b/q",
+        "remote remove offsite --dry-run",
+        "remote remove offsite",
+        "--json remote",
+        "push offsite",
+    ];
+    let said: Vec<String> = lines.iter().map(|line| zenith.transcript(line)).collect();
+    assert_snapshot!(said.join("\n"), @r#"
+    $ zenith remote
+    --- stderr
+    no remotes; `zenith remote add origin URL` adds the storage
+    --- exit 0
+
+    $ zenith remote add origin s3://b/p
+    added remote origin  s3://b/p
+    --- exit 0
+
+    $ zenith remote add offsite /srv/store
+    added remote offsite  /srv/store
+    --- exit 0
+
+    $ zenith remote add offsite /elsewhere
+    --- stderr
+    error: the remote `offsite` is /srv/store already
+
+    hint: `zenith remote set-url offsite URL` changes where it is.
+    --- exit 4
+
+    $ zenith remote list
+    NAME     LOCATION    BRANCHES
+    origin   s3://b/p
+    offsite  /srv/store
+    --- exit 0
+
+    $ zenith remote set-url offsite s3://key:secret@b/q
+    --- stderr
+    error: `s3://b/q` holds credentials
+
+    hint: A storage is /path, file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; credentials come from the environment.
+    --- exit 1
+
+    $ zenith remote remove offsite --dry-run
+    would remove remote offsite  /srv/store
+    --- exit 0
+
+    $ zenith remote remove offsite
+    removed remote offsite  /srv/store
+    --- exit 0
+
+    $ zenith --json remote
+    {"branches":[],"location":"s3://b/p","name":"origin","type":"remote","v":1}
+    --- exit 0
+
+    $ zenith push offsite
+    --- stderr
+    error: no remote is called `offsite`
+
+    hint: `zenith remote` lists them; `zenith remote add offsite URL` adds this one.
+    --- exit 1
+    "#);
+    let config = std::fs::read_to_string(home.join("config.toml")).unwrap();
+    assert!(config.contains("storage_dest = \"s3://b/p\"") && !config.contains("offsite"));
+}
+
+#[test]
 fn settings_and_where_they_come_from() {
     let zenith = Zenith::new();
     let home = zenith.dir().join(".zenith");
@@ -76,6 +152,7 @@ fn settings_and_where_they_come_from() {
     branch              main                                                                      config.toml
     storage_dest        s3://b/p                                                                  config.toml
     primary             false                                                                     config.toml
+    lazy                false                                                                     config.toml
     pg_bin              -                                                                         default
     pg_user             -                                                                         default
     port                5433                                                                      config.toml
@@ -108,6 +185,7 @@ fn settings_and_where_they_come_from() {
     {"type":"setting","v":1,"name":"branch","value":"main","from":"config.toml"}
     {"type":"setting","v":1,"name":"storage_dest","value":"s3://b/p","from":"config.toml"}
     {"type":"setting","v":1,"name":"primary","value":"false","from":"config.toml"}
+    {"type":"setting","v":1,"name":"lazy","value":"false","from":"config.toml"}
     {"type":"setting","v":1,"name":"pg_bin","value":null,"from":"default"}
     {"type":"setting","v":1,"name":"pg_user","value":null,"from":"default"}
     {"type":"setting","v":1,"name":"port","value":"6000","from":"environment"}

@@ -115,3 +115,25 @@ fn a_lazy_clone_reads_what_it_needs() {
     assert_eq!(served.value("select count(*) from t"), "1001");
     served.stop();
 }
+
+/// An encrypted storage asks for its passphrase; what one home fetched is read without it.
+#[test]
+fn a_sealed_storage_is_cloned_with_its_passphrase() {
+    let mut home = Home::new();
+    let copy = Zenith::new(PROGRAM, &home.place, "copy");
+    home.zenith = home.zenith.env("ZENITH_PASSPHRASE", "open sesame");
+    home.init(&["--encrypt"]);
+    let storage = home.storage();
+    let args = ["clone", "--lazy", &storage, ".zenith"];
+    copy.run(&args).failed(1).hints();
+    assert!(!copy.home().join("config.toml").exists());
+    let wrong = copy.env("ZENITH_PASSPHRASE", "open barley");
+    wrong.run(&args).failed(1);
+    answer(
+        &copy.env("ZENITH_PASSPHRASE", "open sesame"),
+        &args,
+        "clone",
+    );
+    copy.ok(&["snapshot", "show", "main"]);
+    answer(&copy, &["fetch"], "fetch");
+}

@@ -8,7 +8,6 @@ use super::Context;
 use crate::args::{RemoteRemoveArgs, RemoteUrlArgs, RemoteVerb};
 use crate::error::Failure;
 use crate::render;
-use crate::render::size::plural;
 
 pub fn run(verb: Option<RemoteVerb>, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
@@ -98,11 +97,14 @@ fn remove(args: &RemoteRemoveArgs, managed: &Managed, context: &Context) -> Resu
         } else {
             "removed"
         };
+        let known = match gone.branches.len() {
+            0 => String::new(),
+            1 => ", with what was known of 1 branch".to_owned(),
+            n => format!(", with what was known of {n} branches"),
+        };
         context.ui.answer(format_args!(
-            "{verb} remote {} and what was known of {}; nothing changes at {}",
-            gone.name,
-            plural(gone.branches.len() as u64, "ref"),
-            gone.location
+            "{verb} remote {}  {}{known}",
+            gone.name, gone.location
         ))?;
     }
     if !args.dry_run {

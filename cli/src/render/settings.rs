@@ -54,6 +54,7 @@ pub fn settings(saved: &Settings, env: &Environment) -> Vec<Setting> {
             saved.storage_dest.clone(),
         ),
         file("primary", Some(saved.primary.to_string())),
+        file("lazy", Some(saved.lazy.to_string())),
         either("pg_bin", path(&env.pg_bin), path(&server.pg_bin)),
         file("pg_user", server.pg_user.clone()),
         either(
