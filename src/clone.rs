@@ -6,13 +6,16 @@
 
 use std::path::Path;
 
+use zenith_store::Repository;
+use zenith_store::objects::OpenOptions;
+
 use crate::error::Result;
 use crate::event::Event;
 use crate::fetch::{self, Depth, FetchOptions, FetchReport};
 use crate::init::{self, InitOptions, Initialised};
 use crate::managed::Surroundings;
 use crate::remote;
-use crate::sync::ORIGIN;
+use crate::sync::{self, ORIGIN};
 use crate::who::operation;
 
 /// What to clone.
@@ -33,6 +36,21 @@ pub struct Cloned {
     pub init: Initialised,
     /// What came beside the tip of the branch.
     pub report: FetchReport,
+}
+
+/// Sees that there is a repository to clone, before anything is made for the clone.
+///
+/// Errors: `Url`, `NotARepository` of the store, and those of the place.
+pub fn look(dir: &Path, around: &Surroundings, location: &str) -> Result<()> {
+    let options = OpenOptions::interactive();
+    let objects = sync::open_objects(location, dir, &around.storage, &options)?;
+    if Repository::exists(&*objects)? {
+        return Ok(());
+    }
+    Err(zenith_store::Error::NotARepository {
+        location: objects.location(),
+    }
+    .into())
 }
 
 /// Makes a home in `dir` from the storage.

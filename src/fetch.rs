@@ -6,7 +6,8 @@
 //!
 //! The home's own ref at the storage, `homes/<id>`, is moved by a pull and not by a fetch: it says
 //! what local commits build on, and a push takes it for what this home sent. What was only fetched
-//! lies here whole and needs nobody's protection.
+//! lies here whole and needs nobody's protection, but in a lazy home, which has its packs at the
+//! storage alone: that one holds `homes/<id>/<branch>` there until it is complete.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -25,6 +26,7 @@ use crate::home::{Home, Wait};
 use crate::managed::{Managed, Presence, Refusal};
 use crate::switch::{self, SwitchOptions, Switched};
 use crate::sync::{self, Relation};
+use crate::who::operation;
 
 /// How long another command may hold the home before this one gives up.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
@@ -298,7 +300,31 @@ pub fn complete(
     let mut settings = home.settings()?;
     settings.lazy = false;
     home.save_settings(&settings)?;
+    release(storage, &settings.home_id)?;
     Ok(done)
+}
+
+/// Nothing needs to be kept at the storage for a home that has it all.
+fn release(storage: &Repository, home_id: &str) -> Result<()> {
+    let there = storage.state()?;
+    let folder = format!("homes/{home_id}/");
+    let held = there.refs().iter();
+    let refs: Vec<RefChange> = held
+        .filter(|(name, _)| name.starts_with(&folder))
+        .map(|(name, at)| RefChange {
+            name: name.clone(),
+            from: Some(*at),
+            to: None,
+        })
+        .collect();
+    if !refs.is_empty() {
+        storage.commit(Change {
+            refs,
+            operation: operation("fetch", "complete"),
+            ..Change::default()
+        })?;
+    }
+    Ok(())
 }
 
 /// Which branches are meant, all of them there.

@@ -116,7 +116,12 @@ pub fn status(managed: &Managed, around: &Surroundings) -> Result<Status> {
             };
             tip = id.and_then(|id| state.snapshot(&id)).cloned();
             unpushed = sync::unpushed(&state);
-            packs_bytes = state.packs().map(|pack| pack.len).sum();
+            // A lazy home names packs that lie at its storage.
+            let is_here = |pack: &zenith_store::PackName| {
+                !home.is_lazy() || home.dir().join(pack.key()).is_file()
+            };
+            let packs = state.packs().filter(|pack| is_here(&pack.name));
+            packs_bytes = packs.map(|pack| pack.len).sum();
         }
         Err(Error::Store(zenith_store::Error::NotARepository { .. })) => {}
         Err(e) => return Err(e),

@@ -692,9 +692,9 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
              its own with --branch NEW."
                 .into()
         }
-        Refusal::OtherStorage { dir, .. } => format!(
-            "To move on to another storage, edit storage_dest in {}/config.toml and run \
-             `zenith push`; -D DIR makes another home.",
+        Refusal::OtherStorage { dir, asked, .. } => format!(
+            "To move on to another storage, run `zenith -D {0} remote set-url origin {asked}` and \
+             `zenith -D {0} push`; another DIR makes another home.",
             dir.display()
         ),
         Refusal::OtherBranch { .. } => {

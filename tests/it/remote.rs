@@ -490,6 +490,7 @@ fn a_lazy_home_reads_at_its_storage_what_it_has_not() {
     let (packs, bytes) = fetch::complete(&b.home, &far.open(), &ignore).unwrap();
     assert_eq!(packs as usize, all - 2);
     assert!(bytes > 0 && !b.home.settings().unwrap().lazy);
+    assert_eq!(near.state().unwrap().get_ref(&kept), None);
     assert_eq!(fetch::complete(&b.home, &far.open(), &ignore).unwrap().0, 0);
     far.take();
     let (repo, _guard) = b.home.alone().reader().unwrap();

@@ -26,6 +26,9 @@ fn a_clone_follows_its_origin() {
 
     let copy = Zenith::new(PROGRAM, &home.place, "copy");
     let port = port::free().to_string();
+    let nothing = home.place.arg("nothing");
+    copy.run(&["clone", &nothing, ".zenith"]).failed(1).hints();
+    assert!(!copy.home().exists(), "nothing is made for nothing");
     let args = ["clone", &home.storage(), ".zenith", "--port", &port];
     let cloned = answer(&copy, &args, "clone");
     assert_eq!(cloned["id"], first.as_str());
@@ -87,6 +90,8 @@ fn a_lazy_clone_reads_what_it_needs() {
     assert!(!copy.pgdata().exists());
     let packs = || fs::read_dir(copy.home().join("packs")).map_or(0, Iterator::count);
     assert_eq!(packs(), 0);
+    let status = copy.run(&["--json", "status"]).json().remove(0);
+    assert!(status.to_string().contains("\"packs_bytes\":0"), "{status}");
     copy.ok(&["snapshot", "show", "main"]);
     let dir = home.place.arg("out");
     copy.ok(&["checkout", "main", &dir]);

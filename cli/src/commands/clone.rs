@@ -17,6 +17,7 @@ pub fn run(args: CloneArgs, context: &Context) -> Result<(), Failure> {
     let context = &context.at(&args.dir);
     context.env.refuse_memory(&args.url)?;
     let location = context.env.absolute_location(&args.url);
+    clone::look(&context.home, &context.around(), &location)?;
     let pg_bin = args.pg_bin.or_else(|| context.env.pg_bin.clone());
     let mut init = InitOptions {
         storage_dest: Some(location.clone()),

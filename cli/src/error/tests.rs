@@ -583,7 +583,7 @@ fn the_managed_cluster() {
 
     [4] error: the home /h pushes to /a, not to /b
 
-    hint: To move on to another storage, edit storage_dest in /h/config.toml and run `zenith push`; -D DIR makes another home.
+    hint: To move on to another storage, run `zenith -D /h remote set-url origin /b` and `zenith -D /h push`; another DIR makes another home.
 
     [4] error: the home /h was made for branch `main`, not `dev`
 
