@@ -238,6 +238,15 @@ pub struct NewPassphraseArgs {
     pub new_passphrase_file: Option<PathBuf>,
 }
 
+/// Where a command acts.
+#[derive(Debug, Clone, Default, Args)]
+pub struct At {
+    /// At a remote instead of here [default: origin, which is storage_dest]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true,
+          default_missing_value = "origin")]
+    pub remote: Option<String>,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What no snapshot uses is condemned first and deleted a day later, so that it can come back until
@@ -252,9 +261,8 @@ pub struct GcArgs {
     /// Delete at once what nothing uses; it cannot come back
     #[arg(long)]
     pub now: bool,
-    /// At the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
 }
 
 #[derive(Debug, Args)]
@@ -266,9 +274,8 @@ pub struct VerifyArgs {
     /// Read every byte and check every hash, instead of lengths and structure alone
     #[arg(long)]
     pub read_data: bool,
-    /// At the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
 }
 
 #[derive(Debug, Args)]
@@ -285,9 +292,8 @@ pub struct UndoArgs {
     /// Say what would be undone
     #[arg(long)]
     pub dry_run: bool,
-    /// At the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
 }
 
 #[derive(Debug, Subcommand)]
@@ -304,9 +310,8 @@ pub struct OpLogArgs {
     /// Also those that moved neither branches nor snapshots
     #[arg(long, short)]
     pub all: bool,
-    /// Those at the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
 }
 
 #[derive(Debug, Subcommand)]
@@ -428,10 +433,8 @@ pub struct ListArgs {
     /// Snapshots of every branch and of none
     #[arg(long, short)]
     pub all: bool,
-    /// What lies at a remote instead of here [default: origin, which is storage_dest]
-    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true,
-          default_missing_value = "origin")]
-    pub remote: Option<String>,
+    #[command(flatten)]
+    pub at: At,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! `zenith gc`: the space of what no snapshot uses.
 
 use serde_json::json;
-use zenith::publish;
+use zenith::remote;
 use zenith::space::{self, Gc};
 
 use super::Context;
@@ -15,9 +15,9 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
         dry_run: args.dry_run,
         at_once: args.now,
     };
-    let (done, place) = if args.remote {
-        let storage = context.storage(&managed)?;
-        let place = publish::location(&managed)?.to_owned();
+    let (done, place) = if let Some(name) = &args.at.remote {
+        let storage = context.storage(&managed, name)?;
+        let place = remote::location(&managed, name)?;
         (space::collect_storage(&storage, gc)?, place)
     } else {
         let place = managed.home.dir().display().to_string();

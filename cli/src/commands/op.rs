@@ -13,8 +13,8 @@ use crate::render::time;
 
 pub fn log(args: &OpLogArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let entries = if args.remote {
-        undo::log(&context.storage(&managed)?, args.limit, args.all)?
+    let entries = if let Some(name) = &args.at.remote {
+        undo::log(&context.storage(&managed, name)?, args.limit, args.all)?
     } else {
         let (repo, _guard) = managed.home.reader()?;
         undo::log(&repo, args.limit, args.all)?
@@ -36,8 +36,8 @@ pub fn log(args: &OpLogArgs, context: &Context) -> Result<(), Failure> {
 
 pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let undone = if args.remote {
-        undo::undo_storage(&context.storage(&managed)?, args.number, args.dry_run)?
+    let undone = if let Some(name) = &args.at.remote {
+        undo::undo_storage(&context.storage(&managed, name)?, args.number, args.dry_run)?
     } else {
         undo::undo_home(&managed, args.number, args.dry_run)?
     };

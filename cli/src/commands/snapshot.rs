@@ -74,7 +74,7 @@ fn lock(
 
 pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let state = match &args.remote {
+    let state = match &args.at.remote {
         Some(name) => {
             let storage = context.storage(&managed, name)?;
             storage.state().map_err(zenith::Error::from)?
@@ -98,7 +98,7 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             .unwrap_or_default()
     });
     // Nothing that lies at the storage waits to go there.
-    let waiting = if args.remote.is_some() {
+    let waiting = if args.at.remote.is_some() {
         sync::Unpushed::default()
     } else {
         sync::unpushed(&state)
@@ -140,7 +140,7 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             all - listed.len()
         ));
     }
-    if let Some(name) = &args.remote {
+    if let Some(name) = &args.at.remote {
         let location = remote::location(&managed, name)?;
         let how = if name == sync::ORIGIN {
             "checkout and export fetch what is not here".to_owned()

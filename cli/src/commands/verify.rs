@@ -1,7 +1,7 @@
 //! `zenith verify`: is everything there and whole?
 
 use serde_json::json;
-use zenith::publish;
+use zenith::remote;
 use zenith::store::Verify;
 
 use super::Context;
@@ -16,9 +16,9 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
     } else {
         Verify::Quick
     };
-    let (report, place) = if args.remote {
-        let storage = context.storage(&managed)?;
-        let place = publish::location(&managed)?.to_owned();
+    let (report, place) = if let Some(name) = &args.at.remote {
+        let storage = context.storage(&managed, name)?;
+        let place = remote::location(&managed, name)?;
         (storage.verify(how).map_err(zenith::Error::from)?, place)
     } else {
         let (repo, _guard) = managed.home.reader()?;
