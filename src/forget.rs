@@ -10,7 +10,7 @@ use crate::managed::{Managed, Refusal};
 use crate::who::operation;
 
 /// How long another command may hold the home before this one gives up.
-const LOCK_WAIT: Duration = Duration::from_secs(600);
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(600);
 
 /// What goes, or would go.
 #[derive(Debug, Clone, PartialEq, Eq)]

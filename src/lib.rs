@@ -33,6 +33,7 @@ pub mod manifest;
 pub mod marker;
 pub mod pg;
 pub mod plan;
+pub mod prune;
 pub mod publish;
 pub mod remote;
 pub mod retain;

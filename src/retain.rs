@@ -1,13 +1,17 @@
-//! Which snapshots to keep. Pure: rows, a policy and a time in, a verdict for every row out.
+//! Which snapshots to keep. Pure: rows, rules and a time in, a verdict for every row out.
 //!
-//! Only automatic snapshots are ever thinned. What a person asked for (manual, import, init,
-//! final and safety snapshots) and what a name points at (branches, tags, what a remote is known
-//! to have) stays, whatever its age.
+//! A [`Rule`] keeps the newest of every hour, day, … of a line, so many of them or up to some age.
+//! Two sets of rules are judged here. The [`Policy`] thins automatic snapshots on its own: what a
+//! person asked for (manual, import, init, final and safety snapshots) and what a name points at
+//! (branches, tags, what a remote is known to have) stays, whatever its age. [`Keep`] is what a
+//! person asks for with `prune`: every kind goes, and what a name points at stays, but for the
+//! tips of branches where that is forced.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use zenith_store::{SnapshotId, SnapshotKind, State};
 
@@ -18,6 +22,41 @@ const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 /// A mean month of the Gregorian calendar; only the far end of the policy is measured in it.
 const MONTH: i64 = 2_629_746;
+
+/// Of what a rule keeps the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Every {
+    /// Of nothing: each one counts.
+    Snapshot,
+    /// Of every hour.
+    Hour,
+    /// Of every day.
+    Day,
+    /// Of every week; weeks begin on Monday.
+    Week,
+    /// Of every month.
+    Month,
+    /// Of every year.
+    Year,
+}
+
+/// Where a rule ends, counted from the newest snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// After so many; hours, days, … without a snapshot do not count.
+    Count(u32),
+    /// At this age, in seconds.
+    Age(i64),
+}
+
+/// Keeps the newest of every so often, up to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Of what.
+    pub every: Every,
+    /// Up to where.
+    pub limit: Limit,
+}
 
 /// How long automatic snapshots stay, and how densely. Each line holds on top of the others: a
 /// snapshot stays when any of them wants it.
@@ -55,7 +94,47 @@ impl From<&KeepSettings> for Policy {
     }
 }
 
-/// What the policy is asked about.
+impl Policy {
+    fn rules(&self) -> [Rule; 4] {
+        let rule = |every, count: u32, unit: i64| Rule {
+            every,
+            limit: Limit::Age(i64::from(count) * unit),
+        };
+        [
+            rule(Every::Snapshot, self.all_hours, HOUR),
+            rule(Every::Hour, self.hourly_days, DAY),
+            rule(Every::Day, self.daily_days, DAY),
+            rule(Every::Month, self.monthly_months, MONTH),
+        ]
+    }
+}
+
+/// What `prune` is to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// What any of them wants stays.
+    pub rules: Vec<Rule>,
+    /// Names of tags, or patterns with `*` and `?`. Every tag keeps its snapshot; these are the
+    /// ones that were asked for.
+    pub tags: Vec<String>,
+    /// Tips of branches go like any other snapshot.
+    pub force: bool,
+    /// Whose hours, days, … are meant.
+    pub zone: TimeZone,
+}
+
+/// Snapshots that are judged together, as numbers of candidates: the history of a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The branch; nothing for what lies on none.
+    pub branch: Option<String>,
+    /// In any order.
+    pub members: Vec<usize>,
+    /// Whether it is to be pruned. What a line that is not has stays.
+    pub is_asked: bool,
+}
+
+/// What a set of rules is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The snapshot.
@@ -75,25 +154,33 @@ pub struct Candidate {
 pub enum Reason {
     /// It was not taken automatically.
     Kind(SnapshotKind),
-    /// This ref points at it.
+    /// This ref points at it, or what else has a name.
     Ref(String),
-    /// It is younger than anything is thinned.
-    Recent,
-    /// The newest of its hour.
-    Hourly,
-    /// The newest of its day.
-    Daily,
-    /// The newest of its month.
-    Monthly,
+    /// A tag that was asked for points at it.
+    Tag(String),
+    /// The rule wants it.
+    Rule(Rule),
+    /// This branch, which is not to be pruned, has it too.
+    Branch(String),
 }
 
 /// What becomes of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays.
-    Keep(Reason),
+    /// It stays, for every one of these reasons.
+    Keep(Vec<Reason>),
     /// It goes.
     Drop,
+}
+
+impl Verdict {
+    fn of(reasons: Vec<Reason>) -> Verdict {
+        if reasons.is_empty() {
+            Verdict::Drop
+        } else {
+            Verdict::Keep(reasons)
+        }
+    }
 }
 
 /// A verdict for every candidate, in their order. `now` is in seconds since 1970, UTC.
@@ -101,47 +188,195 @@ pub enum Verdict {
 /// Hours, days and months are those of UTC, so that a clock change neither merges nor splits
 /// them. A snapshot from the future is recent.
 pub fn decide(candidates: &[Candidate], policy: &Policy, now: i64) -> Vec<Verdict> {
-    let newest_of = |bucket: fn(i64) -> i64| {
-        let mut newest: BTreeMap<(&str, i64), (i64, usize)> = BTreeMap::new();
-        for (i, candidate) in candidates
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| is_automatic(c))
-        {
-            let seat = newest
-                .entry((&candidate.line, bucket(candidate.time)))
-                .or_default();
-            *seat = (*seat).max((candidate.time, i));
+    let mut lines: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, candidate) in candidates.iter().enumerate() {
+        if is_automatic(candidate) {
+            lines.entry(&candidate.line).or_default().push(i);
         }
-        newest
-            .into_values()
-            .map(|(_, i)| i)
-            .collect::<BTreeSet<usize>>()
-    };
-    let hourly = newest_of(|time| time.div_euclid(HOUR));
-    let daily = newest_of(|time| time.div_euclid(DAY));
-    let monthly = newest_of(month);
-
+    }
+    let rules = policy.rules();
+    let mut wanted = Wanted::default();
+    for members in lines.values() {
+        wanted.add(candidates, members, &rules, now, &TimeZone::UTC);
+    }
     let verdict = |(i, candidate): (usize, &Candidate)| {
-        let age = now - candidate.time;
-        let within = |count: u32, unit: i64| age <= i64::from(count) * unit;
-        Verdict::Keep(if !is_automatic(candidate) {
-            Reason::Kind(candidate.kind)
-        } else if let Some(name) = candidate.refs.first() {
-            Reason::Ref(name.clone())
-        } else if within(policy.all_hours, HOUR) {
-            Reason::Recent
-        } else if hourly.contains(&i) && within(policy.hourly_days, DAY) {
-            Reason::Hourly
-        } else if daily.contains(&i) && within(policy.daily_days, DAY) {
-            Reason::Daily
-        } else if monthly.contains(&i) && within(policy.monthly_months, MONTH) {
-            Reason::Monthly
-        } else {
-            return Verdict::Drop;
-        })
+        let kind = (!is_automatic(candidate)).then_some(Reason::Kind(candidate.kind));
+        let refs = candidate.refs.iter().cloned().map(Reason::Ref);
+        Verdict::of(kind.into_iter().chain(refs).chain(wanted.of(i)).collect())
     };
     candidates.iter().enumerate().map(verdict).collect()
+}
+
+/// A verdict for every candidate that an asked line has, in their order. A snapshot of several
+/// lines stays when any of them wants it. `now` is in seconds since 1970, UTC.
+pub fn judge(
+    candidates: &[Candidate],
+    lines: &[Line],
+    keep: &Keep,
+    now: i64,
+) -> Vec<Option<Verdict>> {
+    let mut is_asked = vec![false; candidates.len()];
+    let mut wanted = Wanted::default();
+    let mut others: BTreeMap<usize, Vec<Reason>> = BTreeMap::new();
+    for line in lines {
+        if line.is_asked {
+            line.members.iter().for_each(|i| is_asked[*i] = true);
+            wanted.add(candidates, &line.members, &keep.rules, now, &keep.zone);
+        } else if let Some(branch) = &line.branch {
+            for i in &line.members {
+                let reason = Reason::Branch(branch.clone());
+                others.entry(*i).or_default().push(reason);
+            }
+        }
+    }
+    let verdict = |(i, candidate): (usize, &Candidate)| {
+        if !is_asked[i] {
+            return None;
+        }
+        let named = candidate.refs.iter().filter_map(|name| {
+            let tag = name.strip_prefix("tag/");
+            if tag.is_some_and(|tag| keep.tags.iter().any(|pattern| matches(pattern, tag))) {
+                return Some(Reason::Tag(name["tag/".len()..].to_owned()));
+            }
+            let may_go = keep.force && name.starts_with("branch/");
+            (!may_go).then(|| Reason::Ref(name.clone()))
+        });
+        let other = others.get(&i).cloned().unwrap_or_default();
+        Some(Verdict::of(
+            wanted.of(i).chain(named).chain(other).collect(),
+        ))
+    };
+    candidates.iter().enumerate().map(verdict).collect()
+}
+
+/// What rules want: number of a candidate → the rules, each once, in their order.
+#[derive(Default)]
+struct Wanted(BTreeMap<usize, Vec<Rule>>);
+
+impl Wanted {
+    /// Adds what `rules` want of a line.
+    fn add(
+        &mut self,
+        candidates: &[Candidate],
+        members: &[usize],
+        rules: &[Rule],
+        now: i64,
+        zone: &TimeZone,
+    ) {
+        let mut newest_first: Vec<(i64, usize)> =
+            members.iter().map(|i| (candidates[*i].time, *i)).collect();
+        newest_first.sort_unstable_by(|a, b| b.cmp(a));
+        for rule in rules {
+            let mut seen = BTreeSet::new();
+            for (time, i) in &newest_first {
+                let is_over = match rule.limit {
+                    Limit::Count(count) => seen.len() >= count as usize,
+                    Limit::Age(age) => now - time > age,
+                };
+                if is_over {
+                    break;
+                }
+                if seen.insert(bucket(rule.every, *time, *i, zone)) {
+                    let rules = self.0.entry(*i).or_default();
+                    if !rules.contains(rule) {
+                        rules.push(*rule);
+                    }
+                }
+            }
+        }
+    }
+
+    fn of(&self, i: usize) -> impl Iterator<Item = Reason> + use<> {
+        let rules = self.0.get(&i).cloned().unwrap_or_default();
+        rules.into_iter().map(Reason::Rule)
+    }
+}
+
+/// What is the same for all snapshots of an hour, day, … of a zone. `i` tells snapshots apart.
+fn bucket(every: Every, time: i64, i: usize, zone: &TimeZone) -> (Date, i64) {
+    // A time outside the calendar shares the one place at its end.
+    let zoned = Timestamp::from_second(time)
+        .unwrap_or(Timestamp::MAX)
+        .to_zoned(zone.clone());
+    let (date, offset) = (zoned.date(), i64::from(zoned.offset().seconds()));
+    match every {
+        Every::Snapshot => (date, i as i64),
+        // By the offset, too: when clocks go back an hour comes twice.
+        Every::Hour => (date, i64::from(zoned.hour()) * 10 * DAY + offset),
+        Every::Day => (date, 0),
+        Every::Week => {
+            // Its year is not that of the date around the turn of a year.
+            let week = date.iso_week_date();
+            let number = i64::from(week.year()) * 100 + i64::from(week.week());
+            (Date::ZERO, number)
+        }
+        Every::Month => (date.first_of_month(), 0),
+        Every::Year => (date.first_of_year(), 0),
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for any text and `?` for one character.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Where the last `*` is, and what of the name it stands for ends before this.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, end)) = star else {
+                    return false;
+                };
+                star = Some((at, end + 1));
+                (p, n) = (at + 1, end + 1);
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+/// The history of every branch among the candidates of a repository, and one line for what is on
+/// none. Only `branch` is asked about, or all of them.
+pub fn lines(state: &State, candidates: &[Candidate], branch: Option<&str>) -> Vec<Line> {
+    let number: BTreeMap<SnapshotId, usize> = candidates
+        .iter()
+        .enumerate()
+        .map(|(i, candidate)| (candidate.id, i))
+        .collect();
+    let history = History::of(state);
+    let mut on_branch = vec![false; candidates.len()];
+    let mut lines = Vec::new();
+    for (name, tip) in state.refs() {
+        let Some(name) = name.strip_prefix("branch/") else {
+            continue;
+        };
+        let nodes = history.ancestors(*tip);
+        let members: Vec<usize> = nodes
+            .iter()
+            .filter_map(|node| number.get(&node.id).copied())
+            .collect();
+        members.iter().for_each(|i| on_branch[*i] = true);
+        lines.push(Line {
+            branch: Some(name.to_owned()),
+            members,
+            is_asked: branch.is_none_or(|asked| asked == name),
+        });
+    }
+    lines.push(Line {
+        branch: None,
+        members: (0..candidates.len()).filter(|i| !on_branch[*i]).collect(),
+        is_asked: branch.is_none(),
+    });
+    lines
 }
 
 /// The candidates of a repository, in the order of its table. `also` names snapshots that stay
@@ -184,14 +419,6 @@ fn is_automatic(candidate: &Candidate) -> bool {
     candidate.kind == SnapshotKind::Automatic
 }
 
-/// Months since year 0; a time outside the calendar counts as month 0.
-fn month(time: i64) -> i64 {
-    Timestamp::from_second(time).map_or(0, |t| {
-        let date = t.to_zoned(TimeZone::UTC).date();
-        i64::from(date.year()) * 12 + i64::from(date.month())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,11 +454,24 @@ mod tests {
             .collect()
     }
 
+    fn hourly() -> Reason {
+        Reason::Rule(Policy::default().rules()[1])
+    }
+
+    fn daily() -> Reason {
+        Reason::Rule(Policy::default().rules()[2])
+    }
+
+    fn recent() -> Reason {
+        Reason::Rule(Policy::default().rules()[0])
+    }
+
+    /// Times of those that stay, each with the first of its reasons.
     fn kept(candidates: &[Candidate]) -> Vec<(i64, Reason)> {
         let verdicts = decide(candidates, &Policy::default(), now());
         assert_eq!(verdicts.len(), candidates.len());
         let keep = |(candidate, verdict): (&Candidate, Verdict)| match verdict {
-            Verdict::Keep(reason) => Some((candidate.time, reason)),
+            Verdict::Keep(reasons) => Some((candidate.time, reasons[0].clone())),
             Verdict::Drop => None,
         };
         candidates.iter().zip(verdicts).filter_map(keep).collect()
@@ -242,13 +482,13 @@ mod tests {
         let kept = kept(&every(5 * MINUTE, 550 * DAY));
         let count = |reason: Reason| kept.iter().filter(|(_, r)| *r == reason).count();
         // 12:30 back to 10:30, both ends included.
-        assert_eq!(count(Reason::Recent), 25);
+        assert_eq!(count(recent()), 25);
         // The newest of the hours from 12:55 two days ago to 9:55 today. 10:55 to 12:30 are recent.
-        assert_eq!(count(Reason::Hourly), 46);
+        assert_eq!(count(hourly()), 46);
         // The newest of each day from 30 days ago to three days ago; later ones count as hourly.
-        assert_eq!(count(Reason::Daily), 28);
+        assert_eq!(count(daily()), 28);
         // The last of the months from November 2025; October 2026 counts as daily.
-        assert_eq!(count(Reason::Monthly), 11);
+        assert_eq!(count(Reason::Rule(Policy::default().rules()[3])), 11);
     }
 
     #[test]
@@ -263,10 +503,7 @@ mod tests {
             .enumerate()
             .map(|(i, t)| automatic(i as u64, at(t)))
             .collect();
-        assert_eq!(
-            kept(&candidates),
-            [(at("2026-11-22T08:55:00Z"), Reason::Hourly)]
-        );
+        assert_eq!(kept(&candidates), [(at("2026-11-22T08:55:00Z"), hourly())]);
     }
 
     #[test]
@@ -343,7 +580,7 @@ mod tests {
         };
         let kept = kept(&[automatic(1, time), manual]);
         assert_eq!(kept.len(), 2);
-        assert_eq!(kept[0].1, Reason::Daily);
+        assert_eq!(kept[0].1, daily());
     }
 
     #[test]
@@ -351,7 +588,7 @@ mod tests {
         let future = automatic(1, now() + 400 * DAY);
         assert_eq!(
             kept(std::slice::from_ref(&future)),
-            [(future.time, Reason::Recent)]
+            [(future.time, recent())]
         );
     }
 
@@ -359,5 +596,240 @@ mod tests {
     fn equal_times_keep_one() {
         let time = now() - 3 * HOUR;
         assert_eq!(kept(&[automatic(1, time), automatic(2, time)]).len(), 1);
+    }
+
+    fn rule(every: Every, count: u32) -> Rule {
+        let limit = Limit::Count(count);
+        Rule { every, limit }
+    }
+
+    fn keep(rules: &[Rule]) -> Keep {
+        Keep {
+            rules: rules.to_vec(),
+            tags: vec![],
+            force: false,
+            zone: TimeZone::UTC,
+        }
+    }
+
+    fn line(branch: &str, members: impl IntoIterator<Item = usize>, is_asked: bool) -> Line {
+        Line {
+            branch: Some(branch.to_owned()),
+            members: members.into_iter().collect(),
+            is_asked,
+        }
+    }
+
+    /// Numbers of those of one line that stay.
+    fn stay(candidates: &[Candidate], keep: &Keep) -> Vec<usize> {
+        let lines = [line("main", 0..candidates.len(), true)];
+        let verdicts = judge(candidates, &lines, keep, now());
+        let stays = |(i, verdict): (usize, Option<Verdict>)| match verdict {
+            Some(Verdict::Keep(_)) => Some(i),
+            Some(Verdict::Drop) => None,
+            None => panic!("{i} is not judged"),
+        };
+        verdicts.into_iter().enumerate().filter_map(stays).collect()
+    }
+
+    fn at_times(times: &[&str]) -> Vec<Candidate> {
+        let one = |(i, t): (usize, &&str)| automatic(i as u64, at(t));
+        times.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn a_count_counts_buckets_that_have_snapshots() {
+        let candidates = at_times(&[
+            "2026-11-22T12:10:00Z",
+            "2026-11-22T12:00:00Z",
+            "2026-11-22T09:59:00Z",
+            "2026-11-22T09:00:00Z",
+            "2026-11-20T09:30:00Z",
+            "2026-11-20T08:30:00Z",
+            "2026-10-31T23:59:59Z",
+            "2025-12-31T00:00:00Z",
+            "2025-01-01T00:00:00Z",
+        ]);
+        for (rules, expect) in [
+            (vec![rule(Every::Snapshot, 3)], vec![0, 1, 2]),
+            (vec![rule(Every::Hour, 1)], vec![0]),
+            (vec![rule(Every::Hour, 3)], vec![0, 2, 4]),
+            (vec![rule(Every::Day, 3)], vec![0, 4, 6]),
+            (vec![rule(Every::Month, 3)], vec![0, 6, 7]),
+            (vec![rule(Every::Year, 2)], vec![0, 7]),
+            (vec![rule(Every::Year, 100)], vec![0, 7]),
+            (
+                vec![rule(Every::Snapshot, 2), rule(Every::Month, 2)],
+                vec![0, 1, 6],
+            ),
+        ] {
+            assert_eq!(stay(&candidates, &keep(&rules)), expect, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn weeks_begin_on_monday_and_know_no_turn_of_the_year() {
+        let candidates = at_times(&[
+            "2026-01-05T00:00:00Z", // Monday
+            "2026-01-04T23:59:00Z", // Sunday
+            "2025-12-29T00:00:00Z", // Monday of that week
+            "2025-12-28T23:59:00Z",
+        ]);
+        assert_eq!(stay(&candidates, &keep(&[rule(Every::Week, 9)])), [0, 1, 3]);
+    }
+
+    #[test]
+    fn days_and_hours_are_those_of_the_zone() {
+        // Midnight in Berlin is 23:00 UTC; on the 25th of October the hour from 2 comes twice.
+        let candidates = at_times(&[
+            "2026-11-21T23:30:00Z",
+            "2026-11-21T22:30:00Z",
+            "2026-10-25T01:30:00Z",
+            "2026-10-25T00:30:00Z",
+        ]);
+        let berlin = |rule| Keep {
+            zone: TimeZone::get("Europe/Berlin").unwrap(),
+            ..keep(&[rule])
+        };
+        let daily = rule(Every::Day, 9);
+        assert_eq!(stay(&candidates, &berlin(daily)), [0, 1, 2]);
+        assert_eq!(stay(&candidates, &keep(&[daily])), [0, 2]);
+        assert_eq!(
+            stay(&candidates, &berlin(rule(Every::Hour, 9))),
+            [0, 1, 2, 3]
+        );
+    }
+
+    #[test]
+    fn an_age_ends_a_rule_whatever_there_is() {
+        let candidates = every(DAY, 400 * DAY);
+        let within = |days: i64| Rule {
+            every: Every::Snapshot,
+            limit: Limit::Age(days * DAY),
+        };
+        assert_eq!(stay(&candidates, &keep(&[within(3)])), [0, 1, 2, 3]);
+        let old = [automatic(1, now() - 9 * DAY)];
+        assert_eq!(stay(&old, &keep(&[within(3)])), [0; 0]);
+    }
+
+    #[test]
+    fn every_kind_goes_by_rules_that_were_asked_for() {
+        let mut candidates = every(DAY, 3 * DAY);
+        for (candidate, kind) in candidates.iter_mut().zip([
+            SnapshotKind::Manual,
+            SnapshotKind::Init,
+            SnapshotKind::Import,
+            SnapshotKind::Safety,
+        ]) {
+            candidate.kind = kind;
+        }
+        assert_eq!(stay(&candidates, &keep(&[rule(Every::Snapshot, 1)])), [0]);
+    }
+
+    #[test]
+    fn names_stay_and_only_tips_can_be_forced() {
+        let names = [
+            "HEAD",
+            "branch/side",
+            "homes/ab",
+            "pins/r",
+            "remote/origin/main",
+            "tag/v1",
+        ];
+        let named = |(i, name): (usize, &&str)| Candidate {
+            refs: vec![(*name).to_owned()],
+            ..automatic(i as u64, now() - DAY)
+        };
+        let mut candidates: Vec<_> = names.iter().enumerate().map(named).collect();
+        candidates.push(automatic(50, now()));
+        let last = keep(&[rule(Every::Snapshot, 1)]);
+        assert_eq!(stay(&candidates, &last), [0, 1, 2, 3, 4, 5, 6]);
+        let forced = Keep {
+            force: true,
+            ..last
+        };
+        assert_eq!(stay(&candidates, &forced), [0, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn every_reason_is_told_once() {
+        let mut candidates = every(DAY, 2 * DAY);
+        candidates[0].refs = vec!["branch/main".into(), "tag/v1".into(), "tag/x".into()];
+        let rules = [rule(Every::Snapshot, 1), rule(Every::Day, 1)];
+        let keep = Keep {
+            tags: vec!["v*".into()],
+            ..keep(&rules)
+        };
+        let lines = [line("main", [0, 1, 2], true), line("side", [0, 1], true)];
+        let verdicts = judge(&candidates, &lines, &keep, now());
+        let reasons = vec![
+            Reason::Rule(rules[0]),
+            Reason::Rule(rules[1]),
+            Reason::Ref("branch/main".into()),
+            Reason::Tag("v1".into()),
+            Reason::Ref("tag/x".into()),
+        ];
+        assert_eq!(
+            verdicts,
+            [
+                Some(Verdict::Keep(reasons)),
+                Some(Verdict::Drop),
+                Some(Verdict::Drop)
+            ]
+        );
+    }
+
+    #[test]
+    fn each_branch_is_judged_for_itself_and_what_others_have_stays() {
+        // main: 0 1 4 5, side: 2 3 4 5; 6 is on none.
+        let candidates = every(HOUR, 6 * HOUR);
+        let none = Line {
+            branch: None,
+            members: vec![6],
+            is_asked: true,
+        };
+        let main = |is_asked| line("main", [0, 1, 4, 5], is_asked);
+        let side = |is_asked| line("side", [2, 3, 4, 5], is_asked);
+        let last_3 = keep(&[rule(Every::Snapshot, 3)]);
+        let gone = |lines: &[Line]| -> Vec<usize> {
+            let verdicts = judge(&candidates, lines, &last_3, now());
+            let is_drop = |i: &usize| verdicts[*i] == Some(Verdict::Drop);
+            (0..candidates.len()).filter(is_drop).collect()
+        };
+        assert_eq!(gone(&[main(true), side(true), none.clone()]), [5]);
+        let none = Line {
+            is_asked: false,
+            ..none
+        };
+        assert_eq!(gone(&[main(true), side(false), none.clone()]), [0; 0]);
+        let verdicts = judge(
+            &candidates,
+            &[main(true), side(false), none],
+            &last_3,
+            now(),
+        );
+        assert_eq!(
+            verdicts[5],
+            Some(Verdict::Keep(vec![Reason::Branch("side".into())]))
+        );
+        assert_eq!((&verdicts[2], &verdicts[6]), (&None, &None));
+    }
+
+    #[test]
+    fn patterns_fit_whole_names() {
+        for (pattern, name, fits) in [
+            ("v1", "v1", true),
+            ("v1", "v10", false),
+            ("v*", "v1.0/rc", true),
+            ("*", "", true),
+            ("v?.*", "v1.2", true),
+            ("v?.*", "v10.2", false),
+            ("*-rc*-x", "v1-rc2-rc3-x", true),
+            ("*a", "ab", false),
+            ("g?*", "größe", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
     }
 }

@@ -42,6 +42,16 @@ pub enum RevisionError {
         /// Names that look like it, nearest first.
         similar: Vec<String>,
     },
+    /// No branch, or no tag, has this name.
+    #[error("no {what} is called `{name}`")]
+    NoRef {
+        /// `branch` or `tag`.
+        what: &'static str,
+        /// What was given.
+        name: String,
+        /// Names of its kind that look like it, nearest first.
+        similar: Vec<String>,
+    },
     /// HEAD is on a branch without snapshots.
     #[error("branch `{branch}` has no snapshot yet")]
     Unborn {
@@ -122,6 +132,7 @@ impl RevisionError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             RevisionError::NotFound { .. }
+            | RevisionError::NoRef { .. }
             | RevisionError::Unborn { .. }
             | RevisionError::NoAncestor { .. }
             | RevisionError::NoneAsOld { .. } => ErrorKind::NotFound,
@@ -156,6 +167,38 @@ pub fn resolve(
         now,
     }
     .resolve(text)
+}
+
+/// The error for a branch or tag that is not there. `what` is `branch` or `tag`.
+pub fn no_ref(state: &State, what: &'static str, name: &str) -> RevisionError {
+    let known = state.refs().keys().filter_map(|full| {
+        let (kind, known) = full.split_once('/')?;
+        (kind == what).then_some(known)
+    });
+    RevisionError::NoRef {
+        what,
+        name: name.to_owned(),
+        similar: similar(known, name),
+    }
+}
+
+/// Names within reach of a slip of the fingers, nearest first.
+fn similar<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Vec<String> {
+    let reach = (name.chars().count() / 3).clamp(1, 3);
+    let mut similar: Vec<(usize, &str)> = known
+        .map(|known| {
+            let (a, b) = (known.to_lowercase(), name.to_lowercase());
+            (strsim::osa_distance(&a, &b), known)
+        })
+        .filter(|(distance, _)| *distance <= reach)
+        .collect();
+    similar.sort();
+    similar.dedup();
+    similar
+        .into_iter()
+        .take(LISTED_MAX)
+        .map(|(_, known)| known.to_owned())
+        .collect()
 }
 
 struct Names<'a> {
@@ -315,31 +358,14 @@ impl Names<'_> {
         }
     }
 
-    /// Names within reach of a slip of the fingers.
+    /// Names that may have been meant.
     fn similar(&self, name: &str) -> Vec<String> {
-        let reach = (name.chars().count() / 3).clamp(1, 3);
-        let mut similar: Vec<(usize, &str)> = self
-            .refs
-            .iter()
-            .filter_map(|(full, _)| {
-                ["branch/", "tag/", "remote/"]
-                    .iter()
-                    .find_map(|f| full.strip_prefix(f))
-            })
-            .chain(["HEAD"])
-            .map(|known| {
-                let (a, b) = (known.to_lowercase(), name.to_lowercase());
-                (strsim::osa_distance(&a, &b), known)
-            })
-            .filter(|(distance, _)| *distance <= reach)
-            .collect();
-        similar.sort();
-        similar.dedup();
-        similar
-            .into_iter()
-            .take(LISTED_MAX)
-            .map(|(_, known)| known.to_owned())
-            .collect()
+        let known = self.refs.iter().filter_map(|(full, _)| {
+            ["branch/", "tag/", "remote/"]
+                .iter()
+                .find_map(|f| full.strip_prefix(f))
+        });
+        similar(known.chain(["HEAD"]), name)
     }
 
     fn ancestor(

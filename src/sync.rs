@@ -84,6 +84,35 @@ pub fn refuse_unusable(location: &str, home: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Notes at home where branches of the storage stand now, after something else than a push or
+/// fetch moved them there. What is not noted yet stays so.
+pub fn follow(home: &Home, there: &State, branches: &[&str], operation: &Operation) -> Result<()> {
+    let moves = |here: &State| -> Vec<RefChange> {
+        let change = |branch: &&str| {
+            let name = format!("remote/origin/{branch}");
+            let from = here.get_ref(&name);
+            let to = there.get_ref(&format!("branch/{branch}"));
+            (from.is_some() && from != to).then_some(RefChange { name, from, to })
+        };
+        branches.iter().filter_map(change).collect()
+    };
+    if moves(&*home.state()?).is_empty() {
+        return Ok(());
+    }
+    let lock = home.lock("noting a storage", Wait::UpTo(NOTE_WAIT))?;
+    let local = home.writer(&lock)?;
+    let refs = moves(&*local.state()?);
+    if refs.is_empty() {
+        return Ok(());
+    }
+    local.commit(Change {
+        refs,
+        operation: operation.clone(),
+        ..Change::default()
+    })?;
+    Ok(())
+}
+
 /// What a push is to do.
 #[derive(Debug, Clone)]
 pub struct PushOptions {
@@ -255,7 +284,7 @@ fn upload(
             }
         };
         let name = format!("branch/{target}");
-        let snapshots = missing(&here, ours, &there);
+        let snapshots = missing(&here, ours, &there, own);
         let moved = |name: &str| RefChange {
             name: name.to_owned(),
             from: there.get_ref(name),
@@ -326,10 +355,28 @@ fn rename(home: &Home, packs: &[PackName], floor: u64, operation: &Operation) ->
 }
 
 /// What of the history of `tip` the storage lacks, in the order in which it was committed here.
-/// Snapshots that were thinned before they were pushed are not in the table and never travel.
-fn missing(local: &State, tip: SnapshotId, storage: &State) -> Vec<SnapshotId> {
+/// Snapshots that were thinned before they were pushed are not in the table and never travel, nor
+/// does what this home pushed before and was deleted there since. `own` is what this home is noted
+/// for at the storage.
+fn missing(
+    local: &State,
+    tip: SnapshotId,
+    storage: &State,
+    own: Option<SnapshotId>,
+) -> Vec<SnapshotId> {
     let history = History::of(local);
-    let wanted: BTreeSet<SnapshotId> = history.ancestors(tip).iter().map(|n| n.id).collect();
+    let mut wanted: BTreeSet<SnapshotId> = history.ancestors(tip).iter().map(|n| n.id).collect();
+    // The notes are about this storage only if it knows this home, too: it may be a new one.
+    if let Some(own) = own {
+        let refs = local.refs().iter();
+        let noted = refs.filter(|(name, _)| name.starts_with("remote/origin/"));
+        for pushed in noted.map(|(_, id)| *id).chain([own]) {
+            for node in history.ancestors(pushed) {
+                wanted.remove(&node.id);
+            }
+        }
+        wanted.insert(tip);
+    }
     let rows = local.snapshots().map(|row| row.id);
     rows.filter(|id| wanted.contains(id) && storage.snapshot(id).is_none())
         .collect()

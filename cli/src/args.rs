@@ -118,6 +118,15 @@ command.")]
     /// The operation log: who did what, when
     #[command(subcommand)]
     Op(OpVerb),
+    /// Delete snapshots that no rule keeps
+    ///
+    /// A rule keeps the newest snapshot of each of the last N hours, days, ... that have one, in
+    /// local time; what any rule keeps stays. Every branch is judged for itself. Whatever the rules
+    /// say, these stay: the tip of a branch (unless --force), what HEAD stands on, what homes build
+    /// on, and what has a tag, until `zenith tag -d` deletes that. Space is freed by `zenith gc`.
+    ///
+    /// Example: zenith prune --keep-within 2d --keep-daily 30 --keep-monthly 12 --dry-run
+    Prune(PruneArgs),
     /// List, add, change and remove the passphrases of an encrypted repository
     #[command(subcommand)]
     Key(KeyVerb),
@@ -669,6 +678,46 @@ pub struct ImportArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Keep the N newest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_last: Option<u32>,
+    /// Keep the newest of each of the last N hours that have one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_hourly: Option<u32>,
+    /// Keep the newest of each of the last N days that have one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_daily: Option<u32>,
+    /// Keep the newest of each of the last N weeks that have one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_weekly: Option<u32>,
+    /// Keep the newest of each of the last N months that have one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_monthly: Option<u32>,
+    /// Keep the newest of each of the last N years that have one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_yearly: Option<u32>,
+    /// Keep all that are younger, such as 12h, 30d or 8w
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub keep_within: Option<Duration>,
+    /// Keep what this tag is at: a name, or a pattern with * and ?; can be given several times
+    #[arg(long, value_name = "TAG", value_parser = NonEmptyStringValueParser::new())]
+    pub keep_tag: Vec<String>,
+    /// Only this branch; what another branch has too stays
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
+    /// Tips of branches go by the rules as well; a branch steps back to what is left of it
+    #[arg(long)]
+    pub force: bool,
+    /// What lies at the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
+    /// Say of each snapshot whether it would go and why, delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ConfigArgs {}
 
 #[derive(Debug, Args)]
@@ -835,6 +884,7 @@ mod tests {
             "zenith remote remove offsite --dry_run",
             "zenith snapshot list --remote --all",
             "zenith snapshot list --remote=offsite",
+            "zenith prune --keep-last 3 --keep_daily 7 --keep-within 2d --keep-tag v* --dry_run",
         ] {
             if let Err(e) = typed(line) {
                 panic!("{line}: {e}");

@@ -24,6 +24,8 @@ pub enum Failure {
     Engine(Box<Error>),
     /// The words on the command line do not go together.
     Usage(String),
+    /// The same, with what to type instead.
+    Words { what: String, hint: String },
     /// There is no passphrase, or none that could be one.
     Passphrase { what: String, hint: String },
     /// A verification found damage, which was told already.
@@ -94,7 +96,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Engine(error) => exit::of(error.kind()),
-            Failure::Usage(_) => exit::USAGE,
+            Failure::Usage(_) | Failure::Words { .. } => exit::USAGE,
             Failure::Passphrase { .. } => exit::INVALID,
             Failure::Damaged { .. } => exit::DAMAGED,
             Failure::No => exit::NO,
@@ -116,6 +118,7 @@ impl Failure {
                 vec![],
                 vec!["Run `zenith --help` for the ways to say it.".to_owned()],
             ),
+            Failure::Words { what, hint } => ("usage", what.clone(), vec![], vec![hint.clone()]),
             Failure::Passphrase { what, hint } => (
                 kind_name(ErrorKind::Invalid),
                 what.clone(),
@@ -761,6 +764,13 @@ fn revision_hints(error: &RevisionError) -> Vec<String> {
             match similar.first() {
                 Some(name) => format!("Did you mean `{name}`? {list}"),
                 None => list.to_owned(),
+            }
+        }
+        RevisionError::NoRef { what, similar, .. } => {
+            let list = format!("`zenith {what}` lists what there is.");
+            match similar.first() {
+                Some(name) => format!("Did you mean `{name}`? {list}"),
+                None => list,
             }
         }
         RevisionError::Unborn { .. } => "`zenith snapshot create` takes the first one.".into(),

@@ -8,7 +8,7 @@ use crate::zenith::Zenith;
 
 #[test]
 fn what_there_is() {
-    assert_snapshot!(Zenith::new().transcript("--help"), @r#"
+    assert_snapshot!(Zenith::new().transcript("--help"), @r"
     $ zenith --help
     git for PostgreSQL clusters: snapshots, branches and backups of a whole server
 
@@ -32,6 +32,7 @@ fn what_there_is() {
       verify       Check that everything snapshots need is there and whole
       undo         Reverse an operation that moved branches, tags or snapshots
       op           The operation log: who did what, when
+      prune        Delete snapshots that no rule keeps
       key          List, add, change and remove the passphrases of an encrypted repository
       config       Show the settings of this home and where each comes from
       completions  Print the completion script of a shell
@@ -58,7 +59,7 @@ fn what_there_is() {
     (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS,
     AZURE_STORAGE_ACCOUNT_NAME, ...); for --snapshot-path the same names with SNAPSHOT_ in front win.
     --- exit 0
-    "#);
+    ");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What people see, without a server: the binary is run and its words are compared.
 
 mod help;
+mod made_up;
 mod manners;
+mod prune;
 mod zenith;

@@ -274,6 +274,7 @@ fn commands_without_a_home() {
         "snapshot delete main",
         "checkout main",
         "checkout main copy",
+        "prune --keep-last 3",
         "export --snapshot-path out",
         "import --snapshot-path in",
     ] {

@@ -14,6 +14,7 @@ mod key;
 mod man;
 mod op;
 mod pull;
+mod prune;
 mod push;
 mod remote;
 mod snapshot;
@@ -290,6 +291,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Verify(args) => verify::run(&args, context),
         Verb::Undo(args) => op::undo(&args, context),
         Verb::Op(OpVerb::Log(args)) => op::log(&args, context),
+        Verb::Prune(args) => prune::run(args, context),
         Verb::Key(KeyVerb::List) => key::list(context),
         Verb::Key(KeyVerb::Add(args)) => key::add(&args, context),
         Verb::Key(KeyVerb::Change(args)) => key::change(&args, context),

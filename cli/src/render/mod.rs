@@ -3,6 +3,7 @@
 pub mod fetch;
 pub mod key;
 pub mod place;
+pub mod prune;
 pub mod push;
 pub mod remote;
 pub mod settings;
