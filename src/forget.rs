@@ -1,12 +1,13 @@
-//! `snapshot delete`: one snapshot leaves the table of the home's repository.
+//! `snapshot delete`: one snapshot leaves the table, here or at a storage.
 
 use std::time::Duration;
 
-use zenith_store::{Change, RefChange, SnapshotId, State};
+use zenith_store::{Change, RefChange, Repository, SnapshotId, State};
 
 use crate::error::{Error, Result};
 use crate::home::Wait;
 use crate::managed::{Managed, Refusal};
+use crate::sync::{self, TRIES};
 use crate::who::operation;
 
 /// How long another command may hold the home before this one gives up.
@@ -25,9 +26,9 @@ pub struct Forgotten {
 
 /// Deletes a snapshot. Its space is freed by the next collection. Where a branch or tag points at
 /// it that takes `force`; a branch steps back to the nearest parent there is, a tag goes. What the
-/// home stands on, or is on its way to, stays in any case.
+/// home stands on, or is on its way to, stays in any case, and so does what another home builds on.
 ///
-/// Errors: `Refusal::{Referenced, Needed}`, `Store(NoSnapshot)`.
+/// Errors: `Refusal::{Referenced, Needed, Held}`, `Store(NoSnapshot)`.
 pub fn forget(managed: &Managed, id: SnapshotId, force: bool, dry_run: bool) -> Result<Forgotten> {
     let lock = managed
         .home
@@ -44,6 +45,45 @@ pub fn forget(managed: &Managed, id: SnapshotId, force: bool, dry_run: bool) -> 
         })?;
     }
     Ok(plan)
+}
+
+/// The same at a storage of this home, which notes where branches stand there now.
+///
+/// Errors: `Refusal::{Referenced, Held}`, `Store(NoSnapshot)`, `StorageBusy`, those of the storage.
+pub fn forget_at(
+    managed: &Managed,
+    storage: &Repository,
+    id: SnapshotId,
+    force: bool,
+    dry_run: bool,
+) -> Result<Forgotten> {
+    for _ in 0..TRIES {
+        let state = storage.state()?;
+        let (plan, refs) = plan(&state, id, &[], force, &storage.location())?;
+        if dry_run {
+            return Ok(plan);
+        }
+        let operation = operation("snapshot delete", id.short());
+        let change = Change {
+            remove: vec![id],
+            refs,
+            operation: operation.clone(),
+        };
+        match storage.commit(change) {
+            Ok(state) => {
+                let moved: Vec<&str> = plan.moved.iter().map(|(name, _)| name.as_str()).collect();
+                sync::follow(&managed.home, &state, &moved, &operation)?;
+                return Ok(plan);
+            }
+            // Another home was faster; look again.
+            Err(zenith_store::Error::RefMoved { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(Error::StorageBusy {
+        location: storage.location(),
+        tries: TRIES,
+    })
 }
 
 fn plan(
@@ -75,6 +115,14 @@ fn plan(
         .filter(|(_, tip)| **tip == id)
         .map(|(name, _)| name)
         .collect();
+    let held: Vec<&str> = at
+        .iter()
+        .map(|name| name.as_str())
+        .filter(|name| name.starts_with("homes/") || name.starts_with("pins/"))
+        .collect();
+    if !held.is_empty() {
+        return Err(Refusal::held(id, &held).into());
+    }
     let shown = |name: &str| {
         name.split_once('/')
             .filter(|(kind, _)| matches!(*kind, "branch" | "tag"))

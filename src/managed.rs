@@ -175,6 +175,16 @@ pub enum Refusal {
         /// Names of refs.
         refs: Vec<String>,
     },
+    /// Homes build on the snapshot, or somebody reads it right now.
+    #[error("{} snapshot {id}", by.join(" and "))]
+    Held {
+        /// The snapshot, short.
+        id: String,
+        /// `home 0a… builds on`, `a reader (…) is at`.
+        by: Vec<String>,
+        /// The first of the homes, as it is named to be forgotten.
+        home: Option<String>,
+    },
     /// The home itself stands on the snapshot, or is on its way there.
     #[error("{} needs snapshot {id}", by.join(" and "))]
     Needed {
@@ -237,6 +247,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The refusal for refs, by their full names, that nobody but their owner moves.
+    pub(crate) fn held(id: SnapshotId, refs: &[&str]) -> Refusal {
+        let by = |name: &&str| match name.split_once('/') {
+            Some(("homes", home)) => format!("home {home} builds on"),
+            _ => format!("a reader ({name}) is at"),
+        };
+        let home = refs.iter().find_map(|name| name.strip_prefix("homes/"));
+        Refusal::Held {
+            id: id.short(),
+            by: refs.iter().map(by).collect(),
+            home: home.map(str::to_owned),
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> crate::ErrorKind {
         use crate::ErrorKind::{Conflict, Invalid, Io, NotFound, Unavailable};
@@ -253,6 +277,7 @@ impl Refusal {
             | Refusal::OtherCluster { .. }
             | Refusal::Referenced { .. }
             | Refusal::NothingToUndo { .. }
+            | Refusal::Held { .. }
             | Refusal::Needed { .. } => Invalid,
             Refusal::OtherStorage { .. }
             | Refusal::OtherBranch { .. }

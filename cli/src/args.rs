@@ -407,6 +407,10 @@ pub enum SnapshotVerb {
     /// Show everything known about one snapshot
     Show(ShowArgs),
     /// Delete one snapshot; its space is freed by the next collection
+    ///
+    /// What HEAD stands on and what homes build on stays in any case.
+    ///
+    /// Example: zenith snapshot delete main~3 --dry-run
     Delete(DeleteArgs),
 }
 
@@ -461,6 +465,9 @@ pub struct DeleteArgs {
     /// Also when a branch or tag points at it; branches step back to the parent
     #[arg(long)]
     pub force: bool,
+    /// At the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
     /// Say what would be deleted, delete nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -734,6 +734,15 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
              its parent, tags go."
         ),
         Refusal::NothingToUndo { .. } => "`zenith op log --all` lists every operation.".into(),
+        Refusal::Held {
+            home: Some(home), ..
+        } => format!(
+            "If that home is gone for good: `zenith home forget {home} --remote`, then delete \
+             again."
+        ),
+        Refusal::Held { home: None, .. } => {
+            "Run the command again when the other one is done.".into()
+        }
         Refusal::Needed { .. } => {
             "Complete the checkout, or move the cluster to another snapshot: `zenith checkout REV`."
                 .into()

@@ -221,3 +221,50 @@ fn a_branch_that_went_from_the_storage_is_no_longer_noted_here() {
     assert_eq!(m.state().get_ref("remote/origin/side"), None);
     assert_eq!(m.messages(), ["one", "s"]);
 }
+
+#[test]
+fn a_snapshot_is_deleted_at_the_storage() {
+    let m = MadeUp::new();
+    m.snapshot("side", "s1", 90);
+    let s2 = m.snapshot("side", "s2", 80);
+    m.ok("push --branch side");
+    m.snapshot("main", "one", 70);
+    let two = m.snapshot("main", "two", 60);
+    m.ok("push");
+    let there = m.storage();
+    let at_storage = || messages(&there.state().unwrap());
+
+    // What this home pushed last is what it builds on.
+    let mine = m.home.settings().unwrap().home_id;
+    for force in ["", " --force"] {
+        let error = m.refused(&format!("snapshot delete main --remote{force}"), 1);
+        assert!(error.contains(&format!("home {mine} builds on")), "{error}");
+        assert!(
+            error.contains(&format!("zenith home forget {mine} --remote")),
+            "{error}"
+        );
+    }
+    let error = m.refused("snapshot delete side --remote", 1);
+    assert!(error.contains("branch `side`"), "{error}");
+    assert!(at_storage() == ["s1", "s2", "one", "two"]);
+
+    let object = &m.json("snapshot delete main~1 --remote --dry-run")[0];
+    assert_eq!(object["dry_run"], true);
+    assert!(at_storage() == ["s1", "s2", "one", "two"]);
+    m.ok("snapshot delete main~1 --remote");
+    assert_eq!(at_storage(), ["s1", "s2", "two"]);
+    let answer = m.run("snapshot delete side --remote --force");
+    let answer = m.zenith.shown(&answer);
+    assert!(answer.contains("branch side steps back to"), "{answer}");
+    assert!(answer.contains("warning: "), "{answer}");
+    assert_eq!(at_storage(), ["s1", "two"]);
+    // Here all is as it was, but for what is known of the storage.
+    let here = m.state();
+    assert_eq!(m.messages(), ["s1", "s2", "one", "two"]);
+    assert_eq!(here.get_ref("branch/side"), Some(s2));
+    assert_eq!(
+        here.get_ref("remote/origin/side"),
+        here.snapshot(&s2).unwrap().parents.first().copied()
+    );
+    assert_eq!(here.get_ref("remote/origin/main"), Some(two));
+}

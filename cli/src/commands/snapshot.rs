@@ -192,10 +192,27 @@ pub fn show(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
 
 pub fn delete(args: &DeleteArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let state = context.state(&managed)?;
-    let id = context.resolve(&managed, &state, &args.rev)?;
-    let gone = forget::forget(&managed, id, args.force, args.dry_run)?;
+    let (state, id, gone) = if args.remote {
+        let storage = context.storage(&managed)?;
+        let state = storage.state().map_err(zenith::Error::from)?;
+        let id = context.resolve(&managed, &state, &args.rev)?;
+        let gone = forget::forget_at(&managed, &storage, id, args.force, args.dry_run)?;
+        (state, id, gone)
+    } else {
+        let state = context.state(&managed)?;
+        let id = context.resolve(&managed, &state, &args.rev)?;
+        let gone = forget::forget(&managed, id, args.force, args.dry_run)?;
+        (state, id, gone)
+    };
     let ui = &context.ui;
+    if args.remote && !gone.moved.is_empty() {
+        let names: Vec<&str> = gone.moved.iter().map(|(name, _)| name.as_str()).collect();
+        ui.warn(format_args!(
+            "a home that still has {} pushes it again with {}",
+            id.short(),
+            names.join(", ")
+        ));
+    }
     if ui.is_json() {
         let moved: Vec<_> = gone
             .moved

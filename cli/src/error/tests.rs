@@ -548,6 +548,16 @@ fn the_managed_cluster() {
             id: s("4f1c9a27"),
             refs: vec![s("branch `main`"), s("tag `v1`")],
         },
+        Refusal::Held {
+            id: s("4f1c9a27"),
+            by: vec![s("home 0a1b builds on"), s("home 2c3d builds on")],
+            home: Some(s("0a1b")),
+        },
+        Refusal::Held {
+            id: s("4f1c9a27"),
+            by: vec![s("a reader (pins/x) is at")],
+            home: None,
+        },
         Refusal::Needed {
             id: s("4f1c9a27"),
             by: vec!["HEAD"],
@@ -556,7 +566,7 @@ fn the_managed_cluster() {
             pgdata: p("/h/pgdata"),
         },
     ];
-    assert_snapshot!(shown(errors.into_iter().map(Error::from).collect()), @r#"
+    assert_snapshot!(shown(errors.into_iter().map(Error::from).collect()), @r"
     [1] error: there is no zenith home at /h, and no storage_dest to make one from
 
     hint: Change to the directory of your home or name it with -D DIR; a new one is made by `zenith start --storage-dest URL` or `zenith init`.
@@ -621,6 +631,14 @@ fn the_managed_cluster() {
 
     hint: `zenith snapshot delete --force 4f1c9a27` deletes it all the same: branches step back to its parent, tags go.
 
+    [1] error: home 0a1b builds on and home 2c3d builds on snapshot 4f1c9a27
+
+    hint: If that home is gone for good: `zenith home forget 0a1b --remote`, then delete again.
+
+    [1] error: a reader (pins/x) is at snapshot 4f1c9a27
+
+    hint: Run the command again when the other one is done.
+
     [1] error: HEAD needs snapshot 4f1c9a27
 
     hint: Complete the checkout, or move the cluster to another snapshot: `zenith checkout REV`.
@@ -628,7 +646,7 @@ fn the_managed_cluster() {
     [1] error: the cluster in /h/pgdata is guarded as a copy and listens on localhost only
 
     hint: If this is the original now: `zenith start --primary`.
-    "#);
+    ");
 }
 
 #[test]
