@@ -67,12 +67,12 @@ pub fn forget_at(
         let change = Change {
             remove: vec![id],
             refs,
-            operation: operation.clone(),
+            operation,
         };
         match storage.commit(change) {
             Ok(state) => {
                 let moved: Vec<&str> = plan.moved.iter().map(|(name, _)| name.as_str()).collect();
-                sync::follow(&managed.home, &state, &moved, &operation)?;
+                sync::follow(&managed.home, &state, &moved, "snapshot delete")?;
                 return Ok(plan);
             }
             // Another home was faster; look again.

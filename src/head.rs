@@ -73,6 +73,22 @@ pub fn check_name(name: &str) -> Result<()> {
     })
 }
 
+/// Digits from which on a text is taken for the id of a snapshot, or the beginning of one.
+const ID_PREFIX: usize = 8;
+
+/// Whether a new branch or tag may be called so: what [`check_name`] says, and nothing that looks
+/// like an id, which it would hide.
+pub fn check_new_name(name: &str) -> Result<()> {
+    check_name(name)?;
+    if name.len() >= ID_PREFIX && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Error::NameInvalid {
+            name: name.to_owned(),
+            why: "it looks like the id of a snapshot",
+        });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +122,24 @@ mod tests {
         ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_new_name_is_no_id() {
+        for good in ["main", "cafe", "deadbee", "from-0a1b2c3d", "0a1b2c3g"] {
+            assert!(check_new_name(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "deadbeef",
+            "0A1B2C3D",
+            "20261122",
+            &"0a".repeat(32),
+            "a b",
+            "HEAD",
+        ] {
+            assert!(check_new_name(bad).is_err(), "{bad}");
+        }
+        // A home that stands on such a branch goes on.
+        assert!("ref: branch/deadbeef".parse::<Head>().is_ok());
     }
 }

@@ -35,6 +35,7 @@ pub mod pg;
 pub mod plan;
 pub mod prune;
 pub mod publish;
+pub mod refs;
 pub mod remote;
 pub mod retain;
 pub mod revision;

@@ -175,6 +175,34 @@ pub enum Refusal {
         /// Names of refs.
         refs: Vec<String>,
     },
+    /// A new branch or tag would have the name of another one.
+    #[error("there is a {kind} `{name}` already, at {id}")]
+    NameTaken {
+        /// `branch` or `tag`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where it is, short.
+        id: String,
+    },
+    /// The home is on the branch.
+    #[error("branch `{branch}` is checked out")]
+    CheckedOut {
+        /// The branch.
+        branch: String,
+    },
+    /// A branch is to go, and nothing else leads to its snapshots.
+    #[error("nothing but branch `{branch}` leads to {number} of its snapshots, {id} the newest")]
+    NotKept {
+        /// The branch.
+        branch: String,
+        /// How many.
+        number: u64,
+        /// Its tip, short.
+        id: String,
+        /// Whether it lies at the storage.
+        at_storage: bool,
+    },
     /// Homes build on the snapshot, or somebody reads it right now.
     #[error("{} snapshot {id}", by.join(" and "))]
     Held {
@@ -278,12 +306,15 @@ impl Refusal {
             | Refusal::Referenced { .. }
             | Refusal::NothingToUndo { .. }
             | Refusal::Held { .. }
+            | Refusal::CheckedOut { .. }
+            | Refusal::NotKept { .. }
             | Refusal::Needed { .. } => Invalid,
             Refusal::OtherStorage { .. }
             | Refusal::OtherBranch { .. }
             | Refusal::BranchTaken { .. }
             | Refusal::RemoteExists { .. }
             | Refusal::PullRunning { .. }
+            | Refusal::NameTaken { .. }
             | Refusal::AgentRunning { .. } => Conflict,
             Refusal::Unmounted { .. }
             | Refusal::Incomplete { .. }

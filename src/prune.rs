@@ -113,8 +113,7 @@ pub fn prune_storage(
             }
         }
         let moved: Vec<&str> = pruned.moved.iter().map(|(name, _)| name.as_str()).collect();
-        let operation = operation("prune", "noted");
-        sync::follow(&managed.home, &*storage.state()?, &moved, &operation)?;
+        sync::follow(&managed.home, &*storage.state()?, &moved, "prune")?;
         return Ok(pruned);
     }
     Err(Error::StorageBusy {

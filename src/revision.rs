@@ -42,10 +42,10 @@ pub enum RevisionError {
         /// Names that look like it, nearest first.
         similar: Vec<String>,
     },
-    /// No branch, or no tag, has this name.
+    /// No branch, no tag or no home has this name.
     #[error("no {what} is called `{name}`")]
     NoRef {
-        /// `branch` or `tag`.
+        /// `branch`, `tag` or `home`.
         what: &'static str,
         /// What was given.
         name: String,

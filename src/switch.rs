@@ -72,19 +72,11 @@ fn is_there(managed: &Managed, branch: &str, at: SnapshotId) -> Result<bool> {
 
 /// Sees that a branch can be made, before anything moves for it.
 ///
-/// Errors: `NameInvalid`, `Store(RefMoved)` when there is one.
+/// Errors: `NameInvalid`, `Refusal::NameTaken`.
 fn refuse_taken(managed: &Managed, name: &str) -> Result<()> {
-    head::check_name(name)?;
-    let name = format!("branch/{name}");
-    match crate::publish::local_state(managed)?.get_ref(&name) {
-        None => Ok(()),
-        found => Err(zenith_store::Error::RefMoved {
-            name,
-            expected: None,
-            found,
-        }
-        .into()),
-    }
+    head::check_new_name(name)?;
+    let state = crate::publish::local_state(managed)?;
+    crate::refs::refuse_taken(&state, &format!("branch/{name}"))
 }
 
 /// Moves the managed cluster, and HEAD with it. What no snapshot holds is saved first.

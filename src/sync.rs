@@ -26,6 +26,7 @@ use crate::event::Event;
 use crate::head::Head;
 use crate::history::History;
 use crate::home::{Home, Wait};
+use crate::who::operation;
 
 /// The remote that is the home's storage.
 pub const ORIGIN: &str = "origin";
@@ -85,8 +86,8 @@ pub fn refuse_unusable(location: &str, home: &Path) -> Result<()> {
 }
 
 /// Notes at home where branches of the storage stand now, after something else than a push or
-/// fetch moved them there. What is not noted yet stays so.
-pub fn follow(home: &Home, there: &State, branches: &[&str], operation: &Operation) -> Result<()> {
+/// fetch moved them there. What is not noted yet stays so; `after` says what it was.
+pub fn follow(home: &Home, there: &State, branches: &[&str], after: &str) -> Result<()> {
     let moves = |here: &State| -> Vec<RefChange> {
         let change = |branch: &&str| {
             let name = format!("remote/origin/{branch}");
@@ -105,9 +106,10 @@ pub fn follow(home: &Home, there: &State, branches: &[&str], operation: &Operati
     if refs.is_empty() {
         return Ok(());
     }
+    // It tells what is, as a fetch does: there is nothing in it for a person to undo.
     local.commit(Change {
         refs,
-        operation: operation.clone(),
+        operation: operation("fetch", format!("after {after}")),
         ..Change::default()
     })?;
     Ok(())

@@ -191,7 +191,9 @@ impl Target {
     ) -> Result<Target> {
         let tip = |branch: &str| state.get_ref(&format!("branch/{branch}"));
         if let Some(branch) = asked {
-            head::check_name(branch)?;
+            if tip(branch).is_none() {
+                head::check_new_name(branch)?;
+            }
             let here = match head {
                 Head::Branch(branch) => tip(branch),
                 Head::Detached(id) => id.parse().ok(),

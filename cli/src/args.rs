@@ -75,6 +75,17 @@ pub enum Verb {
     Snapshot(SnapshotVerb),
     /// Materialise a snapshot: in a new directory, or as the managed cluster
     Checkout(CheckoutArgs),
+    /// List, create, rename and delete branches
+    ///
+    /// A branch that is checked out is not deleted, and none that alone leads to snapshots without
+    /// --force. Snapshots of a deleted branch stay until they are pruned.
+    ///
+    /// Example: zenith branch try-index main~2
+    Branch(BranchArgs),
+    /// List, create and delete tags, which keep their snapshots
+    ///
+    /// Example: zenith tag v1.0 main~2
+    Tag(TagArgs),
     /// Send snapshots that the storage does not have yet
     #[command(after_help = "Examples:
   zenith push                       the branch that is checked out
@@ -130,6 +141,9 @@ command.")]
     /// List, add, change and remove the passphrases of an encrypted repository
     #[command(subcommand)]
     Key(KeyVerb),
+    /// List the homes that build on what lies at the storage, and forget those that are gone
+    #[command(subcommand)]
+    Home(HomeVerb),
     /// Show the settings of this home and where each comes from
     Config(ConfigArgs),
     /// Print the completion script of a shell
@@ -497,6 +511,85 @@ pub struct CheckoutArgs {
     #[arg(long)]
     pub no_sync: bool,
     /// Say what would happen, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BranchArgs {
+    /// The branch; without it branches are listed
+    #[arg(value_name = "NAME", required_if_eq_any([("delete", "true"), ("rename", "true")]))]
+    pub name: Option<String>,
+    /// Where a new one begins [default: HEAD]; with -m the new name
+    #[arg(value_name = "REV", conflicts_with = "delete")]
+    pub rev: Option<String>,
+    /// Delete it
+    #[arg(short, long)]
+    pub delete: bool,
+    /// Rename: `-m OLD NEW`, or `-m NEW` for the one that is checked out
+    #[arg(short = 'm', long = "move", conflicts_with_all = ["delete", "remote"])]
+    pub rename: bool,
+    /// Delete it although nothing else leads to some of its snapshots
+    #[arg(long, requires = "delete")]
+    pub force: bool,
+    /// List what is known of the storage's, too
+    #[arg(short, long, conflicts_with_all = ["name", "remote"])]
+    pub all: bool,
+    /// At the storage instead of here: list or delete
+    #[arg(long)]
+    pub remote: bool,
+    /// Say what would be done, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TagArgs {
+    /// The tag; without it tags are listed
+    #[arg(value_name = "NAME", required_if_eq("delete", "true"))]
+    pub name: Option<String>,
+    /// What it names [default: HEAD]
+    #[arg(value_name = "REV", conflicts_with = "delete")]
+    pub rev: Option<String>,
+    /// Delete it; its snapshot stays until it is pruned
+    #[arg(short, long)]
+    pub delete: bool,
+    /// Say what would be done, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HomeVerb {
+    /// List the homes for which snapshots are kept, and at which
+    ///
+    /// Example: zenith home list --remote
+    List(HomeListArgs),
+    /// Keep nothing any more for a home that is gone
+    ///
+    /// What such a home did not push yet builds on snapshots that may go then, so this is for homes
+    /// that will not come back. One that does come back is noted again when it pushes.
+    ///
+    /// Example: zenith home forget 0a1b2c3d --remote
+    Forget(HomeForgetArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct HomeListArgs {
+    /// At the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HomeForgetArgs {
+    /// Its id, or a unique prefix of at least four digits
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// At the storage instead of here
+    #[arg(long)]
+    pub remote: bool,
+    /// Say what would be done, change nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -891,6 +984,16 @@ mod tests {
             "zenith remote remove offsite --dry_run",
             "zenith snapshot list --remote --all",
             "zenith snapshot list --remote=offsite",
+            "zenith branch",
+            "zenith branch --all",
+            "zenith branch try HEAD~2",
+            "zenith branch -d try --force --remote",
+            "zenith branch -m old new",
+            "zenith branch -m new",
+            "zenith tag v1 main~3",
+            "zenith tag -d v1",
+            "zenith home list --remote",
+            "zenith home forget 0a1b --remote",
             "zenith prune --keep-last 3 --keep_daily 7 --keep-within 2d --keep-tag v* --dry_run",
         ] {
             if let Err(e) = typed(line) {

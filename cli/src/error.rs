@@ -470,8 +470,8 @@ fn store_hints(error: &StoreError) -> Vec<String> {
             expected: None,
             ..
         } => format!(
-            "There is a {} of this name already; `zenith snapshot list --all` shows it.",
-            name.split('/').next().unwrap_or("ref")
+            "There is a {kind} of this name already; `zenith {kind}` lists what there is.",
+            kind = name.split('/').next().unwrap_or("branch")
         ),
         StoreError::InUse { .. } => {
             "Nothing was removed. Move the branch or delete the tag first; `zenith snapshot list \
@@ -734,6 +734,26 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
              its parent, tags go."
         ),
         Refusal::NothingToUndo { .. } => "`zenith op log --all` lists every operation.".into(),
+        Refusal::NameTaken { kind, .. } => {
+            format!("Take another name; `zenith {kind}` lists those that are taken.")
+        }
+        Refusal::CheckedOut { .. } => {
+            "Move to another one first: `zenith checkout OTHER`, or `zenith checkout -b NEW HEAD`."
+                .into()
+        }
+        Refusal::NotKept {
+            branch, at_storage, ..
+        } => {
+            let how = format!("`zenith branch -d --force {branch}");
+            if *at_storage {
+                format!("{how} --remote` deletes it all the same.")
+            } else {
+                format!(
+                    "{how}` deletes it all the same; `zenith tag NAME {branch}` keeps a name for \
+                     them."
+                )
+            }
+        }
         Refusal::Held {
             home: Some(home), ..
         } => format!(
@@ -769,14 +789,21 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
 fn revision_hints(error: &RevisionError) -> Vec<String> {
     let hint: String = match error {
         RevisionError::NotFound { similar, .. } => {
-            let list = "`zenith snapshot list --all` lists every snapshot and its refs.";
+            let list = "`zenith branch` lists branches, `zenith snapshot list --all` every \
+                        snapshot.";
             match similar.first() {
                 Some(name) => format!("Did you mean `{name}`? {list}"),
                 None => list.to_owned(),
             }
         }
         RevisionError::NoRef { what, similar, .. } => {
-            let list = format!("`zenith {what}` lists what there is.");
+            let list = match *what {
+                "home" => "`zenith home list --remote` lists what there is.".to_owned(),
+                "branch" => "`zenith branch` lists those that are here, `zenith branch --remote` \
+                             those of the storage."
+                    .to_owned(),
+                what => format!("`zenith {what}` lists what there is."),
+            };
             match similar.first() {
                 Some(name) => format!("Did you mean `{name}`? {list}"),
                 None => list,

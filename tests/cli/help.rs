@@ -21,6 +21,8 @@ fn what_there_is() {
       status       Server, snapshots, storage: how things stand
       snapshot     Take, list, show and delete snapshots
       checkout     Materialise a snapshot: in a new directory, or as the managed cluster
+      branch       List, create, rename and delete branches
+      tag          List, create and delete tags, which keep their snapshots
       push         Send snapshots that the storage does not have yet
       fetch        Bring what a remote has; local branches stay where they are
       pull         Fetch, then move the branch and the managed cluster forward
@@ -34,6 +36,7 @@ fn what_there_is() {
       op           The operation log: who did what, when
       prune        Delete snapshots that no rule keeps
       key          List, add, change and remove the passphrases of an encrypted repository
+      home         List the homes that build on what lies at the storage, and forget those that are gone
       config       Show the settings of this home and where each comes from
       completions  Print the completion script of a shell
       man          Print the manual page, or write one per command into a directory

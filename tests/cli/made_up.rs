@@ -124,6 +124,20 @@ impl MadeUp {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// What a command says, ids of snapshots replaced by their messages, the home's by `HOME`.
+    pub(crate) fn transcript(&self, line: &str) -> String {
+        let mut shown = self.zenith.transcript(line);
+        let states = [self.state(), self.storage().state().unwrap()];
+        for row in states.iter().flat_map(|state| state.snapshots()) {
+            // As wide as what it stands for, so that columns stay columns.
+            let short = format!("{:_<8}", row.message);
+            shown = shown.replace(&row.id.to_string(), &format!("ID-{}", row.message));
+            shown = shown.replace(&row.id.short(), &short);
+        }
+        let mine = self.home.settings().unwrap().home_id;
+        shown.replace(&mine, &format!("{:_<1$}", "HOME", mine.len()))
+    }
+
     /// Messages of the snapshots that are there, in the order of their commits.
     pub(crate) fn messages(&self) -> Vec<String> {
         messages(&self.state())

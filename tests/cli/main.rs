@@ -3,5 +3,6 @@
 mod help;
 mod made_up;
 mod manners;
+mod names;
 mod prune;
 mod zenith;

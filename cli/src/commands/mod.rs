@@ -1,6 +1,7 @@
 //! What happens: one file per verb.
 
 mod agent;
+mod branch;
 mod checkout;
 mod clone;
 mod completions;
@@ -8,19 +9,21 @@ mod config;
 mod export;
 mod fetch;
 mod gc;
+mod home;
 mod import;
 mod init;
 mod key;
 mod man;
 mod op;
-mod pull;
 mod prune;
+mod pull;
 mod push;
 mod remote;
 mod snapshot;
 mod start;
 mod status;
 mod stop;
+mod tag;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +38,9 @@ use zenith::store::{Repository, SnapshotId, State};
 use zenith::sync::ORIGIN;
 use zenith::{publish, revision};
 
-use crate::args::{DamageArgs, KeyVerb, OnDamage, OpVerb, ServerArgs, SnapshotVerb, Verb};
+use crate::args::{
+    DamageArgs, HomeVerb, KeyVerb, OnDamage, OpVerb, ServerArgs, SnapshotVerb, Verb,
+};
 use crate::config::Environment;
 use crate::error::Failure;
 use crate::progress::Progress;
@@ -291,6 +296,10 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Verify(args) => verify::run(&args, context),
         Verb::Undo(args) => op::undo(&args, context),
         Verb::Op(OpVerb::Log(args)) => op::log(&args, context),
+        Verb::Branch(args) => branch::run(&args, context),
+        Verb::Tag(args) => tag::run(&args, context),
+        Verb::Home(HomeVerb::List(args)) => home::list(&args, context),
+        Verb::Home(HomeVerb::Forget(args)) => home::forget(&args, context),
         Verb::Prune(args) => prune::run(args, context),
         Verb::Key(KeyVerb::List) => key::list(context),
         Verb::Key(KeyVerb::Add(args)) => key::add(&args, context),

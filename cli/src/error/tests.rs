@@ -416,6 +416,21 @@ fn revisions() {
     let errors = vec![
         not_found(&["main"]),
         not_found(&[]),
+        RevisionError::NoRef {
+            what: "branch",
+            name: s("mian"),
+            similar: vec![s("main")],
+        },
+        RevisionError::NoRef {
+            what: "tag",
+            name: s("v1"),
+            similar: vec![],
+        },
+        RevisionError::NoRef {
+            what: "home",
+            name: s("0a1b"),
+            similar: vec![],
+        },
         RevisionError::Unborn { branch: s("main") },
         RevisionError::Ambiguous {
             name: s("4f1c"),
@@ -448,14 +463,26 @@ fn revisions() {
             before: id(1),
         },
     ];
-    assert_snapshot!(shown(errors.into_iter().map(Error::from).collect()), @r#"
+    assert_snapshot!(shown(errors.into_iter().map(Error::from).collect()), @r"
     [1] error: no branch, tag or snapshot is called `mian`
 
-    hint: Did you mean `main`? `zenith snapshot list --all` lists every snapshot and its refs.
+    hint: Did you mean `main`? `zenith branch` lists branches, `zenith snapshot list --all` every snapshot.
 
     [1] error: no branch, tag or snapshot is called `mian`
 
-    hint: `zenith snapshot list --all` lists every snapshot and its refs.
+    hint: `zenith branch` lists branches, `zenith snapshot list --all` every snapshot.
+
+    [1] error: no branch is called `mian`
+
+    hint: Did you mean `main`? `zenith branch` lists those that are here, `zenith branch --remote` those of the storage.
+
+    [1] error: no tag is called `v1`
+
+    hint: `zenith tag` lists what there is.
+
+    [1] error: no home is called `0a1b`
+
+    hint: `zenith home list --remote` lists what there is.
 
     [1] error: branch `main` has no snapshot yet
 
@@ -488,7 +515,7 @@ fn revisions() {
     [1] error: LSN 0/3000028 is before the first snapshot of this lineage in the history of `main` (4f1c9a27 at 0/5000028); an LSN means nothing in another lineage
 
     hint: Ask below it: `01010101@{LSN}`.
-    "#);
+    ");
 }
 
 #[test]
@@ -547,6 +574,24 @@ fn the_managed_cluster() {
         Refusal::Referenced {
             id: s("4f1c9a27"),
             refs: vec![s("branch `main`"), s("tag `v1`")],
+        },
+        Refusal::NameTaken {
+            kind: "tag",
+            name: s("v1"),
+            id: s("4f1c9a27"),
+        },
+        Refusal::CheckedOut { branch: s("main") },
+        Refusal::NotKept {
+            branch: s("try"),
+            number: 3,
+            id: s("4f1c9a27"),
+            at_storage: false,
+        },
+        Refusal::NotKept {
+            branch: s("try"),
+            number: 1,
+            id: s("4f1c9a27"),
+            at_storage: true,
         },
         Refusal::Held {
             id: s("4f1c9a27"),
@@ -630,6 +675,22 @@ fn the_managed_cluster() {
     [1] error: branch `main`, tag `v1` points at snapshot 4f1c9a27
 
     hint: `zenith snapshot delete --force 4f1c9a27` deletes it all the same: branches step back to its parent, tags go.
+
+    [4] error: there is a tag `v1` already, at 4f1c9a27
+
+    hint: Take another name; `zenith tag` lists those that are taken.
+
+    [1] error: branch `main` is checked out
+
+    hint: Move to another one first: `zenith checkout OTHER`, or `zenith checkout -b NEW HEAD`.
+
+    [1] error: nothing but branch `try` leads to 3 of its snapshots, 4f1c9a27 the newest
+
+    hint: `zenith branch -d --force try` deletes it all the same; `zenith tag NAME try` keeps a name for them.
+
+    [1] error: nothing but branch `try` leads to 1 of its snapshots, 4f1c9a27 the newest
+
+    hint: `zenith branch -d --force try --remote` deletes it all the same.
 
     [1] error: home 0a1b builds on and home 2c3d builds on snapshot 4f1c9a27
 
@@ -814,7 +875,7 @@ fn storages() {
         },
     ];
     let all = objects.into_iter().map(StoreError::from).chain(store);
-    assert_snapshot!(shown(all.map(Error::from).collect()), @r#"
+    assert_snapshot!(shown(all.map(Error::from).collect()), @r"
     [1] error: s3://b/p/packs/x does not exist
 
     hint: An object is missing: check the URL, and that nothing else deletes there.
@@ -885,7 +946,7 @@ fn storages() {
 
     [4] error: branch/x moved: expected nothing, found 02020202
 
-    hint: There is a branch of this name already; `zenith snapshot list --all` shows it.
+    hint: There is a branch of this name already; `zenith branch` lists what there is.
 
     [4] error: branch/x moved: expected 01010101, found 02020202
 
@@ -906,7 +967,7 @@ fn storages() {
     [8] error: write /h/packs/x: no storage space
 
     hint: No space is left: make room and run the same command again; `df -h` shows where.
-    "#);
+    ");
 }
 
 #[test]

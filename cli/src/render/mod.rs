@@ -5,6 +5,7 @@ pub mod key;
 pub mod place;
 pub mod prune;
 pub mod push;
+pub mod refs;
 pub mod remote;
 pub mod settings;
 pub mod size;
