@@ -8,6 +8,7 @@ mod support;
 mod clone;
 mod errors;
 mod harmless;
+mod history;
 mod idle;
 mod inplace;
 mod kill;

@@ -74,9 +74,7 @@ pub fn run(args: PruneArgs, context: &Context) -> Result<(), Failure> {
     }
     if pruned.gone().next().is_some() && !args.dry_run {
         let remote = if args.remote { " --remote" } else { "" };
-        ui.talk(format_args!(
-            "next: zenith gc{remote}, which frees their space"
-        ));
+        ui.talk(format_args!("next: zenith gc{remote} frees the space"));
     }
     Ok(())
 }
