@@ -47,11 +47,12 @@ pub fn forget(managed: &Managed, id: SnapshotId, force: bool, dry_run: bool) -> 
     Ok(plan)
 }
 
-/// The same at a storage of this home, which notes where branches stand there now.
+/// The same at a remote of this home, which notes where branches stand there now.
 ///
 /// Errors: `Refusal::{Referenced, Held}`, `Store(NoSnapshot)`, `StorageBusy`, those of the storage.
 pub fn forget_at(
     managed: &Managed,
+    remote: &str,
     storage: &Repository,
     id: SnapshotId,
     force: bool,
@@ -72,11 +73,11 @@ pub fn forget_at(
         match storage.commit(change) {
             Ok(state) => {
                 let moved: Vec<&str> = plan.moved.iter().map(|(name, _)| name.as_str()).collect();
-                sync::follow(&managed.home, &state, &moved, "snapshot delete")?;
+                sync::follow(&managed.home, remote, &state, &moved, "snapshot delete")?;
                 return Ok(plan);
             }
             // Another home was faster; look again.
-            Err(zenith_store::Error::RefMoved { .. }) => {}
+            Err(zenith_store::Error::RefMoved { .. } | zenith_store::Error::InUse { .. }) => {}
             Err(e) => return Err(e.into()),
         }
     }

@@ -277,15 +277,17 @@ pub enum Refusal {
 impl Refusal {
     /// The refusal for refs, by their full names, that nobody but their owner moves.
     pub(crate) fn held(id: SnapshotId, refs: &[&str]) -> Refusal {
+        // A home that reads here has a ref for each branch below its own.
+        let first = |home: &str| home.split('/').next().unwrap_or(home).to_owned();
         let by = |name: &&str| match name.split_once('/') {
-            Some(("homes", home)) => format!("home {home} builds on"),
+            Some(("homes", home)) => format!("home {} builds on", first(home)),
             _ => format!("a reader ({name}) is at"),
         };
         let home = refs.iter().find_map(|name| name.strip_prefix("homes/"));
         Refusal::Held {
             id: id.short(),
             by: refs.iter().map(by).collect(),
-            home: home.map(str::to_owned),
+            home: home.map(first),
         }
     }
 

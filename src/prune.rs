@@ -88,11 +88,12 @@ pub fn prune(managed: &Managed, options: &PruneOptions) -> Result<Pruned> {
     Ok(pruned)
 }
 
-/// Prunes a storage of this home. What homes build on stays in any case.
+/// Prunes a remote of this home. What homes build on stays in any case.
 ///
 /// Errors: `Revision(NoRef)`, `StorageBusy`, those of the storage.
 pub fn prune_storage(
     managed: &Managed,
+    remote: &str,
     storage: &Repository,
     options: &PruneOptions,
 ) -> Result<Pruned> {
@@ -107,13 +108,15 @@ pub fn prune_storage(
                 Ok(_) => {}
                 // Another home was faster; look again. What went already is not asked for twice.
                 Err(
-                    zenith_store::Error::RefMoved { .. } | zenith_store::Error::NoSnapshot { .. },
+                    zenith_store::Error::RefMoved { .. }
+                    | zenith_store::Error::InUse { .. }
+                    | zenith_store::Error::NoSnapshot { .. },
                 ) => continue 'again,
                 Err(e) => return Err(e.into()),
             }
         }
         let moved: Vec<&str> = pruned.moved.iter().map(|(name, _)| name.as_str()).collect();
-        sync::follow(&managed.home, &*storage.state()?, &moved, "prune")?;
+        sync::follow(&managed.home, remote, &*storage.state()?, &moved, "prune")?;
         return Ok(pruned);
     }
     Err(Error::StorageBusy {

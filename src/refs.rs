@@ -110,12 +110,13 @@ pub fn delete(
     Ok(deleted)
 }
 
-/// Deletes a branch at a storage of this home, which notes that.
+/// Deletes a branch at a remote of this home, which notes that.
 ///
 /// Errors: `Revision(NoRef)`, `Refusal::NotKept`, `Store(RefMoved)` when somebody pushes to it
 /// right now, those of the storage.
 pub fn delete_at(
     managed: &Managed,
+    remote: &str,
     storage: &Repository,
     branch: &str,
     force: bool,
@@ -127,7 +128,13 @@ pub fn delete_at(
     if !dry_run {
         let refs = vec![gone(&Kind::Branch.full(branch), id)];
         commit(storage, refs, "branch -d", branch)?;
-        sync::follow(&managed.home, &*storage.state()?, &[branch], "branch -d")?;
+        sync::follow(
+            &managed.home,
+            remote,
+            &*storage.state()?,
+            &[branch],
+            "branch -d",
+        )?;
     }
     Ok(deleted)
 }
@@ -220,15 +227,29 @@ pub struct Known {
     pub home: String,
     /// What it last pushed or fetched.
     pub at: SnapshotId,
+    /// Every ref that keeps something for it; one that reads here keeps a tip of each branch.
+    refs: Vec<(String, SnapshotId)>,
 }
 
 /// Every home that a repository keeps snapshots for, by id.
 pub fn homes(state: &State) -> Vec<Known> {
-    let known = |(name, id): (&String, &SnapshotId)| {
-        let home = name.strip_prefix("homes/")?.to_owned();
-        Some(Known { home, at: *id })
-    };
-    state.refs().iter().filter_map(known).collect()
+    let mut homes: Vec<Known> = Vec::new();
+    for (name, id) in state.refs() {
+        let Some(rest) = name.strip_prefix("homes/") else {
+            continue;
+        };
+        // By name, the ref of a home itself comes before those below it.
+        let home = rest.split('/').next().unwrap_or(rest);
+        match homes.last_mut().filter(|known| known.home == home) {
+            Some(known) => known.refs.push((name.clone(), *id)),
+            None => homes.push(Known {
+                home: home.to_owned(),
+                at: *id,
+                refs: vec![(name.clone(), *id)],
+            }),
+        }
+    }
+    homes
 }
 
 /// Drops the ref that keeps what a home builds on. `id` is the home's, or a prefix that no other
@@ -268,7 +289,11 @@ pub fn forget_home(repo: &Repository, id: &str, dry_run: bool) -> Result<Known> 
         }
     };
     if !dry_run {
-        let refs = vec![gone(&format!("homes/{}", known.home), known.at)];
+        let refs = known
+            .refs
+            .iter()
+            .map(|(name, id)| gone(name, *id))
+            .collect();
         commit(repo, refs, "home forget", &known.home)?;
     }
     Ok(known.clone())

@@ -85,12 +85,18 @@ pub fn refuse_unusable(location: &str, home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Notes at home where branches of the storage stand now, after something else than a push or
-/// fetch moved them there. What is not noted yet stays so; `after` says what it was.
-pub fn follow(home: &Home, there: &State, branches: &[&str], after: &str) -> Result<()> {
+/// Notes at home where branches of a remote stand now, after something else than a push or fetch
+/// moved them there. What is not noted yet stays so; `after` says what it was.
+pub fn follow(
+    home: &Home,
+    remote: &str,
+    there: &State,
+    branches: &[&str],
+    after: &str,
+) -> Result<()> {
     let moves = |here: &State| -> Vec<RefChange> {
         let change = |branch: &&str| {
-            let name = format!("remote/origin/{branch}");
+            let name = format!("remote/{remote}/{branch}");
             let from = here.get_ref(&name);
             let to = there.get_ref(&format!("branch/{branch}"));
             (from.is_some() && from != to).then_some(RefChange { name, from, to })

@@ -479,9 +479,8 @@ pub struct DeleteArgs {
     /// Also when a branch or tag points at it; branches step back to the parent
     #[arg(long)]
     pub force: bool,
-    /// At the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
     /// Say what would be deleted, delete nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -535,9 +534,8 @@ pub struct BranchArgs {
     /// List what is known of the storage's, too
     #[arg(short, long, conflicts_with_all = ["name", "remote"])]
     pub all: bool,
-    /// At the storage instead of here: list or delete
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
     /// Say what would be done, change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -576,9 +574,8 @@ pub enum HomeVerb {
 
 #[derive(Debug, Args)]
 pub struct HomeListArgs {
-    /// At the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
 }
 
 #[derive(Debug, Args)]
@@ -586,9 +583,8 @@ pub struct HomeForgetArgs {
     /// Its id, or a unique prefix of at least four digits
     #[arg(value_name = "ID")]
     pub id: String,
-    /// At the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
     /// Say what would be done, change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -809,9 +805,8 @@ pub struct PruneArgs {
     /// Tips of branches go by the rules as well; a branch steps back to what is left of it
     #[arg(long)]
     pub force: bool,
-    /// What lies at the storage instead of here
-    #[arg(long)]
-    pub remote: bool,
+    #[command(flatten)]
+    pub at: At,
     /// Say of each snapshot whether it would go and why, delete nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -5,7 +5,7 @@ use zenith::head::Head;
 use zenith::managed::Managed;
 use zenith::refs::{self, Kind};
 use zenith::store::State;
-use zenith::{Error, publish};
+use zenith::{Error, remote};
 
 use super::{Context, tag};
 use crate::args::BranchArgs;
@@ -16,7 +16,7 @@ pub fn run(args: &BranchArgs, context: &Context) -> Result<(), Failure> {
     let Some(name) = &args.name else {
         return list(args, context);
     };
-    if args.remote && !args.delete {
+    if args.at.remote.is_some() && !args.delete {
         return Err(Failure::Words {
             what: "a branch comes to the storage by a push".to_owned(),
             hint: format!("Run `zenith branch {name}`, then `zenith push --branch {name}`."),
@@ -43,8 +43,8 @@ fn list(args: &BranchArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
     let head = managed.home.head()?;
     let mut branches: Vec<Listed>;
-    if args.remote {
-        let storage = context.storage(&managed)?;
+    if let Some(name) = &args.at.remote {
+        let storage = context.storage(&managed, name)?;
         branches = of(&*storage.state().map_err(Error::from)?, None);
     } else {
         let state = context.state(&managed)?;
@@ -65,8 +65,8 @@ fn list(args: &BranchArgs, context: &Context) -> Result<(), Failure> {
         return branches.iter().try_for_each(|one| context.ui.record(one));
     }
     tag::lines(&table("BRANCH", &branches, Timestamp::now()), context)?;
-    if args.remote {
-        context.ui.talk(publish::location(&managed)?);
+    if let Some(name) = &args.at.remote {
+        context.ui.talk(remote::location(&managed, name)?);
     }
     Ok(())
 }
@@ -97,12 +97,12 @@ fn delete(
     managed: &Managed,
     context: &Context,
 ) -> Result<(), Failure> {
-    if !args.remote {
+    let Some(at) = &args.at.remote else {
         let deleted = refs::delete(managed, Kind::Branch, name, args.force, args.dry_run)?;
         return tag::deleted(Kind::Branch, name, &deleted, args.dry_run, context);
-    }
-    let storage = context.storage(managed)?;
-    let deleted = refs::delete_at(managed, &storage, name, args.force, args.dry_run)?;
+    };
+    let storage = context.storage(managed, at)?;
+    let deleted = refs::delete_at(managed, at, &storage, name, args.force, args.dry_run)?;
     let ui = &context.ui;
     let here = context.state(managed)?;
     if here.get_ref(&format!("branch/{name}")).is_some() {
@@ -126,7 +126,7 @@ fn delete(
     };
     ui.answer(format_args!(
         "{verb} branch {name} at {}  (it was at {})",
-        publish::location(managed)?,
+        remote::location(managed, at)?,
         deleted.id.short()
     ))?;
     if !args.dry_run {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use zenith::home::Wait;
 use zenith::refs;
-use zenith::{Error, publish};
+use zenith::{Error, remote};
 
 use super::{Context, tag};
 use crate::args::{HomeForgetArgs, HomeListArgs};
@@ -12,8 +12,11 @@ use crate::render::refs::{Listed, listed, table};
 
 pub fn list(args: &HomeListArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let state = if args.remote {
-        context.storage(&managed)?.state().map_err(Error::from)?
+    let state = if let Some(name) = &args.at.remote {
+        context
+            .storage(&managed, name)?
+            .state()
+            .map_err(Error::from)?
     } else {
         context.state(&managed)?
     };
@@ -34,7 +37,7 @@ pub fn list(args: &HomeListArgs, context: &Context) -> Result<(), Failure> {
         });
     }
     if homes.is_empty() {
-        ui.talk(if args.remote {
+        ui.talk(if args.at.remote.is_some() {
             "no home has pushed there yet"
         } else {
             "no home pushes here; --remote lists those of the storage"
@@ -42,16 +45,16 @@ pub fn list(args: &HomeListArgs, context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     tag::lines(&table("HOME", &homes, Timestamp::now()), context)?;
-    if args.remote {
-        ui.talk(publish::location(&managed)?);
+    if let Some(name) = &args.at.remote {
+        ui.talk(remote::location(&managed, name)?);
     }
     Ok(())
 }
 
 pub fn forget(args: &HomeForgetArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let known = if args.remote {
-        refs::forget_home(&context.storage(&managed)?, &args.id, args.dry_run)?
+    let known = if let Some(name) = &args.at.remote {
+        refs::forget_home(&context.storage(&managed, name)?, &args.id, args.dry_run)?
     } else {
         let lock = managed.home.lock("home forget", Wait::Forever)?;
         refs::forget_home(&managed.home.writer(&lock)?, &args.id, args.dry_run)?

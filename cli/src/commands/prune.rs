@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use zenith::prune::{self, PruneOptions};
 use zenith::retain::{Every, Keep, Limit, Rule, matches};
+use zenith::sync::ORIGIN;
 
 use super::Context;
 use crate::args::PruneArgs;
@@ -36,9 +37,9 @@ pub fn run(args: PruneArgs, context: &Context) -> Result<(), Failure> {
         dry_run: args.dry_run,
         now: now.as_second(),
     };
-    let (pruned, state) = if args.remote {
-        let storage = context.storage(&managed)?;
-        let pruned = prune::prune_storage(&managed, &storage, &options)?;
+    let (pruned, state) = if let Some(name) = &args.at.remote {
+        let storage = context.storage(&managed, name)?;
+        let pruned = prune::prune_storage(&managed, name, &storage, &options)?;
         (pruned, storage.state().map_err(zenith::Error::from)?)
     } else {
         let pruned = prune::prune(&managed, &options)?;
@@ -73,7 +74,11 @@ pub fn run(args: PruneArgs, context: &Context) -> Result<(), Failure> {
         ui.talk(line);
     }
     if pruned.gone().next().is_some() && !args.dry_run {
-        let remote = if args.remote { " --remote" } else { "" };
+        let remote = match args.at.remote.as_deref() {
+            Some(ORIGIN) => " --remote".to_owned(),
+            Some(name) => format!(" --remote={name}"),
+            None => String::new(),
+        };
         ui.talk(format_args!("next: zenith gc{remote} frees the space"));
     }
     Ok(())

@@ -192,11 +192,11 @@ pub fn show(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
 
 pub fn delete(args: &DeleteArgs, context: &Context) -> Result<(), Failure> {
     let managed = context.open()?;
-    let (state, id, gone) = if args.remote {
-        let storage = context.storage(&managed)?;
+    let (state, id, gone) = if let Some(name) = &args.at.remote {
+        let storage = context.storage(&managed, name)?;
         let state = storage.state().map_err(zenith::Error::from)?;
         let id = context.resolve(&managed, &state, &args.rev)?;
-        let gone = forget::forget_at(&managed, &storage, id, args.force, args.dry_run)?;
+        let gone = forget::forget_at(&managed, name, &storage, id, args.force, args.dry_run)?;
         (state, id, gone)
     } else {
         let state = context.state(&managed)?;
@@ -205,7 +205,7 @@ pub fn delete(args: &DeleteArgs, context: &Context) -> Result<(), Failure> {
         (state, id, gone)
     };
     let ui = &context.ui;
-    if args.remote && !gone.moved.is_empty() {
+    if args.at.remote.is_some() && !gone.moved.is_empty() {
         let names: Vec<&str> = gone.moved.iter().map(|(name, _)| name.as_str()).collect();
         ui.warn(format_args!(
             "a home that still has {} pushes it again with {}",
