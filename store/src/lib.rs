@@ -28,6 +28,7 @@ mod read;
 pub mod repository;
 pub mod root;
 pub mod seal;
+pub mod state;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -46,8 +47,9 @@ pub use object::{
 pub use objects::Objects;
 pub use read::FileReader;
 pub use repository::{Change, IndexChoice, Params, Repository};
-pub use root::{Operation, RefChange, Row, State};
+pub use root::{Operation, RefChange, Row};
 pub use seal::{MasterKey, Seal};
+pub use state::State;
 pub use transfer::{
     Transfer, TransferEvent, Transferred, complete, transfer, transfer_without_packs,
 };

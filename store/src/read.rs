@@ -178,7 +178,7 @@ impl Repository {
     }
 
     /// The state that was read last, or the latest.
-    pub(crate) fn loaded(&self) -> Result<Arc<crate::root::State>> {
+    pub(crate) fn loaded(&self) -> Result<Arc<crate::state::State>> {
         let known = self.lock_live_read().state.clone();
         known.map_or_else(|| self.state(), Ok)
     }

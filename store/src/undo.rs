@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::repository::Repository;
-use crate::root::{Operation, RefChange, Root, State};
+use crate::root::{Operation, RefChange, Root};
+use crate::state::State;
 use std::sync::Arc;
 
 /// One entry of the operation log.

@@ -19,7 +19,8 @@ use crate::pack::{
     SHARED_BYTES,
 };
 use crate::repository::Repository;
-use crate::root::{Operation, RefChange, Row, State};
+use crate::root::{Operation, RefChange, Row};
+use crate::state::State;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

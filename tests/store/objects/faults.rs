@@ -68,11 +68,19 @@ fn all_errors(objects: &dyn Objects) -> Vec<(&'static str, ObjectsError)> {
     ]
 }
 
+/// The server closes before it has read a large body, whose sender may not get to see the answer.
+fn was_hung_up(call: &str, error: &ObjectsError) -> bool {
+    call == "put_file, large" && matches!(error, ObjectsError::Unreachable { .. })
+}
+
 #[test]
 fn a_missing_bucket_is_named() {
     let server = S3Server::start();
     let objects = open("s3://absent/prefix", server.env("bucket"), PROBE).unwrap();
     for (call, error) in all_errors(&*objects) {
+        if was_hung_up(call, &error) {
+            continue;
+        }
         assert_eq!(
             error.to_string(),
             "the bucket `absent` of s3://absent/prefix does not exist",
@@ -95,9 +103,7 @@ fn bad_credentials_are_named() {
     ] {
         let objects = open("s3://bucket", env_with(&server, name, value), PROBE).unwrap();
         for (call, error) in all_errors(&*objects) {
-            // The server closes before it has read a large body, whose sender may not get to see
-            // the answer.
-            if call == "put_file, large" && matches!(error, ObjectsError::Unreachable { .. }) {
+            if was_hung_up(call, &error) {
                 continue;
             }
             assert!(
