@@ -189,7 +189,7 @@ fn changes(gone: &[SnapshotId], refs: Vec<RefChange>) -> Vec<Change> {
     let change = |batch: &[SnapshotId]| Change {
         remove: batch.to_vec(),
         refs: refs.take().unwrap_or_default(),
-        operation: operation("prune", format!("{number} snapshots")),
+        operation: operation("prune", format!("({number})")),
     };
     gone.chunks(BATCH).map(change).collect()
 }

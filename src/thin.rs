@@ -62,7 +62,7 @@ fn drop_old(
         }
         let done = repo.commit(Change {
             remove,
-            operation: operation("thin", format!("{dropped} automatic snapshots")),
+            operation: operation("thin", format!("({dropped} automatic)")),
             ..Change::default()
         });
         match done {

@@ -103,7 +103,8 @@ fn reverse(
 }
 
 fn told(logged: &Logged) -> Operation {
-    let old = &logged.operation;
-    let what = [old.verb.as_str(), old.detail.as_str()].join(" ");
-    operation("undo", format!("{}: {}", logged.seq, what.trim_end()))
+    operation(
+        "undo",
+        format!("{} ({})", logged.seq, logged.operation.verb),
+    )
 }

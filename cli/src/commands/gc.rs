@@ -35,13 +35,15 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
             "deleted_roots": done.roots,
         }));
     }
-    let would = if args.dry_run { "would free" } else { "freed" };
-    let bytes = done.bytes + done.orphan_bytes;
-    ui.answer(format_args!(
-        "{would} {} in {} at {place}",
-        size(bytes),
-        plural(done.packs + done.orphans, "pack")
-    ))?;
+    match (done.packs + done.orphans, args.dry_run) {
+        (0, _) => ui.answer(format_args!("nothing to free at {place}"))?,
+        (packs, dry_run) => ui.answer(format_args!(
+            "{} {} in {} at {place}",
+            if dry_run { "would free" } else { "freed" },
+            size(done.bytes + done.orphan_bytes),
+            plural(packs, "pack")
+        ))?,
+    }
     if done.rewritten > 0 {
         ui.answer(format_args!(
             "  {} written anew out of packs that were mostly dead",

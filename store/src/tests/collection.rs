@@ -30,6 +30,15 @@ impl Pair {
         Pair { dirs }
     }
 
+    /// The snapshot has the files of `example(1)`.
+    fn with_a_pushed_snapshot() -> (Self, SnapshotId) {
+        let pair = Pair::new();
+        let (local, storage) = (pair.home(), pair.storage());
+        let id = snapshot(&local, &example(1), "a").id;
+        push(&local, &storage, &[id]).unwrap();
+        (pair, id)
+    }
+
     fn home(&self) -> Repository {
         reopen(self.dirs.0.path()).alone()
     }
@@ -67,10 +76,8 @@ fn states(repository: &Repository) -> Vec<u8> {
 
 #[test]
 fn a_pack_goes_in_steps_and_a_row_keeps_its_name() {
-    let pair = Pair::new();
-    let (local, storage) = (pair.home(), pair.storage());
-    let id = snapshot(&local, &example(1), "a").id;
-    push(&local, &storage, &[id]).unwrap();
+    let (pair, id) = Pair::with_a_pushed_snapshot();
+    let storage = pair.storage();
     remove(&storage, &[id]);
     let patient = Collect::at(1000);
     let step = |now| {
@@ -91,10 +98,8 @@ fn a_pack_goes_in_steps_and_a_row_keeps_its_name() {
 
 #[test]
 fn a_commit_rescues_what_it_uses() {
-    let pair = Pair::new();
+    let (pair, id) = Pair::with_a_pushed_snapshot();
     let (local, storage) = (pair.home(), pair.storage());
-    let id = snapshot(&local, &example(1), "a").id;
-    push(&local, &storage, &[id]).unwrap();
     remove(&storage, &[id]);
     storage
         .collect(Operation::default(), Collect::at(1000))
@@ -170,10 +175,8 @@ fn a_writer_that_slept_across_two_collections_goes_on() {
 /// A writer that planned with a pack which others took all the way to dead.
 #[test]
 fn a_dead_pack_never_comes_back() {
-    let pair = Pair::new();
-    let (local, storage) = (pair.home(), pair.storage());
-    let id = snapshot(&local, &example(1), "a").id;
-    push(&local, &storage, &[id]).unwrap();
+    let (pair, id) = Pair::with_a_pushed_snapshot();
+    let storage = pair.storage();
     let (row, pack) = {
         let state = storage.state().unwrap();
         let row = state.snapshot(&id).unwrap().clone();
