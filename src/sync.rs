@@ -240,7 +240,7 @@ pub fn push_to(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<PushReport> {
     let home_id = home.settings()?.home_id;
-    let report = upload(home, storage, &home_id, options, on)?;
+    let report = upload(home, storage, name, &home_id, options, on)?;
     let (branch, tip) = match &report {
         PushReport::UpToDate { tip } | PushReport::Pushed { tip, .. } => (&options.branch, *tip),
         PushReport::Diverged { branch, ours, .. } => (branch, *ours),
@@ -255,6 +255,7 @@ pub fn push_to(
 fn upload(
     home: &Home,
     storage: &Repository,
+    remote: &str,
     home_id: &str,
     options: &PushOptions,
     on: &(dyn Fn(Event) + Sync),
@@ -265,7 +266,7 @@ fn upload(
     for _ in 0..TRIES {
         // The storage may take its time, so it is asked before packs are kept from collection.
         let there = storage.state()?;
-        let (local, _guard) = home.reader()?;
+        let (local, guard) = home.reader()?;
         let here = local.state()?;
         let ours =
             here.get_ref(&format!("branch/{branch}"))
@@ -292,7 +293,7 @@ fn upload(
             }
         };
         let name = format!("branch/{target}");
-        let snapshots = missing(&here, ours, &there, own);
+        let snapshots = missing(&here, ours, &there, remote, own);
         let moved = |name: &str| RefChange {
             name: name.to_owned(),
             from: there.get_ref(name),
@@ -319,7 +320,7 @@ fn upload(
                 Err(zenith_store::Error::RefMoved { .. }) => continue,
                 // Collected there: the names are used up, so what is here goes under new ones.
                 Err(zenith_store::Error::NamesUsedUp { packs, floor }) => {
-                    drop(_guard);
+                    drop(guard);
                     rename(home, &packs, floor, &options.operation)?;
                     continue;
                 }
@@ -370,14 +371,16 @@ fn missing(
     local: &State,
     tip: SnapshotId,
     storage: &State,
+    remote: &str,
     own: Option<SnapshotId>,
 ) -> Vec<SnapshotId> {
     let history = History::of(local);
     let mut wanted: BTreeSet<SnapshotId> = history.ancestors(tip).iter().map(|n| n.id).collect();
-    // The notes are about this storage only if it knows this home, too: it may be a new one.
+    // The notes are about this storage only if it knows this home, too: another may be there now.
     if let Some(own) = own {
         let refs = local.refs().iter();
-        let noted = refs.filter(|(name, _)| name.starts_with("remote/origin/"));
+        let folder = format!("remote/{remote}/");
+        let noted = refs.filter(|(name, _)| name.starts_with(&folder));
         for pushed in noted.map(|(_, id)| *id).chain([own]) {
             for node in history.ancestors(pushed) {
                 wanted.remove(&node.id);
@@ -420,7 +423,7 @@ pub fn push_tags(
 ) -> Result<TagsPushed> {
     for _ in 0..TRIES {
         let there = storage.state()?;
-        let (local, _guard) = home.reader()?;
+        let (local, guard) = home.reader()?;
         let here = local.state()?;
         let mut done = TagsPushed::default();
         let (mut refs, mut wanted) = (Vec::new(), BTreeSet::new());
@@ -461,6 +464,11 @@ pub fn push_tags(
             }
             // Somebody was faster; look again.
             Err(zenith_store::Error::RefMoved { .. }) => {}
+            // As in a push of a branch.
+            Err(zenith_store::Error::NamesUsedUp { packs, floor }) => {
+                drop(guard);
+                rename(home, &packs, floor, operation)?;
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -403,6 +403,15 @@ fn a_further_remote_has_notes_of_its_own() {
     assert_eq!(a.unpushed(), [two]);
     assert_eq!(sync::unpushed_to(&a.state(), "offsite").rows.len(), 0);
 
+    // What went to one remote in the meantime is news to the other.
+    let three = a.snapshot("main", "3");
+    a.push(&there, false).unwrap();
+    a.snapshot("main", "4");
+    let report = sync::push_to(&a.home, &offsite, "offsite", &push, &ignore).unwrap();
+    assert!(matches!(report, PushReport::Pushed { snapshots: 2, .. }));
+    assert!(offsite.state().unwrap().snapshot(&three).is_some());
+    let two = a.at("remote/offsite/main").unwrap();
+
     let b = machine(&place, "b");
     let from = FetchOptions {
         remote: "offsite".into(),
