@@ -27,6 +27,8 @@ const REPACK_BELOW_PERCENT: u64 = 50;
 const ROOTS_KEPT: u64 = 1000;
 /// Packs of one run that are packed anew at most: a bitmap of blobs is kept of each.
 const REPACK_MAX: usize = 64;
+/// How often a run looks again for packs to be packed anew.
+const REPACK_ROUNDS: u32 = 8;
 const DAY: i64 = 24 * 3600;
 /// Sessions that old are fenced by a number, not by name.
 const FLOOR: i64 = 30 * DAY;
@@ -96,9 +98,6 @@ impl Repository {
         if self.is_alone() && !how.dry_run {
             self.lock_live_write().pending.clear();
         }
-        if self.is_alone() {
-            done.rewritten = self.repack(&operation, how.dry_run)?;
-        }
         let state = self.state()?;
         let orphans = self.orphans(&state)?;
         let over = |name: &PackName| {
@@ -136,13 +135,21 @@ impl Repository {
             return Ok(done);
         }
         done.fenced = fence.len() as u64;
-        let state = self.step(&operation, how, &fence)?;
-        count(&before, &state, &mut done);
+        let mut state = self.step(&operation, how, &fence)?;
+        // Only now, when copies in packs that are not used count for nothing. What is moved may
+        // leave the next pack mostly dead.
+        for _ in 0..if self.is_alone() { REPACK_ROUNDS } else { 0 } {
+            match self.repack(&operation)? {
+                0 => break,
+                rewritten => done.rewritten += rewritten,
+            }
+            state = self.step(&operation, how, &[])?;
+        }
         // Without grace the second step follows at once: it needs a root of its own all the same.
-        let state = match how.grace {
-            0 => self.step(&operation, how, &[])?,
-            _ => state,
-        };
+        if how.grace == 0 {
+            state = self.step(&operation, how, &[])?;
+        }
+        count(&before, &state, &mut done);
         self.delete_dead(&state, operation, how, &mut done)?;
         // A writer may have committed them between the listing and the fence: the fence keeps out
         // what comes after it alone, so what counts is what the root with the fence names.
@@ -239,7 +246,7 @@ impl Repository {
 
     /// Writes what is alive in mostly dead packs into new ones; the old ones are condemned by the
     /// step that follows. The bytes written.
-    fn repack(&self, operation: &Operation, dry_run: bool) -> Result<u64> {
+    fn repack(&self, operation: &Operation) -> Result<u64> {
         let state = self.state()?;
         // No snapshot alone uses half of it; together they may, so these are looked at closely.
         let used = state.used();
@@ -294,7 +301,7 @@ impl Repository {
                 repack.push((pack.name, pack.len));
             }
         }
-        if repack.is_empty() || dry_run {
+        if repack.is_empty() {
             return Ok(0);
         }
         self.move_out(&repack, &in_use, operation.clone())
