@@ -13,6 +13,7 @@
 
 mod blob;
 pub mod bulk;
+pub mod changes;
 pub mod collect;
 pub mod delta;
 mod encode;
@@ -38,6 +39,7 @@ pub mod verify;
 pub mod world;
 pub mod writer;
 
+pub use changes::{ChangedChunk, ChangedEntry};
 pub use collect::{Collect, Collected};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{ChunkId, ExtentsId, Ids, PackName, SnapshotId, TreeId};
