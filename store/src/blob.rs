@@ -472,6 +472,37 @@ impl Repository {
             .ok_or_else(|| self.blob_damaged(place, "is longer than its frame"))
     }
 
+    /// The runs of the patch at a place, each with where it begins; bytes are not checked.
+    pub(crate) fn runs(
+        &self,
+        place: &Location,
+        fetched: &Fetched,
+        each: impl FnMut(usize, &[u8]),
+    ) -> Result<()> {
+        let bad = |why: String| self.blob_damaged(place, why);
+        let plain = self.shared_frame(place, fetched)?;
+        let begin = place.offset as usize;
+        let body = plain
+            .get(begin..begin + place.body_len as usize)
+            .ok_or_else(|| bad("is longer than its frame".into()))?;
+        delta::runs(body, place.len as usize, each).map_err(bad)
+    }
+
+    /// The bytes of the first blob of a chain into `into`, which has those of the blob under
+    /// `above` of them; checked against the id.
+    pub(crate) fn read_above(
+        &self,
+        kind: Kind,
+        chain: &[(Id, Location)],
+        above: usize,
+        fetched: &Fetched,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.apply_all(&chain[..above], fetched, into)?;
+        let (id, place) = &chain[0];
+        self.check(kind, *id, place, into)
+    }
+
     /// The decoded payload of a frame that several blobs share.
     fn shared_frame(&self, place: &Location, fetched: &Fetched) -> Result<Arc<Vec<u8>>> {
         let key = place.frame();

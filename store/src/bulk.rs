@@ -9,7 +9,8 @@
 
 use crate::blob::{Chain, Fetched};
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, Kind, PackName};
+use crate::id::{ChunkId, Id, Kind, PackName};
+use crate::index::Location;
 use crate::repository::Repository;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -116,7 +117,7 @@ impl Repository {
         batch: &[Item<K>],
         each: Each<'_, K, E>,
     ) -> Result<(), E> {
-        let fetched = self.fetch_ahead(batch)?;
+        let fetched = self.fetch_ahead(batch.iter().flat_map(|item| &item.chain))?;
         let mut bytes = Vec::new();
         for item in batch {
             self.read_found(Kind::Chunk, &item.chain, &fetched, &mut bytes)?;
@@ -127,8 +128,11 @@ impl Repository {
         Ok(())
     }
 
-    /// What a batch needs of packs that are no files here, in ranges that lie close together.
-    fn fetch_ahead<K>(&self, batch: &[Item<K>]) -> Result<Fetched> {
+    /// What blobs need of packs that are no files here, in ranges that lie close together.
+    pub(crate) fn fetch_ahead<'a>(
+        &self,
+        blobs: impl Iterator<Item = &'a (Id, Location)>,
+    ) -> Result<Fetched> {
         let fetched = Fetched::default();
         let mut near: HashMap<PackName, bool> = HashMap::new();
         let mut is_far = |pack: &PackName| {
@@ -137,9 +141,7 @@ impl Repository {
             !*near.entry(*pack).or_insert_with(is_near)
         };
         let sealed = self.seal().is_some();
-        let mut frames: Vec<(PackName, u64, u64)> = batch
-            .iter()
-            .flat_map(|item| &item.chain)
+        let mut frames: Vec<(PackName, u64, u64)> = blobs
             .filter(|(_, place)| is_far(&place.pack))
             .map(|(_, place)| {
                 let (begin, len) = place.stored_range(sealed);

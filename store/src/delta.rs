@@ -104,25 +104,34 @@ fn end_of_run(base: &[u8], new: &[u8], from: usize) -> usize {
 /// # Errors
 /// Says what is wrong; `chunk` is of no use then.
 pub fn patch(body: &[u8], len: usize, chunk: &mut Vec<u8>) -> Result<(), String> {
+    chunk.resize(len, 0);
+    runs(body, len, |from, run| {
+        chunk[from..from + run.len()].copy_from_slice(run);
+    })
+}
+
+/// Gives the runs of a patch that makes a chunk of `len` bytes, each with where it begins. A run
+/// begins and ends with a byte that is not the base's, and has at most [`GAP_MAX`] equal ones in a
+/// row between, so that runs alone tell which pages differ.
+///
+/// # Errors
+/// Says what is wrong; runs may have been given then.
+pub fn runs(body: &[u8], len: usize, mut each: impl FnMut(usize, &[u8])) -> Result<(), String> {
     let short = || "has a patch that is cut short".to_owned();
     let mut rest = body;
     let places_len = take_varint(&mut rest).ok_or_else(short)?;
     let (mut places, mut bytes) = rest.split_at_checked(places_len).ok_or_else(short)?;
-    chunk.resize(len, 0);
     let mut at = 0usize;
     while !places.is_empty() {
         let skip = take_varint(&mut places).ok_or_else(short)?;
         let run = take_varint(&mut places).ok_or_else(short)?;
         let from = at.checked_add(skip);
         let end = from.and_then(|from| from.checked_add(run));
-        let (Some(from), Some(end)) = (from, end) else {
+        let (Some(from), Some(end)) = (from, end.filter(|end| *end <= len)) else {
             return Err("has a patch beyond its end".to_owned());
         };
-        let into = chunk
-            .get_mut(from..end)
-            .ok_or("has a patch beyond its end")?;
         let (run, left) = bytes.split_at_checked(run).ok_or_else(short)?;
-        into.copy_from_slice(run);
+        each(from, run);
         bytes = left;
         at = end;
     }

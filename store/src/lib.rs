@@ -25,6 +25,7 @@ mod log;
 pub mod object;
 pub mod objects;
 pub mod pack;
+pub mod parts;
 mod read;
 pub mod repository;
 pub mod root;

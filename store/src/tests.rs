@@ -15,6 +15,7 @@ mod collection;
 mod crash;
 mod dice;
 mod histories;
+mod parts;
 mod sim;
 
 pub(crate) use dice::Dice;
