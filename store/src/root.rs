@@ -148,6 +148,18 @@ pub struct Row {
     /// Packs it uses, as a difference to the row before: ordinal → bytes, 0 for no longer.
     #[n(10)]
     pub usage: BTreeMap<u64, u64>,
+    /// Its parents as the snapshot itself names them, where `parents` goes over removed ones.
+    #[n(11)]
+    pub made_from: Option<Vec<SnapshotId>>,
+}
+
+impl Row {
+    /// Goes on from other parents, because some were removed or are back.
+    pub(crate) fn go_on_from(&mut self, parents: Vec<SnapshotId>) {
+        let before = std::mem::replace(&mut self.parents, parents);
+        let made_from = self.made_from.take().unwrap_or(before);
+        self.made_from = Some(made_from).filter(|made_from| *made_from != self.parents);
+    }
 }
 
 impl TableRow for Row {

@@ -353,17 +353,16 @@ impl State {
         let mut changed = Vec::new();
         for row in self.snapshots.rows() {
             if let Some(parents) = change(row.id, &row.parents) {
-                changed.push(Row {
-                    parents,
-                    ..row.clone()
-                });
+                let mut row = row.clone();
+                row.go_on_from(parents);
+                changed.push(row);
             }
         }
         let mut removed = Vec::new();
         for row in self.removed.rows() {
             if let Some(parents) = change(row.row.id, &row.row.parents) {
                 let mut row = row.clone();
-                row.row.parents = parents;
+                row.row.go_on_from(parents);
                 removed.push(row);
             }
         }
@@ -645,6 +644,7 @@ mod tests {
             new_bytes: 0,
             summary: Vec::new(),
             usage: BTreeMap::new(),
+            made_from: None,
         }
     }
 
@@ -665,6 +665,12 @@ mod tests {
         assert_eq!(
             (parents(&state, 3), parents(&state, 5)),
             (vec![1], vec![1, 4])
+        );
+        let made_from = |n| state.snapshot(&id(n)).unwrap().made_from.clone();
+        assert_eq!(made_from(3), Some(vec![id(2)]));
+        assert_eq!(
+            (made_from(4), made_from(5)),
+            (None, Some(vec![id(2), id(4)]))
         );
         // What both lines share is named once.
         assert!(state.remove_snapshot(&id(4)));
@@ -697,6 +703,7 @@ mod tests {
                 state.restore_snapshot(&id(n), "r").unwrap();
             }
             assert_eq!(parents(&state), before, "{back:?}");
+            assert!(state.snapshots().all(|row| row.made_from.is_none()));
         }
     }
 

@@ -708,6 +708,7 @@ impl Writer {
             new_bytes,
             summary,
             usage: BTreeMap::new(),
+            made_from: None,
         };
         let state = repository.commit_with(operation, |state| {
             // The same snapshot twice is one.

@@ -233,6 +233,7 @@ mod tests {
                 new_bytes: 1_300_000 * u64::from(n),
                 summary: vec![],
                 usage: [].into(),
+                made_from: None,
             },
             refs: vec![],
             verdict,
