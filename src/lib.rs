@@ -28,6 +28,7 @@ pub mod import;
 pub mod init;
 pub mod key;
 pub mod lineage;
+pub mod log;
 pub mod managed;
 pub mod manifest;
 pub mod marker;

@@ -73,6 +73,16 @@ pub enum Verb {
     /// Take, list, show and delete snapshots
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
+    /// Show the history of branches, newest first
+    #[command(after_help = "\
+A line of dots (┊) is where snapshots are missing: they were pruned, or are not here.
+
+Examples:
+  zenith log                        what led to where HEAD is
+  zenith log --graph --all          every branch, with lines
+  zenith log main origin/main -n 20
+  zenith log --remote --branch main at the storage")]
+    Log(LogArgs),
     /// Materialise a snapshot: in a new directory, or as the managed cluster
     Checkout(CheckoutArgs),
     /// List, create, rename and delete branches
@@ -460,6 +470,30 @@ pub struct ListArgs {
     /// Snapshots of every branch and of none
     #[arg(long, short)]
     pub all: bool,
+    #[command(flatten)]
+    pub at: At,
+}
+
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Where to begin; otherwise HEAD
+    #[arg(value_name = "REV", conflicts_with = "all")]
+    pub revs: Vec<String>,
+    /// Begin with this branch
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub branch: Option<String>,
+    /// Snapshots of every branch and of none
+    #[arg(long, short)]
+    pub all: bool,
+    /// Draw which snapshot goes on from which
+    #[arg(long)]
+    pub graph: bool,
+    /// Only id, names and message
+    #[arg(long)]
+    pub oneline: bool,
+    /// At most so many
+    #[arg(long, short = 'n', value_name = "N")]
+    pub limit: Option<usize>,
     #[command(flatten)]
     pub at: At,
 }
@@ -978,6 +1012,9 @@ mod tests {
             "zenith remote set-url offsite s3://b/p",
             "zenith remote remove offsite --dry_run",
             "zenith snapshot list --remote --all",
+            "zenith log",
+            "zenith log main origin/main --graph -n 3 --oneline",
+            "zenith log --all --remote=offsite",
             "zenith snapshot list --remote=offsite",
             "zenith branch",
             "zenith branch --all",

@@ -10,6 +10,7 @@ use zenith::settings::Settings;
 
 use crate::error::Failure;
 use crate::passphrase::Passphrase;
+use crate::render::graph::Glyphs;
 
 /// The passphrase of an encrypted repository. No storage has any use for it.
 const PASSPHRASE: &str = "ZENITH_PASSPHRASE";
@@ -29,6 +30,8 @@ pub struct Environment {
     /// ZENITH_NEW_PASSPHRASE.
     pub new_passphrase: Option<Passphrase>,
     pub no_color: bool,
+    /// Whether the locale, where one is set, has another encoding than UTF-8.
+    pub ascii: bool,
     /// Every variable, for the storages: the names they read are theirs.
     pub storage: zenith::store::objects::Environment,
     /// PATH, to find the programs of PostgreSQL.
@@ -56,6 +59,10 @@ impl Environment {
             passphrase: get(PASSPHRASE).map(|value| Passphrase::new(value.into_vec())),
             new_passphrase: get(NEW_PASSPHRASE).map(|value| Passphrase::new(value.into_vec())),
             no_color: get("NO_COLOR").is_some(),
+            ascii: ["LC_ALL", "LC_CTYPE", "LANG"]
+                .into_iter()
+                .find_map(get)
+                .is_some_and(|locale| !is_utf8(&locale.to_string_lossy())),
             storage: std::env::vars_os()
                 .filter(|(name, _)| name != PASSPHRASE && name != NEW_PASSPHRASE)
                 .filter_map(|(name, value)| {
@@ -66,6 +73,14 @@ impl Environment {
             current_dir: std::env::current_dir().map_err(Failure::from_current_dir)?,
             program: std::env::current_exe().map_err(Failure::from_current_dir)?,
         })
+    }
+
+    /// What lines are drawn with.
+    pub fn glyphs(&self) -> Glyphs {
+        match self.ascii {
+            true => Glyphs::Ascii,
+            false => Glyphs::Unicode,
+        }
     }
 
     /// ZENITH_PORT.
@@ -150,6 +165,13 @@ impl Environment {
     }
 }
 
+/// Whether a locale such as `de_DE.UTF-8` has this encoding; `C` has ASCII.
+fn is_utf8(locale: &str) -> bool {
+    let encoding = locale.split_once('.').map_or("", |(_, encoding)| encoding);
+    let encoding = encoding.split('@').next().unwrap_or_default();
+    matches!(encoding.to_ascii_lowercase().as_str(), "utf-8" | "utf8")
+}
+
 /// `s3://…`, but not `./odd:name` and not `/a://b`.
 pub fn has_scheme(location: &str) -> bool {
     location.split_once("://").is_some_and(|(scheme, _)| {
@@ -181,6 +203,16 @@ mod tests {
         assert_eq!(env.find_home(None), root.join("elsewhere"));
         assert_eq!(env.find_home(Some(Path::new("./flag"))), root.join("flag"));
         assert_eq!(env.find_home(Some(Path::new("/abs"))), Path::new("/abs"));
+    }
+
+    #[test]
+    fn the_encoding_of_a_locale() {
+        for utf8 in ["en_US.UTF-8", "C.utf8", "de_DE.UTF-8@euro"] {
+            assert!(is_utf8(utf8), "{utf8}");
+        }
+        for other in ["C", "POSIX", "de_DE", "de_DE@euro", "ja_JP.eucJP"] {
+            assert!(!is_utf8(other), "{other}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ fn what_there_is() {
       stop         Stop the server, take a last snapshot and push it
       status       Server, snapshots, storage: how things stand
       snapshot     Take, list, show and delete snapshots
+      log          Show the history of branches, newest first
       checkout     Materialise a snapshot: in a new directory, or as the managed cluster
       branch       List, create, rename and delete branches
       tag          List, create and delete tags, which keep their snapshots

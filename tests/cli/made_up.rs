@@ -126,7 +126,12 @@ impl MadeUp {
 
     /// What a command says, ids of snapshots replaced by their messages, the home's by `HOME`.
     pub(crate) fn transcript(&self, line: &str) -> String {
-        let mut shown = self.zenith.transcript(line);
+        self.named(&self.zenith.transcript(line))
+    }
+
+    /// The same for any text.
+    pub(crate) fn named(&self, text: &str) -> String {
+        let mut shown = text.to_owned();
         let states = [self.state(), self.storage().state().unwrap()];
         for row in states.iter().flat_map(|state| state.snapshots()) {
             // As wide as what it stands for, so that columns stay columns.
@@ -136,6 +141,11 @@ impl MadeUp {
         }
         let mine = self.home.settings().unwrap().home_id;
         shown.replace(&mine, &format!("{:_<1$}", "HOME", mine.len()))
+    }
+
+    /// Where a ref is, by its full name.
+    pub(crate) fn at(&self, name: &str) -> Option<SnapshotId> {
+        self.state().get_ref(name)
     }
 
     /// Messages of the snapshots that are there, in the order of their commits.

@@ -6,12 +6,6 @@ use zenith::store::SnapshotId;
 
 use crate::made_up::MadeUp;
 
-impl MadeUp {
-    fn at(&self, name: &str) -> Option<SnapshotId> {
-        self.state().get_ref(name)
-    }
-}
-
 /// `main` with three snapshots, `side` with one more after the first.
 fn forked() -> (MadeUp, [SnapshotId; 4]) {
     let m = MadeUp::new();

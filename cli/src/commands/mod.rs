@@ -13,6 +13,7 @@ mod home;
 mod import;
 mod init;
 mod key;
+mod log;
 mod man;
 mod op;
 mod prune;
@@ -284,6 +285,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Snapshot(SnapshotVerb::List(args)) => snapshot::list(&args, context),
         Verb::Snapshot(SnapshotVerb::Show(args)) => snapshot::show(&args, context),
         Verb::Snapshot(SnapshotVerb::Delete(args)) => snapshot::delete(&args, context),
+        Verb::Log(args) => log::run(&args, context),
         Verb::Checkout(args) => checkout::run(args, context),
         Verb::Push(args) => push::run(&args, context),
         Verb::Fetch(args) => fetch::run(&args, context),

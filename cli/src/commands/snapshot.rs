@@ -7,6 +7,7 @@ use zenith::facts::Facts;
 use zenith::head::Head;
 use zenith::history::History;
 use zenith::home::Wait;
+use zenith::refs::Kind;
 use zenith::store::{Row, SnapshotId, SnapshotKind, State};
 use zenith::take::{self, Elsewhere, Take};
 use zenith::{forget, remote, sync};
@@ -85,9 +86,7 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     let here = stands_at(&state, &head);
     let of_branch = match (&args.branch, args.all) {
         (_, true) => None,
-        (Some(branch), _) => {
-            Some(context.resolve(&managed, &state, &format!("branch/{branch}"))?)
-        }
+        (Some(branch), _) => Some(Kind::Branch.find(&state, branch)?),
         // A home without a snapshot has an empty list.
         (None, _) => here,
     };
@@ -119,7 +118,7 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
         .into_iter()
         .rev()
         .take(args.limit.unwrap_or(usize::MAX));
-    let listed = snapshot::listed(shown, &state, here, &unpushed);
+    let listed = snapshot::listed(shown, &state, here, &unpushed, false);
     let ui = &context.ui;
     if ui.is_json() {
         return listed.iter().try_for_each(|one| ui.record(one));

@@ -1,7 +1,9 @@
 //! How answers look: one file per noun, each with its lines for people and its JSON.
 
 pub mod fetch;
+pub mod graph;
 pub mod key;
+pub mod log;
 pub mod place;
 pub mod prune;
 pub mod push;

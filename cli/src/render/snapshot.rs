@@ -90,7 +90,7 @@ pub struct Listed {
     pub head: bool,
     pub time: Option<String>,
     #[serde(skip)]
-    unix_micros: i64,
+    pub unix_micros: i64,
     pub lsn: Option<String>,
     pub timeline: Option<u32>,
     pub size: u64,
@@ -104,15 +104,18 @@ pub struct Listed {
 }
 
 /// Rows in the order given; `head` is where the home stands, `unpushed` what is local only.
+/// `remotes`: also names of what a storage is known to have.
 pub fn listed<'a>(
     rows: impl Iterator<Item = &'a Row>,
     state: &State,
     head: Option<SnapshotId>,
     unpushed: &BTreeSet<SnapshotId>,
+    remotes: bool,
 ) -> Vec<Listed> {
     let mut refs: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
     for (name, id) in state.refs() {
-        if let Some(shown) = ref_name(name) {
+        let remote = name.strip_prefix("remote/").filter(|_| remotes);
+        if let Some(shown) = ref_name(name).or_else(|| remote.map(str::to_owned)) {
             refs.entry(*id).or_default().push(shown);
         }
     }
