@@ -13,7 +13,6 @@ use crate::pg;
 
 /// An error of this crate, or of one that it stands on.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The repository.
     #[error(transparent)]
@@ -126,7 +125,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The cluster was not shut down.
-    #[error("the cluster in {} was not shut down: its state is \"{state}\"", pgdata.display())]
+    #[error("the cluster in {} was not shut down: its state is `{state}`", pgdata.display())]
     NotShutDown {
         /// The cluster.
         pgdata: PathBuf,
@@ -196,11 +195,11 @@ pub enum Error {
         what: String,
     },
     /// A name that is not UTF-8.
-    #[error("the name {name:?} in {} is not UTF-8", dir.display())]
+    #[error("the name `{}` in {} is not UTF-8", name.as_encoded_bytes().escape_ascii(), dir.display())]
     NameNotUtf8 {
         /// The directory.
         dir: PathBuf,
-        /// The name as Rust shows it.
+        /// The name, other bytes than ASCII shown as `\xff`.
         name: std::ffi::OsString,
     },
     /// The directory of a tablespace is not there.

@@ -34,7 +34,6 @@ pub struct Surroundings {
 
 /// Why the managed cluster is not started, stopped, moved or made.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Refusal {
     /// A directory without home, and nothing that says where its snapshots are.
     #[error("there is no zenith home at {}, and no storage_dest to make one from", dir.display())]

@@ -32,7 +32,6 @@ const LISTED_MAX: usize = 5;
 
 /// Why a text names no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum RevisionError {
     /// No ref and no snapshot has this name.
     #[error("no branch, tag or snapshot is called `{name}`")]

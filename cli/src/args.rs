@@ -33,7 +33,7 @@ pub struct Cli {
 }
 
 /// What every command understands.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The home; otherwise ZENITH_HOME, the nearest .zenith upwards, or ./.zenith
@@ -53,8 +53,9 @@ pub struct Global {
     pub json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
+    #[default]
     Auto,
     Always,
     Never,
@@ -144,7 +145,7 @@ command.")]
     /// A rule keeps the newest snapshot of each of the last N hours, days, ... that have one, in
     /// local time; what any rule keeps stays. Every branch is judged for itself. Whatever the rules
     /// say, these stay: the tip of a branch (unless --force), what HEAD stands on, what homes build
-    /// on, and what has a tag, until `zenith tag -d` deletes that. Space is freed by `zenith gc`.
+    /// on, and what has a tag, until `zenith tag -d NAME` deletes that. Space is freed by `zenith gc`.
     ///
     /// Example: zenith prune --keep-within 2d --keep-daily 30 --keep-monthly 12 --dry-run
     Prune(PruneArgs),

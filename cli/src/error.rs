@@ -2,10 +2,12 @@
 //! and the exit code. The only place with hints, since hints name commands.
 
 use std::error::Error as _;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use clap::error::ErrorKind as ClapKind;
 use serde::Serialize;
 use zenith::managed::Refusal;
 use zenith::pg::Error as PgError;
@@ -22,6 +24,13 @@ use crate::render::size::plural;
 pub enum Failure {
     /// The engine says why.
     Engine(Box<Error>),
+    /// The command line is not one that there is: clap's words.
+    CommandLine {
+        what: String,
+        details: Vec<String>,
+        /// `zenith snapshot list`: whose help says more.
+        command: String,
+    },
     /// The words on the command line do not go together.
     Usage(String),
     /// The same, with what to type instead.
@@ -77,6 +86,47 @@ impl Failure {
         Failure::Usage(message.into())
     }
 
+    /// What clap says about the words that were typed, told as everything else is.
+    pub fn from_clap(error: &clap::Error, typed: &[OsString]) -> Self {
+        let command = command_of(typed);
+        // Without a command clap shows the help, which is no error message.
+        if let ClapKind::DisplayHelpOnMissingArgumentOrSubcommand | ClapKind::MissingSubcommand =
+            error.kind()
+        {
+            return Failure::CommandLine {
+                what: format!("a command is missing after `{command}`"),
+                details: vec![],
+                command,
+            };
+        }
+        let text = error.to_string().replace('\'', "`");
+        let mut lines = text.lines().map(str::trim_end).peekable();
+        let first = lines.next().unwrap_or_default();
+        let mut what = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+        // What is missing is listed below a colon.
+        while what.ends_with([':', ',']) {
+            let Some(item) = lines.next_if(|line| line.starts_with("  ")) else {
+                break;
+            };
+            what = format!("{what} {}", item.trim());
+            if lines.peek().is_some_and(|line| line.starts_with("  <")) {
+                what.push(',');
+            }
+        }
+        let details = lines
+            .take_while(|line| !line.starts_with("For more information"))
+            .filter(|line| !line.is_empty())
+            .map(|line| match line.strip_prefix("  tip: ") {
+                Some(tip) => tip.to_owned(),
+                None => line.trim().replacen("Usage: ", "usage: ", 1),
+            });
+        Failure::CommandLine {
+            what,
+            details: details.collect(),
+            command,
+        }
+    }
+
     pub fn from_output(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
@@ -96,7 +146,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Engine(error) => exit::of(error.kind()),
-            Failure::Usage(_) | Failure::Words { .. } => exit::USAGE,
+            Failure::CommandLine { .. } | Failure::Usage(_) | Failure::Words { .. } => exit::USAGE,
             Failure::Passphrase { .. } => exit::INVALID,
             Failure::Damaged { .. } => exit::DAMAGED,
             Failure::No => exit::NO,
@@ -112,6 +162,16 @@ impl Failure {
                 let (message, details) = words(error.as_ref());
                 (kind_name(error.kind()), message, details, hints(error))
             }
+            Failure::CommandLine {
+                what,
+                details,
+                command,
+            } => (
+                "usage",
+                what.clone(),
+                details.clone(),
+                vec![format!("`{command} --help` shows what there is.")],
+            ),
             Failure::Usage(message) => (
                 "usage",
                 message.clone(),
@@ -152,7 +212,7 @@ impl Failure {
                 vec![],
                 vec![],
             ),
-            Failure::Output(e) => ("io", format!("stdout: {e}"), vec![], vec![]),
+            Failure::Output(e) => ("io", format!("stdout: {e}"), vec![], io_hints(e)),
             Failure::Place(e) => {
                 let hint = "Change to a directory that exists and that you may read.";
                 (
@@ -166,10 +226,7 @@ impl Failure {
                 "internal",
                 format!("internal error: {what}"),
                 vec![format!("zenith {}", env!("CARGO_PKG_VERSION"))],
-                vec![format!(
-                    "This is a bug in zenith. Report it with this message at {}/issues.",
-                    env!("CARGO_PKG_REPOSITORY")
-                )],
+                vec![bug_hint()],
             ),
         };
         details.retain(|line| !line.trim().is_empty());
@@ -211,8 +268,29 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Damaged => "damaged",
         ErrorKind::Io => "io",
-        _ => "internal",
+        ErrorKind::Internal => "internal",
     }
+}
+
+/// The command that was typed, without its arguments: `zenith snapshot list`.
+fn command_of(typed: &[OsString]) -> String {
+    let definition = crate::args::command();
+    let mut names = vec!["zenith"];
+    let mut command = &definition;
+    for word in typed.iter().skip(1) {
+        if let Some(sub) = command.find_subcommand(word) {
+            command = sub;
+            names.push(sub.get_name());
+        }
+    }
+    names.join(" ")
+}
+
+fn bug_hint() -> String {
+    format!(
+        "This is a bug in zenith. Report it with this message at {}/issues.",
+        env!("CARGO_PKG_REPOSITORY")
+    )
 }
 
 /// The first line of an error, and the rest: its further lines, then its causes as far as they
@@ -254,8 +332,8 @@ fn hints(error: &Error) -> Vec<String> {
             "`zenith init` makes one here; -D DIR or ZENITH_HOME names another place.".into()
         }
         Error::HomeExists { .. } => {
-            "`zenith status` shows it; `zenith import --branch NEW` brings another cluster into \
-             it, -D DIR makes another home."
+            "`zenith status` shows it; `zenith import --snapshot-path PATH --branch NEW` brings \
+             another cluster into it, -D DIR makes another home."
                 .into()
         }
         Error::HomeForeign { .. } => "Name an empty or a new directory with -D DIR.".into(),
@@ -303,7 +381,7 @@ fn hints(error: &Error) -> Vec<String> {
         Error::NotShutDown { pgdata, .. } => format!(
             "Start the server and stop it cleanly: `pg_ctl -D {0} start && pg_ctl -D {0} stop`; \
              for the managed cluster `zenith start && zenith stop`. A running one is taken with \
-             `zenith snapshot create --pgdata {0} --dsn DSN`. `zenith checkout --force` discards.",
+             `zenith snapshot create --pgdata {0} --dsn DSN`. `zenith checkout --force REV` discards.",
             pgdata.display()
         ),
         Error::ServerRunning { pgdata, .. } if is_managed(pgdata) => {
@@ -337,7 +415,9 @@ fn hints(error: &Error) -> Vec<String> {
             "Start the server once and stop it cleanly, then run the command again.".into()
         }
         Error::PathInvalid { .. } | Error::TarEntry { .. } => {
-            "Make the archive with `pg_basebackup -F tar -X fetch` or `zenith export`.".into()
+            "Make the archive with `pg_basebackup -F tar -X fetch` or `zenith export --snapshot-path DIR \
+             --snapshot-format tar`."
+                .into()
         }
         Error::UnknownEntry { path, .. } => format!(
             "Move `{path}` out of the cluster; PostgreSQL itself makes no such entry there."
@@ -398,7 +478,7 @@ fn hints(error: &Error) -> Vec<String> {
             "Copy or make it again: `pg_basebackup -F tar -X fetch`.".into()
         }
         Error::ExportUnfinished { .. } => {
-            "Run the same `zenith export` again; it goes on where it stopped.".into()
+            "Run the same export again; it goes on where it stopped.".into()
         }
         Error::NothingToPush { .. } => "`zenith snapshot create` takes one.".into(),
         Error::Diverged { branch, ours, .. } => format!(
@@ -419,7 +499,7 @@ fn hints(error: &Error) -> Vec<String> {
         ),
         Error::StorageBusy { .. } => "Run `zenith push` again.".into(),
         Error::Io { source, .. } => return io_hints(source),
-        _ => return vec![],
+        Error::Internal { .. } => bug_hint(),
     };
     vec![hint]
 }
@@ -458,6 +538,7 @@ fn store_hints(error: &StoreError) -> Vec<String> {
         }
         StoreError::Damaged { .. }
         | StoreError::BlobDamaged { .. }
+        | StoreError::BaseMissing { .. }
         | StoreError::Missing { .. } => {
             "Nothing was changed. What the storage has comes into a new home with `zenith -D NEW \
              init --storage-dest URL`; which snapshots are touched shows `zenith export REV \
@@ -487,14 +568,15 @@ fn store_hints(error: &StoreError) -> Vec<String> {
             "Somebody else was faster: run the command again.".into()
         }
         StoreError::ParamsDiffer { .. } => {
-            "Export to an empty place: `zenith export --snapshot-format zenith`.".into()
+            "Export to an empty place: `zenith export --snapshot-path URL --snapshot-format zenith`."
+                .into()
         }
         StoreError::Index { path, .. } => {
             format!("The index only saves time: move {path} away and run the command again.")
         }
         StoreError::Sealed { .. } => {
             "A home that is made for it asks for its passphrase: `zenith -D NEW init --storage-dest \
-             URL`; from there, `zenith export --snapshot-format pgdata` takes a cluster elsewhere."
+             URL`; from there, `zenith export --snapshot-path DIR` takes a cluster elsewhere."
                 .into()
         }
         StoreError::NotSealed { .. } => {
@@ -523,7 +605,12 @@ fn store_hints(error: &StoreError) -> Vec<String> {
                 .into()
         }
         StoreError::File { source, .. } => return io_hints(source),
-        _ => return vec![],
+        StoreError::RootTooLarge { .. } => {
+            "Delete names that nobody needs: `zenith tag -d NAME`, `zenith branch -d NAME`.".into()
+        }
+        StoreError::Invalid { .. } => {
+            "Run the command again with -vv, which shows what was being done.".into()
+        }
     };
     vec![hint]
 }
@@ -657,8 +744,13 @@ fn pg_hints(error: &PgError) -> Vec<String> {
                 .into()
         }
         PgError::Query { .. } => "The server's log says more.".into(),
+        PgError::BadLsn { .. } => {
+            "An LSN looks like 0/3000028: `SELECT pg_current_wal_lsn()` shows one.".into()
+        }
+        PgError::BadSegmentName { .. } | PgError::BadSegmentSize { .. } => {
+            "Check that the directory is that of a cluster: `pg_controldata DIR`.".into()
+        }
         PgError::Io { source, .. } => return io_hints(source),
-        _ => return vec![],
     };
     vec![hint]
 }
@@ -781,7 +873,6 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
              `zenith checkout {upstream} DIR` is a copy beside it."
         ),
         Refusal::Guarded { .. } => "If this is the original now: `zenith start --primary`.".into(),
-        _ => return vec![],
     };
     vec![hint]
 }

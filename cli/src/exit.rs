@@ -33,7 +33,7 @@ pub fn of(kind: ErrorKind) -> u8 {
         ErrorKind::Unsupported => UNSUPPORTED,
         ErrorKind::Damaged => DAMAGED,
         ErrorKind::Io => IO,
-        _ => INTERNAL,
+        ErrorKind::Internal => INTERNAL,
     }
 }
 

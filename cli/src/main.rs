@@ -17,8 +17,11 @@ mod logging;
 mod passphrase;
 mod progress;
 mod render;
+#[cfg(test)]
+mod spoken;
 mod ui;
 
+use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
@@ -38,18 +41,10 @@ fn main() -> ExitCode {
 
 /// Parses, runs, and says what went wrong; the exit code.
 fn run() -> u8 {
-    let cli = match args::parse(std::env::args_os()) {
+    let typed: Vec<_> = std::env::args_os().collect();
+    let cli = match args::parse(typed.iter().cloned()) {
         Ok(cli) => cli,
-        Err(e) => {
-            // Help and version are errors of clap's that belong on stdout and are a success. A
-            // reader that went away is not worth a word.
-            let _ = e.print();
-            return if e.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::OK
-            };
-        }
+        Err(e) => return not_a_command(&e, &typed),
     };
     let outcome = config::Environment::read().and_then(|env| {
         let ui = Ui::new(&cli.global, env.no_color);
@@ -63,6 +58,27 @@ fn run() -> u8 {
         Ok(()) => exit::OK,
         Err(failure) => {
             Ui::new(&cli.global, true).fail(&failure);
+            failure.code()
+        }
+    }
+}
+
+/// Help and version are errors of clap's that belong on stdout and are a success.
+fn not_a_command(error: &clap::Error, typed: &[OsString]) -> u8 {
+    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as NoCommand;
+    let ui = Ui::before_parsing(typed);
+    let told = match error.kind() {
+        _ if !error.use_stderr() => ui.help(&error.render()),
+        NoCommand if !ui.is_json() => {
+            ui.usage(&error.render());
+            return exit::USAGE;
+        }
+        _ => Err(Failure::from_clap(error, typed)),
+    };
+    match told {
+        Ok(()) => exit::OK,
+        Err(failure) => {
+            ui.fail(&failure);
             failure.code()
         }
     }

@@ -5,9 +5,12 @@
     reason = "this is the module that prints"
 )]
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
+use clap::ValueEnum;
+use clap::builder::StyledStr;
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -72,6 +75,28 @@ impl Ui {
         }
     }
 
+    /// A Ui for words that are no command: the flags that decide how to talk may be among them.
+    pub fn before_parsing(typed: &[OsString]) -> Self {
+        let mut words = typed.iter().skip(1).map(|word| word.to_string_lossy());
+        let mut global = Global::default();
+        while let Some(word) = words.next().filter(|word| word != "--") {
+            match word.as_ref() {
+                "--json" => global.json = true,
+                "--color" => {
+                    let when = words.next().unwrap_or_default();
+                    global.color = Color::from_str(&when, true).unwrap_or_default();
+                }
+                word => {
+                    if let Some(when) = word.strip_prefix("--color=") {
+                        global.color = Color::from_str(when, true).unwrap_or_default();
+                    }
+                }
+            }
+        }
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self::new(&global, no_color)
+    }
+
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }
@@ -106,6 +131,16 @@ impl Ui {
         out.write_all(bytes)
             .and_then(|()| out.flush())
             .map_err(Failure::from_output)
+    }
+
+    /// A text of clap's that was asked for.
+    pub fn help(&self, text: &StyledStr) -> Result<(), Failure> {
+        self.raw(styled(text, self.colored_out).as_bytes())
+    }
+
+    /// The same where nobody asked.
+    pub fn usage(&self, text: &StyledStr) {
+        self.stderr(styled(text, self.colored_err).trim_end());
     }
 
     /// A remark on stderr; silent with `-q` and with `--json`.
@@ -185,6 +220,14 @@ fn paint(colored: bool, text: &str, style: Style) -> String {
         format!("{style}{text}{style:#}")
     } else {
         text.to_owned()
+    }
+}
+
+fn styled(text: &StyledStr, colored: bool) -> String {
+    if colored {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
     }
 }
 

@@ -9,7 +9,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// One variant per condition; the facts are fields.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     #[error("{} is not a PostgreSQL cluster: it has no PG_VERSION", path.display())]
     NotACluster { path: PathBuf },

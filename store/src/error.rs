@@ -29,7 +29,6 @@ pub enum ErrorKind {
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The place could not be read or written.
     #[error(transparent)]

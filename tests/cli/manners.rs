@@ -40,27 +40,41 @@ fn a_command_that_is_none() {
     assert_snapshot!(zenith.transcript("inot"), @r#"
     $ zenith inot
     --- stderr
-    error: unrecognized subcommand 'inot'
+    error: unrecognized subcommand `inot`
+      some similar subcommands exist: `import`, `init`
+      usage: zenith [OPTIONS] <COMMAND>
 
-      tip: some similar subcommands exist: 'import', 'init'
-
-    Usage: zenith [OPTIONS] <COMMAND>
-
-    For more information, try '--help'.
+    hint: `zenith --help` shows what there is.
     --- exit 2
     "#);
     assert_snapshot!(zenith.transcript("config --colour red"), @r#"
     $ zenith config --colour red
     --- stderr
-    error: unexpected argument '--colour' found
+    error: unexpected argument `--colour` found
+      a similar argument exists: `--color`
+      usage: zenith config --color <WHEN>
 
-      tip: a similar argument exists: '--color'
-
-    Usage: zenith config --color <WHEN>
-
-    For more information, try '--help'.
+    hint: `zenith config --help` shows what there is.
     --- exit 2
     "#);
+    assert_snapshot!(zenith.transcript("--json push --tgas"), @r#"
+    $ zenith --json push --tgas
+    --- stderr
+    {"type":"error","v":1,"kind":"usage","exit":2,"message":"unexpected argument `--tgas` found","details":["a similar argument exists: `--tags`","usage: zenith push --tags [REMOTE]"],"hints":["`zenith push --help` shows what there is."]}
+    --- exit 2
+    "#);
+    assert_snapshot!(zenith.transcript("snapshot --json"), @r#"
+    $ zenith snapshot --json
+    --- stderr
+    {"type":"error","v":1,"kind":"usage","exit":2,"message":"a command is missing after `zenith snapshot`","details":[],"hints":["`zenith snapshot --help` shows what there is."]}
+    --- exit 2
+    "#);
+    // After a double hyphen it is the name of a branch.
+    assert!(
+        zenith
+            .transcript("branch -d a b -- --json")
+            .contains("\nerror: ")
+    );
 }
 
 #[test]
@@ -257,6 +271,11 @@ fn no_colour_without_a_terminal_and_colour_on_request() {
     assert!(!stderr("config").contains('\x1b'));
     assert!(stderr("config --color always").contains("\x1b["));
     assert!(!stderr("config --color always --json").contains('\x1b'));
+    assert!(stderr("cofnig --color=always").contains("\x1b["));
+    assert!(!stderr("cofnig --color=always --json").contains('\x1b'));
+    let help = |line: &str| zenith.command(line).output().unwrap().stdout;
+    assert!(help("--help --color always").contains(&b'\x1b'));
+    assert!(!help("--help").contains(&b'\x1b'));
 }
 
 /// A wrong directory never yields a home or a server.

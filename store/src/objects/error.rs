@@ -20,7 +20,6 @@ pub enum ObjectsErrorKind {
 /// A failed operation on [`Objects`](super::Objects). `location` is the place as a person would
 /// write it (never with credentials), `key` the object, empty where the place as a whole is meant.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum ObjectsError {
     #[error("{} does not exist", object(location, key))]
     NotFound { location: String, key: String },

@@ -43,7 +43,6 @@ pub enum Service {
 
 /// Why a text names no place. The text is shown without user and password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum UrlError {
     #[error("the storage location is empty")]
     Empty,
