@@ -27,6 +27,7 @@ pub mod home;
 pub mod import;
 pub mod init;
 pub mod key;
+mod known;
 pub mod lineage;
 pub mod log;
 pub mod managed;

@@ -90,6 +90,18 @@ pub enum Refusal {
         /// What was to be imported.
         source_place: String,
     },
+    /// There was a repository at the storage, and there is none now.
+    #[error("the repository at {location} is gone: this home was with it before")]
+    StorageGone {
+        /// Where.
+        location: String,
+    },
+    /// There is another repository at the storage than before.
+    #[error("the repository at {location} is another than this home was with before")]
+    StorageReplaced {
+        /// Where.
+        location: String,
+    },
     /// The home pushes elsewhere.
     #[error("the home {} pushes to {saved}, not to {asked}", dir.display())]
     OtherStorage {
@@ -310,7 +322,8 @@ impl Refusal {
             | Refusal::CheckedOut { .. }
             | Refusal::NotKept { .. }
             | Refusal::Needed { .. } => Invalid,
-            Refusal::OtherStorage { .. }
+            Refusal::StorageReplaced { .. }
+            | Refusal::OtherStorage { .. }
             | Refusal::OtherBranch { .. }
             | Refusal::BranchTaken { .. }
             | Refusal::RemoteExists { .. }
@@ -318,6 +331,7 @@ impl Refusal {
             | Refusal::NameTaken { .. }
             | Refusal::AgentRunning { .. } => Conflict,
             Refusal::Unmounted { .. }
+            | Refusal::StorageGone { .. }
             | Refusal::Incomplete { .. }
             | Refusal::SocketDirForeign { .. } => Io,
             Refusal::AgentSilent { .. } | Refusal::ServerDied { .. } => Unavailable,

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::Head;
 use crate::key;
+use crate::known;
 use crate::managed::{Managed, Refusal, Surroundings};
 use crate::remote;
 use crate::sync::{self, ORIGIN, PushOptions, PushReport, TagsPushed};
@@ -29,6 +30,9 @@ pub fn location(managed: &Managed) -> Result<&str> {
 }
 
 /// The repository at `location`, made there like the home's own where there is none.
+///
+/// Errors: `Refusal::{StorageGone, StorageReplaced}` where this home knows another one there, and
+/// those of the store.
 pub fn storage(
     managed: &Managed,
     around: &Surroundings,
@@ -39,13 +43,15 @@ pub fn storage(
     // The guard goes at once: a storage that does not answer must not keep packs from collection.
     let params = managed.home.reader()?.0.params();
     let key = key::read(&managed.home)?;
-    if let Some(key) = &key
-        && !Repository::exists(&*objects)?
-    {
+    let is_there = Repository::exists(&*objects)?;
+    known::expect(&managed.home, location, is_there)?;
+    if let Some(key) = key.as_ref().filter(|_| !is_there) {
         key::publish(&managed.home, &*objects, key)?;
     }
     let seal = key.map(|key| key.seal());
-    sync::open_or_create(objects, params, seal, &operation("init", ""))
+    let storage = sync::open_or_create(objects, params, seal, &operation("init", ""))?;
+    known::meet(&managed.home, location, &storage)?;
+    Ok(storage)
 }
 
 /// Says which variables are set, expected to work for this place, and not read.

@@ -9,6 +9,7 @@ use zenith_store::{Change, RefChange, Repository, SnapshotId};
 use crate::error::{Error, Result};
 use crate::head;
 use crate::home::{HomeLock, Wait};
+use crate::known;
 use crate::managed::{Managed, Refusal, Surroundings};
 use crate::settings::Settings;
 use crate::sync::{self, ORIGIN, Relation};
@@ -159,6 +160,7 @@ pub fn set_url(managed: &Managed, name: &str, location: &str) -> Result<()> {
         let old = find(settings, name).ok_or_else(|| none(managed, name))?;
         if old != location {
             forget_notes(managed, lock, name)?;
+            known::forget(&managed.home, &old)?;
             put(settings, name, Some(location));
         }
         Ok(())
@@ -178,6 +180,9 @@ pub fn remove(managed: &Managed, name: &str, dry_run: bool) -> Result<Remote> {
         }
         if !dry_run {
             forget_notes(managed, lock, name)?;
+            if let Some(location) = &location {
+                known::forget(&managed.home, location)?;
+            }
             put(settings, name, None);
         }
         Ok(())

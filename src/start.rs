@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::Head;
 use crate::home::{HomeLock, Wait};
+use crate::known;
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::marker::Marker;
 use crate::pg::server::{Postmaster, StopMode};
@@ -431,7 +432,7 @@ pub(crate) fn fetch(
 
 /// The repository at a storage, which must be there.
 ///
-/// Errors: `KeyMissing`, and those of the store.
+/// Errors: `KeyMissing`, `Refusal::{StorageGone, StorageReplaced}`, and those of the store.
 pub fn open_storage(
     managed: &Managed,
     around: &Surroundings,
@@ -449,7 +450,15 @@ pub fn open_storage(
                 dir: managed.home.dir().to_owned(),
             })
         }
-        opened => Ok(opened?),
+        Err(error @ zenith_store::Error::NotARepository { .. }) => {
+            known::expect(&managed.home, location, false)?;
+            Err(error.into())
+        }
+        opened => {
+            let storage = opened?;
+            known::meet(&managed.home, location, &storage)?;
+            Ok(storage)
+        }
     }
 }
 

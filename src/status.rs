@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::managed::{Managed, Presence, Surroundings};
 use crate::pg::{Control, Postmaster};
-use crate::{publish, start, sync};
+use crate::{known, publish, start, sync};
 
 /// How long the storage has to answer.
 const PROBE: Duration = Duration::from_secs(3);
@@ -180,6 +180,7 @@ fn probe(managed: &Managed, around: &Surroundings, location: &str) -> mpsc::Rece
     let (tell, answer) = mpsc::channel();
     let cwd = managed.home.dir().to_owned();
     let (around, location) = (around.clone(), location.to_owned());
+    let home = managed.home.clone();
     std::thread::spawn(move || {
         let begun = Instant::now();
         let options = OpenOptions {
@@ -190,7 +191,10 @@ fn probe(managed: &Managed, around: &Surroundings, location: &str) -> mpsc::Rece
             .and_then(|objects| Ok(Repository::exists(&*objects)?));
         let _ = tell.send(match looked {
             Ok(true) => Ok(begun.elapsed()),
-            Ok(false) => Err("there is no zenith repository".to_owned()),
+            Ok(false) => Err(match known::expect(&home, &location, false) {
+                Ok(()) => "there is no zenith repository".to_owned(),
+                Err(e) => one_line(&e),
+            }),
             Err(e) => Err(one_line(&e)),
         });
     });

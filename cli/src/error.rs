@@ -787,6 +787,15 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
              its own with --branch NEW."
                 .into()
         }
+        Refusal::StorageGone { location } => format!(
+            "Mount the disk, or correct the settings of the storage. If it is lost for good: \
+             `zenith remote remove NAME`, `zenith remote add NAME {location}`, then `zenith push \
+             NAME` makes a new one (NAME is origin for storage_dest)."
+        ),
+        Refusal::StorageReplaced { location } => format!(
+            "Look at what lies there. If it is meant to be used from now on: `zenith remote remove \
+             NAME`, then `zenith remote add NAME {location}` (NAME is origin for storage_dest)."
+        ),
         Refusal::OtherStorage { dir, asked, .. } => format!(
             "To move on to another storage, run `zenith -D {0} remote set-url origin {asked}` and \
              `zenith -D {0} push`; another DIR makes another home.",

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use insta::assert_snapshot;
 
+use crate::made_up::MadeUp;
 use crate::zenith::Zenith;
 
 #[test]
@@ -380,4 +381,43 @@ fn places_that_are_no_storage() {
         assert!(stderr.contains(why), "{stderr}");
         assert!(!zenith.dir().join(".zenith").exists(), "{place}");
     }
+}
+
+/// An empty place where a repository was is a disk that is not mounted: nothing is made there.
+#[test]
+fn a_storage_that_is_gone() {
+    let made = MadeUp::new();
+    made.snapshot("main", "one", 2);
+    made.ok("push");
+    let (storage, away) = (
+        made.zenith.dir().join("storage"),
+        made.zenith.dir().join("away"),
+    );
+    std::fs::rename(&storage, &away).unwrap();
+    std::fs::create_dir(&storage).unwrap();
+    for line in ["push", "fetch", "snapshot list --remote", "gc --remote"] {
+        let refused = made.refused(line, 8);
+        assert!(refused.contains("is gone"), "{line}: {refused}");
+    }
+    assert!(made.ok("status").contains("is gone"));
+    assert_eq!(std::fs::read_dir(&storage).unwrap().count(), 0);
+
+    // Another home's repository is not this one's.
+    let other = MadeUp::new();
+    other.snapshot("main", "two", 1);
+    other.ok("push");
+    std::fs::remove_dir(&storage).unwrap();
+    std::fs::rename(other.zenith.dir().join("storage"), &storage).unwrap();
+    let refused = made.refused("push", 4);
+    assert!(refused.contains("is another"), "{refused}");
+
+    std::fs::remove_dir_all(&storage).unwrap();
+    std::fs::rename(&away, &storage).unwrap();
+    made.ok("push");
+
+    // Lost for good: what the hint says makes a new one.
+    std::fs::remove_dir_all(&storage).unwrap();
+    made.ok("remote remove origin");
+    made.ok(&format!("remote add origin {}", storage.display()));
+    assert!(made.ok("push").starts_with("pushed 1 snapshot"));
 }

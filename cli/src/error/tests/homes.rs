@@ -268,6 +268,12 @@ pub(super) fn the_managed_cluster() -> Vec<Error> {
             expected: 7,
             source_place: s("/x"),
         },
+        Refusal::StorageGone {
+            location: s("/mnt/store"),
+        },
+        Refusal::StorageReplaced {
+            location: s("/mnt/store"),
+        },
         Refusal::OtherStorage {
             dir: dir(),
             saved: s("/a"),
@@ -371,6 +377,14 @@ fn the_managed_cluster_in_words() {
     [4] error: branch `main` at s3://b/p holds a cluster already (system identifier 7): /x is not imported over it
 
     hint: Attach to it with `zenith init` without --snapshot-path, or import into a branch of its own with --branch NEW.
+
+    [8] error: the repository at /mnt/store is gone: this home was with it before
+
+    hint: Mount the disk, or correct the settings of the storage. If it is lost for good: `zenith remote remove NAME`, `zenith remote add NAME /mnt/store`, then `zenith push NAME` makes a new one (NAME is origin for storage_dest).
+
+    [4] error: the repository at /mnt/store is another than this home was with before
+
+    hint: Look at what lies there. If it is meant to be used from now on: `zenith remote remove NAME`, then `zenith remote add NAME /mnt/store` (NAME is origin for storage_dest).
 
     [4] error: the home /h pushes to /a, not to /b
 

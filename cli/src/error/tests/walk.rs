@@ -37,7 +37,7 @@ variants!(PG, pg_variant, PgError:
     SlotLost, ServerChanged, Io);
 variants!(MANAGED, managed_variant, Refusal:
     NothingToStart, NoCluster, ClusterMissing, NoStorage, BranchNotAtStorage, NothingToClone,
-    BranchTaken, OtherStorage, OtherBranch, OtherCluster, Unmounted, Incomplete, AgentSilent,
+    BranchTaken, StorageGone, StorageReplaced, OtherStorage, OtherBranch, OtherCluster, Unmounted, Incomplete, AgentSilent,
     AgentRunning, ServerDied, SocketDirForeign, Referenced, NameTaken, CheckedOut, NotKept, Held,
     Needed, NothingToUndo, NoRemote, RemoteNameInvalid, RemoteExists, PullRunning, Guarded);
 variants!(REVISION, revision_variant, RevisionError:
