@@ -55,7 +55,7 @@ fn versions() -> Vec<Vec<u8>> {
     next(&|v| {
         [PART - 1, 3 * PART, CHUNK - 1]
             .iter()
-            .for_each(|at| v[*at] ^= 1)
+            .for_each(|at| v[*at] ^= 1);
     });
     // Back to what it was.
     next(&|v| v[PART - 1] ^= 1);
