@@ -277,7 +277,10 @@ fn upload(
         let own = there.get_ref(&mine);
         let target = match relation(&here, ours, &there, theirs, own) {
             Relation::New | Relation::Ahead => branch,
-            Relation::Same => return Ok(PushReport::UpToDate { tip: ours }),
+            Relation::Same => {
+                storage.confirm()?;
+                return Ok(PushReport::UpToDate { tip: ours });
+            }
             Relation::Behind => {
                 let theirs = theirs.expect("a branch that is ahead is there");
                 return Ok(PushReport::Behind { ours, theirs });
@@ -689,7 +692,10 @@ pub fn copy(
         let theirs = there.get_ref(&name);
         match relation(&here, id, &there, theirs, None) {
             Relation::New | Relation::Ahead => {}
-            Relation::Same => return Ok(0),
+            Relation::Same => {
+                to.confirm()?;
+                return Ok(0);
+            }
             Relation::Behind | Relation::Diverged => {
                 let theirs = theirs.expect("a branch that stands elsewhere is there");
                 return Err(Error::Diverged {

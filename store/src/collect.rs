@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::{Id, Kind, PackName};
 use crate::index::{Location, locations};
 use crate::log;
+use crate::objects::disk;
 use crate::pack::{self, frame};
 use crate::repository::{Live, Repository};
 use crate::root::{Operation, PackRow};
@@ -79,6 +80,8 @@ pub struct Collected {
     pub orphans: u64,
     /// Their bytes.
     pub orphan_bytes: u64,
+    /// Files of interrupted writers deleted that never got a name.
+    pub unfinished: u64,
     /// Sessions fenced.
     pub fenced: u64,
     /// Roots deleted.
@@ -161,6 +164,7 @@ impl Repository {
             done.orphan_bytes += len;
         }
         self.remove_sessions(&state)?;
+        done.unfinished = self.remove_unfinished(how)?;
         done.roots = log::trim(&**self.objects(), self.state()?.seq(), ROOTS_KEPT)?;
         Ok(done)
     }
@@ -242,6 +246,23 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    /// Files that interrupted writers left in a directory without a name. In a home nobody else
+    /// writes; elsewhere the age of a file decides, which is safe: who is late tries again.
+    fn remove_unfinished(&self, how: Collect) -> Result<u64> {
+        let mut removed = 0;
+        for folder in ["packs", "roots", "sessions", "marks"] {
+            let Some(path) = self.objects().local_path(folder) else {
+                return Ok(0);
+            };
+            let done = match self.is_alone() {
+                true => disk::remove_leftovers(&path),
+                false => disk::remove_old_leftovers(&path, how.now - how.sessions),
+            };
+            removed += done.map_err(Error::file("remove unfinished files from", &path))?;
+        }
+        Ok(removed)
     }
 
     /// Writes what is alive in mostly dead packs into new ones; the old ones are condemned by the

@@ -9,7 +9,7 @@ use crate::id::{Ids, Kind, PackName, SnapshotId};
 use crate::index::{Index, Location, MemIndex};
 use crate::keys::Keys;
 use crate::log;
-use crate::objects::{Created, Objects};
+use crate::objects::{Created, Objects, disk};
 use crate::pack::frame::{self, Part};
 use crate::pack::{self, PackWriter};
 use crate::root::{Operation, PackRow, ROOT_MAX, RefChange, Root, SPILL_BYTES};
@@ -378,6 +378,10 @@ impl Repository {
             // Looked at again after the reading: only then is it known to be no root that a late
             // request made under a name that had become free.
             if !log::is_closed(objects, seq)? {
+                // Whoever writes here goes on from this root, and says so.
+                if self.is_alone() {
+                    self.confirm()?;
+                }
                 return self.load(&bytes, seq);
             }
         }
@@ -385,6 +389,24 @@ impl Repository {
             location: self.location(),
             tries: LOOKS,
         })
+    }
+
+    /// Brings the names of what is there to disk, where it is a directory. An earlier call may have
+    /// failed in this very step and said so; who relies on what it left has to do it again.
+    ///
+    /// # Errors
+    /// When the disk does not do it.
+    pub fn confirm(&self) -> Result<()> {
+        for folder in ["", "packs", "roots"] {
+            let Some(path) = self.objects().local_path(folder) else {
+                return Ok(());
+            };
+            match disk::sync_directory(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                done => done.map_err(Error::file("sync", &path))?,
+            }
+        }
+        Ok(())
     }
 
     fn load(&self, bytes: &[u8], seq: u64) -> Result<Arc<State>> {

@@ -230,6 +230,7 @@ fn run(
 
     let snapshots = rows.len() as u64;
     let state = if rows.is_empty() && what.refs.is_empty() {
+        to.confirm()?;
         target
     } else {
         to.commit_with(what.operation, |state| {
@@ -337,6 +338,9 @@ fn send(
             Some(found) if found == *len => present.push(*name),
             _ => left.push((*name, *len)),
         }
+    }
+    if !present.is_empty() {
+        to.confirm()?;
     }
     let bytes = left.iter().map(|(_, len)| len).sum();
     on(TransferEvent::Plan {

@@ -298,6 +298,10 @@ impl Repository {
                 }
             }
         }
+        // The name may be all that its writer could not bring to disk.
+        if !adopted.is_empty() {
+            disk::sync_directory(packs_dir).map_err(|e| self.pack_error(e))?;
+        }
         let mut live = self
             .inner
             .live

@@ -10,6 +10,7 @@ mod steps;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,8 @@ pub fn create_directories(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
         result => result?,
     }
-    sync_directory(above)
+    // A directory that is there is not synced again: it must not stay where that failed.
+    sync_directory(above).inspect_err(|_| drop(fs::remove_dir(directory)))
 }
 
 /// Renames a file or directory over `to`, durably. The bytes of `from` must be synced already.
@@ -133,7 +135,18 @@ pub fn create_private(file: &Path) -> io::Result<File> {
 
 /// Removes what interrupted writers left in a directory (not below it); the number of files.
 /// Only for a directory that no other process writes to.
-pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
+pub fn remove_leftovers(directory: &Path) -> io::Result<u64> {
+    remove_temporary(directory, |_| true)
+}
+
+/// Removes what was last written before `before`, in seconds since 1970 by the clock of the file
+/// system. Others may write to the directory: whose file goes under its hands is told that it is
+/// not there when it is to get its name, and tries again.
+pub fn remove_old_leftovers(directory: &Path, before: i64) -> io::Result<u64> {
+    remove_temporary(directory, |metadata| metadata.mtime() < before)
+}
+
+fn remove_temporary(directory: &Path, goes: impl Fn(&fs::Metadata) -> bool) -> io::Result<u64> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         entries => entries?,
@@ -141,13 +154,20 @@ pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
     let mut n_removed = 0;
     for entry in entries {
         let entry = entry?;
-        let temporary = entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with(TEMPORARY_PREFIX);
-        if temporary && entry.file_type()?.is_file() {
-            steps::remove(&entry.path())?;
-            n_removed += 1;
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            continue;
+        }
+        match entry.metadata() {
+            // Its writer has finished.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            metadata => {
+                let metadata = metadata?;
+                if metadata.is_file() && goes(&metadata) {
+                    unlink(&entry.path())?;
+                    n_removed += 1;
+                }
+            }
         }
     }
     Ok(n_removed)
@@ -296,9 +316,24 @@ mod tests {
         fs::write(directory.path().join("whole"), b"whole").unwrap();
         assert_eq!(remove_leftovers(directory.path()).unwrap(), 1);
         assert_eq!(names(directory.path()), ["whole"]);
-        assert_eq!(
-            remove_leftovers(&directory.path().join("absent")).unwrap(),
-            0
-        );
+        let absent = directory.path().join("absent");
+        assert_eq!(remove_leftovers(&absent).unwrap(), 0);
+        assert_eq!(remove_old_leftovers(&absent, i64::MAX).unwrap(), 0);
+    }
+
+    /// Beside others only what is old, and whose file goes tries again.
+    #[test]
+    fn leftovers_of_others_go_when_they_are_old() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        let mut temporary = Temporary::beside(&file).unwrap();
+        temporary.write_all(b"half").unwrap();
+        assert_eq!(remove_old_leftovers(directory.path(), 1_000).unwrap(), 0);
+        assert_eq!(names(directory.path()).len(), 1);
+        assert_eq!(remove_old_leftovers(directory.path(), i64::MAX).unwrap(), 1);
+        let refused = temporary.link_to(&file).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        assert!(names(directory.path()).is_empty());
+        assert!(write_new(&file, b"whole").unwrap());
     }
 }

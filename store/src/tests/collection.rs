@@ -587,3 +587,41 @@ fn a_long_log_opens_in_a_few_requests_and_names_stay_used() {
         assert_eq!(log::latest(objects, known).unwrap(), Some(latest + 1));
     }
 }
+
+/// What crashed writers left without a name, in a home and at a storage.
+#[test]
+fn unfinished_files_go_with_the_rest() {
+    let (pair, id) = Pair::with_a_pushed_snapshot();
+    let folders = ["packs", "roots", "sessions"];
+    let left = |dir: &Path| {
+        let names = folders
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(dir.join(folder)));
+        let names = names.flatten().map(|entry| entry.unwrap().file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with(".tmp-"))
+            .count()
+    };
+    let (here, there) = (pair.dirs.0.path(), pair.dirs.1.path());
+    for dir in [here, there] {
+        for folder in folders {
+            std::fs::create_dir_all(dir.join(folder)).unwrap();
+            std::fs::write(dir.join(folder).join(".tmp-1"), b"half").unwrap();
+        }
+    }
+    // Beside others a file may be one that is being written: its age decides.
+    let storage = pair.storage();
+    let young = storage
+        .collect(Operation::default(), Collect::at(1000))
+        .unwrap();
+    assert_eq!((young.unfinished, left(there)), (0, 3));
+    assert_eq!((collect_beside(&storage).unfinished, left(there)), (3, 0));
+    // A home has nobody else who writes.
+    let home = pair.home();
+    let done = home
+        .collect(Operation::default(), Collect::at(1000))
+        .unwrap();
+    assert_eq!((done.unfinished, left(here)), (3, 0));
+    assert_eq!(files_of(&pair.storage(), id), example(1));
+    assert_good(&home);
+}

@@ -6,6 +6,9 @@ use super::*;
 use crate::objects::disk::power::{Fault, Mutant, Power, Unsynced};
 use std::cell::Cell;
 
+/// A disk that does not answer does so for so many steps: more than are tried again by themselves.
+const STEPS_FAIL: u64 = 3;
+
 /// What snapshots there are, by their messages.
 type Model = BTreeMap<String, Files>;
 
@@ -29,7 +32,8 @@ fn world() -> World {
 
 fn open(dir: &Path) -> Result<Repository> {
     let objects = Arc::new(Directory::new(dir));
-    Repository::open_in(objects, None, IndexChoice::Memory, world())
+    let repository = Repository::open_in(objects, None, IndexChoice::Memory, world())?;
+    Ok(repository.alone())
 }
 
 fn create(dir: &Path) -> Result<Repository> {
@@ -245,7 +249,7 @@ impl Case {
             Fault::Never => done.unwrap(),
             Fault::CutAt(_) => assert!(power.is_cut()),
             // Whether the call goes on without that step is its own business.
-            Fault::FailAt(_) => {}
+            Fault::FailAt(_) | Fault::FailFrom(..) => {}
         }
         (power, acknowledged.get())
     }
@@ -291,6 +295,30 @@ impl Case {
         Ok(())
     }
 
+    /// What is wrong when some steps fail, the same call is made again, and the power goes after
+    /// that one said that all is done.
+    fn check_again(&self, before: &Path, fault: Fault, mutant: Mutant) -> Result<(), String> {
+        let dir = memory_dir();
+        let home = dir.path().join("home");
+        copy_dir(before, &home);
+        let power = Power::watch(&home, fault, mutant);
+        // Some calls do without what failed; others are made until they do not say that it did.
+        let mut done = (self.run)(&home, &|| {});
+        for _ in 0..STEPS_FAIL {
+            if done.is_ok() {
+                break;
+            }
+            done = (self.run)(&home, &|| {});
+        }
+        power.stop();
+        let name = self.name;
+        done.map_err(|e| format!("{name}: {fault:?}, again: {e}"))?;
+        let end = &self.states[self.states.len() - 1..];
+        let found = memory_dir();
+        power.write_loss(found.path(), Unsynced::Lost);
+        look(found.path(), end).map_err(|e| format!("{name}: {fault:?}, done again: {e}"))
+    }
+
     /// Everything that is wrong, over all steps; how many steps there are.
     fn everywhere(&self, mutant: Mutant) -> (u64, Vec<String>) {
         let dir = memory_dir();
@@ -304,7 +332,11 @@ impl Case {
         let steps = power.steps();
         let faults = (1..=steps).flat_map(|step| [Fault::CutAt(step), Fault::FailAt(step)]);
         let wrong = faults.filter_map(|fault| self.check(&before, fault, mutant).err());
-        (steps, wrong.collect())
+        let mut wrong: Vec<String> = wrong.collect();
+        let faults = (1..=steps).map(|step| Fault::FailFrom(step, STEPS_FAIL));
+        let again = faults.filter_map(|fault| self.check_again(&before, fault, mutant).err());
+        wrong.extend(again);
+        (steps, wrong)
     }
 
     #[track_caller]

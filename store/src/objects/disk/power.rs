@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     CutAt(u64),
     /// This step alone fails; the power goes when all is done.
     FailAt(u64),
+    /// So many steps from this one on fail.
+    FailFrom(u64, u64),
 }
 
 /// A program that is wrong: shows that tests see it.
@@ -189,7 +191,12 @@ impl Power {
             inner.at_cut = Some(inner.in_memory(&self.root));
             return gone();
         }
-        if self.fault == Fault::FailAt(inner.steps) {
+        let fails = match self.fault {
+            Fault::FailAt(step) => step == inner.steps,
+            Fault::FailFrom(step, number) => (step..step + number).contains(&inner.steps),
+            Fault::Never | Fault::CutAt(_) => false,
+        };
+        if fails {
             return Err(io::Error::other("the disk does not answer"));
         }
         if inner.root_is_there {
