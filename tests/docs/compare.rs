@@ -13,7 +13,12 @@ use regex::{Captures, Regex};
 const ANY: &str = "...";
 
 /// Directories of a page that lie in the place.
-const MOVED: [&str; 3] = ["/srv/", "/home/ann", "/var/lib/postgresql/"];
+const MOVED: [&str; 4] = [
+    "/srv/",
+    "/home/ann",
+    "/var/lib/postgresql/",
+    "/var/run/postgresql",
+];
 
 static PORT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b543[2-9]\b").unwrap());
 static NEW_HOME: LazyLock<Regex> =

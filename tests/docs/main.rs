@@ -11,7 +11,6 @@ mod shell;
 mod syntax;
 
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use compare::Names;
@@ -68,8 +67,32 @@ fn blocks(path: &str) -> Vec<Block> {
 fn run(path: &str) {
     let text = read(path);
     let update = std::env::var_os("ZENITH_UPDATE_DOCS").is_some();
+    let mut new = Vec::new();
+    let result = type_all(path, &text, |step, shown| {
+        new.push((step.answer.clone(), shown));
+        update
+    });
+    if update {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        for (answer, shown) in new.into_iter().rev() {
+            lines.splice(answer, shown);
+        }
+        fs::write(top().join(path), lines.join("\n") + "\n").unwrap();
+    }
+    if let Err(why) = result {
+        panic!("{why}");
+    }
+}
+
+/// Types the command lines of a page one after the other. An answer that is not what the page
+/// shows is given to `differs`, which says whether to go on.
+fn type_all(
+    path: &str,
+    text: &str,
+    mut differs: impl FnMut(&Step, Vec<String>) -> bool,
+) -> Result<(), String> {
     let mut names = Names::new(port::free);
-    let mut shell = Shell::new(&compare::buckets(&text), names.port("5432"));
+    let mut shell = Shell::new(&compare::buckets(text), names.port("5432"));
     names.root = shell.root();
     let blocks = blocks(path);
     let steps: Vec<(&Kind, &Step)> = blocks
@@ -77,40 +100,31 @@ fn run(path: &str) {
         .filter(|block| matches!(block.kind, Kind::Run | Kind::Setup))
         .flat_map(|block| block.steps.iter().map(|step| (&block.kind, step)))
         .collect();
-    let mut new: Vec<(Range<usize>, Vec<String>)> = Vec::new();
     for (n, (kind, step)) in steps.iter().enumerate() {
         let at = format!("{path}:{}: $ {}", step.line + 1, step.command);
         let (said, code) = shell
             .run(&names.typed(&step.command))
-            .unwrap_or_else(|why| panic!("{at}\n{why}"));
+            .map_err(|why| format!("{at}\n{why}"))?;
         let mut shown = names.shown(&said);
         let told = step.shown.iter().any(|line| line.contains("error:"))
             || matches!(steps.get(n + 1), Some((_, next)) if next.command == "echo $?");
-        assert!(
-            code == 0 || told,
-            "{at}\nexit code {code}\n{}",
-            shown.join("\n")
-        );
+        if code != 0 && !told {
+            return Err(format!("{at}\nexit code {code}\n{}", shown.join("\n")));
+        }
         if **kind == Kind::Setup || names.agree(&step.shown, &shown) {
             continue;
         }
-        assert!(
-            update,
-            "{at}\nThe page shows\n{}\n\nbut the answer is\n{}\n\n\
-             Is that right? ZENITH_UPDATE_DOCS=1 puts it into the page.",
-            step.shown.join("\n"),
-            shown.join("\n")
-        );
+        let answer = shown.join("\n");
         if names.learn_all(&step.shown, &shown) {
             shown = names.shown(&said);
         }
-        new.push((step.answer.clone(), shown));
-    }
-    if !new.is_empty() {
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        for (answer, shown) in new.into_iter().rev() {
-            lines.splice(answer, shown);
+        if !differs(step, shown) {
+            return Err(format!(
+                "{at}\nThe page shows\n{}\n\nbut the answer is\n{answer}\n\n\
+                 Is that right? ZENITH_UPDATE_DOCS=1 puts it into the page.",
+                step.shown.join("\n"),
+            ));
         }
-        fs::write(top().join(path), lines.join("\n") + "\n").unwrap();
     }
+    Ok(())
 }

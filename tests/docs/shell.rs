@@ -43,6 +43,8 @@ impl Shell {
             "var",
             "var/lib",
             "var/lib/postgresql",
+            "var/run",
+            "var/run/postgresql",
         ] {
             place.dir(dir);
         }
