@@ -17,7 +17,7 @@ use crate::objects::disk;
 use crate::pack::{self, frame};
 use crate::repository::{Live, Repository};
 use crate::root::{Operation, PackRow};
-use crate::state::State;
+use crate::state::{FENCES_MAX, State};
 use crate::writer::Writer;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -113,6 +113,8 @@ impl Repository {
             .collect();
         fence.sort_unstable();
         fence.dedup();
+        // The others are for the next run: a root has little room.
+        fence.truncate(FENCES_MAX);
         let before: HashMap<PackName, u8> = state.packs().map(|p| (p.name, p.state)).collect();
         if how.dry_run {
             let mut next = (*state).clone();
@@ -139,21 +141,13 @@ impl Repository {
         }
         done.fenced = fence.len() as u64;
         let mut state = self.step(&operation, how, &fence)?;
-        // Only now, when copies in packs that are not used count for nothing. What is moved may
-        // leave the next pack mostly dead.
-        for _ in 0..if self.is_alone() { REPACK_ROUNDS } else { 0 } {
-            match self.repack(&operation)? {
-                0 => break,
-                rewritten => done.rewritten += rewritten,
-            }
-            state = self.step(&operation, how, &[])?;
-        }
         // Without grace the second step follows at once: it needs a root of its own all the same.
         if how.grace == 0 {
             state = self.step(&operation, how, &[])?;
         }
         count(&before, &state, &mut done);
-        self.delete_dead(&state, operation, how, &mut done)?;
+        // Before anything is written: the disk may be full.
+        self.delete_dead(&state, &operation, how, &mut done)?;
         // A writer may have committed them between the listing and the fence: the fence keeps out
         // what comes after it alone, so what counts is what the root with the fence names.
         let named = state.named_packs();
@@ -164,19 +158,38 @@ impl Repository {
             done.orphan_bytes += len;
         }
         self.remove_sessions(&state)?;
+        if self.is_alone() {
+            self.repack_all(&operation, how, &mut done)?;
+        }
         done.unfinished = self.remove_unfinished(how)?;
         done.roots = log::trim(&**self.objects(), self.state()?.seq(), ROOTS_KEPT)?;
         Ok(done)
     }
 
+    /// Packs mostly dead packs anew, and takes the steps that follow. Only now, when copies in packs
+    /// that are not used count for nothing; what is moved may leave the next pack mostly dead.
+    fn repack_all(&self, operation: &Operation, how: Collect, done: &mut Collected) -> Result<()> {
+        for _ in 0..REPACK_ROUNDS {
+            let before = self.state()?.packs().map(|p| (p.name, p.state)).collect();
+            match self.repack(operation)? {
+                0 => break,
+                rewritten => done.rewritten += rewritten,
+            }
+            let mut state = self.step(operation, how, &[])?;
+            if how.grace == 0 {
+                state = self.step(operation, how, &[])?;
+            }
+            count(&before, &state, done);
+            self.delete_dead(&state, operation, how, done)?;
+        }
+        Ok(())
+    }
+
     /// One root that condemns, declares dead and fences; none where nothing changes.
     fn step(&self, operation: &Operation, how: Collect, fence: &[[u8; 16]]) -> Result<Arc<State>> {
         let state = self.state()?;
-        // Never above what sessions of this repository had: a clock that is ahead must not shut out
-        // all that begin from now on.
-        let newest = state.packs().map(|pack| pack.name.label()).max();
         let by_clock = how.now.saturating_sub(FLOOR).max(0) as u64 * 1000;
-        let floor = by_clock.min(newest.unwrap_or(0));
+        let floor = by_clock.min(state.newest_label());
         let fences = |state: &State| !fence.is_empty() || state.has_deleted_below(floor);
         let mut probe = (*state).clone();
         probe.begin_step();
@@ -196,7 +209,7 @@ impl Repository {
     fn delete_dead(
         &self,
         state: &State,
-        operation: Operation,
+        operation: &Operation,
         how: Collect,
         done: &mut Collected,
     ) -> Result<()> {
@@ -216,7 +229,7 @@ impl Repository {
             done.bytes += len;
         }
         let gone: HashSet<PackName> = dead.iter().map(|(name, _)| *name).collect();
-        self.commit_with(operation, |next| {
+        self.commit_with(operation.clone(), |next| {
             next.deleted(&gone, how.now, self.is_alone());
             Ok(())
         })?;
@@ -479,8 +492,9 @@ impl Repository {
     }
 }
 
-/// Counts what a step did to packs that were `before` it.
+/// Counts what a step did to packs that were `before` it, and what waits after it.
 fn count(before: &HashMap<PackName, u8>, state: &State, done: &mut Collected) {
+    (done.waiting, done.waiting_bytes) = (0, 0);
     for pack in state.packs().filter(|p| p.state == PackRow::CONDEMNED) {
         done.waiting += 1;
         done.waiting_bytes += pack.len;

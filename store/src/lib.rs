@@ -36,6 +36,7 @@ pub mod table;
 mod tests;
 pub mod transfer;
 pub mod undo;
+mod usage;
 pub mod verify;
 pub mod world;
 pub mod writer;

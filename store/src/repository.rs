@@ -12,7 +12,7 @@ use crate::log;
 use crate::objects::{Created, Objects, disk};
 use crate::pack::frame::{self, Part};
 use crate::pack::{self, PackWriter};
-use crate::root::{Operation, PackRow, ROOT_MAX, RefChange, Root, SPILL_BYTES};
+use crate::root::{Operation, PackRow, ROOT_MAX, RefChange, Root, SPILL_BYTES, SPILL_LEAST};
 use crate::seal::Seal;
 use crate::state::State;
 use crate::table::SegmentPlace;
@@ -362,8 +362,13 @@ impl Repository {
                 Some(seq) => seq,
                 None => {
                     let (id, keys) = (&self.inner.id, &self.inner.keys);
-                    write_root_0(objects, id, Operation::default(), keys, self.world())?;
-                    0
+                    let made = write_root_0(objects, id, Operation::default(), keys, self.world())?;
+                    // Where there was one, the listing was late: it is looked for from there.
+                    let found = match made {
+                        Created::New => None,
+                        Created::Exists => log::latest(objects, Some(0))?,
+                    };
+                    found.unwrap_or(0)
                 }
             };
             if let Some(state) = known.take().filter(|state| state.seq() == seq) {
@@ -382,7 +387,11 @@ impl Repository {
                 if self.is_alone() {
                     self.confirm()?;
                 }
-                return self.load(&bytes, seq);
+                match self.load(&bytes, seq) {
+                    // Its segments may have been merged and collected since it was found.
+                    Err(e) if e.is_lost() && log::latest(objects, Some(seq))? != Some(seq) => {}
+                    loaded => return loaded,
+                }
             }
         }
         Err(Error::Contended {
@@ -572,21 +581,23 @@ impl Repository {
     /// The bytes of a root, after moving rows to segments where they would be too many.
     fn fit(&self, state: &mut State) -> Result<Vec<u8>> {
         let keys = &self.inner.keys;
+        let floor = state.floor();
+        let write = |rows| self.write_segment(rows, floor);
         let mut bytes = state.encode(keys);
-        if bytes.len() > SPILL_BYTES && state.snapshots.has_inline() {
-            let table = &mut state.snapshots;
-            table.spill(&keys.ids, |rows| self.write_segment(rows))?;
-            bytes = state.encode(keys);
-        }
-        if bytes.len() > SPILL_BYTES && state.packs.has_inline() {
-            let table = &mut state.packs;
-            table.spill(&keys.ids, |rows| self.write_segment(rows))?;
-            bytes = state.encode(keys);
-        }
-        if bytes.len() > SPILL_BYTES && state.removed.has_inline() {
-            let table = &mut state.removed;
-            table.spill(&keys.ids, |rows| self.write_segment(rows))?;
-            bytes = state.encode(keys);
+        // A table that holds little does not make the root small; where it must be, all of it goes.
+        for (limit, least) in [(SPILL_BYTES, SPILL_LEAST), (ROOT_MAX, 1)] {
+            if bytes.len() > limit && state.snapshots.inline_len() >= least {
+                state.snapshots.spill(&keys.ids, write)?;
+                bytes = state.encode(keys);
+            }
+            if bytes.len() > limit && state.packs.inline_len() >= least {
+                state.packs.spill(&keys.ids, write)?;
+                bytes = state.encode(keys);
+            }
+            if bytes.len() > limit && state.removed.inline_len() >= least {
+                state.removed.spill(&keys.ids, write)?;
+                bytes = state.encode(keys);
+            }
         }
         if bytes.len() > ROOT_MAX {
             return Err(Error::RootTooLarge {
@@ -597,13 +608,14 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// Writes a table segment as a pack of its own.
-    fn write_segment(&self, plain: Vec<u8>) -> Result<SegmentPlace> {
+    /// Writes a table segment as a pack of its own, of a session that `floor` does not fence: what
+    /// is fenced and named by no root may be deleted before the root is there that names it.
+    fn write_segment(&self, plain: Vec<u8>, floor: u64) -> Result<SegmentPlace> {
         let invalid = |e: std::io::Error| Error::Invalid {
             what: e.to_string(),
         };
         let name = PackName {
-            session: self.world().session(),
+            session: self.world().session_above(floor),
             number: 0,
         };
         let id = self.ids().table(&plain).into();
@@ -705,11 +717,10 @@ fn write_root_0(
     operation: Operation,
     keys: &Keys,
     world: &World,
-) -> Result<()> {
+) -> Result<Created> {
     let state = State::empty(id.to_owned(), world.bytes(), operation);
     // Another's root 0 is as good as ours: both are empty.
-    objects.create(&Root::key(0), &state.encode(keys))?;
-    Ok(())
+    Ok(objects.create(&Root::key(0), &state.encode(keys))?)
 }
 
 /// RocksDB's words for a lock that another process, or this one, holds.

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 pub const ROOT_MAX: usize = 64 << 10;
 /// A root that would be larger moves its rows to segments first.
 pub const SPILL_BYTES: usize = 24 << 10;
+/// Fewer bytes of rows than this stay: a segment for them would be one more object and no help.
+pub(crate) const SPILL_LEAST: usize = 4 << 10;
 
 const MAGIC: &[u8; 8] = b"ZENROOT1";
 const SEALED_MAGIC: &[u8; 8] = b"ZENROOTS";
@@ -21,6 +23,11 @@ const SEALED_MAGIC: &[u8; 8] = b"ZENROOTS";
 pub(crate) const PACKS_2: &str = "packs 2";
 /// Packs may be condemned: who does not know that would not rescue what it uses, and may not write.
 pub(crate) const CONDEMNED: &str = "condemned 1";
+/// Usage lists may go on from the row before of their line: who does not know that reads them
+/// wrongly.
+pub(crate) const LINES: &str = "usage lines 1";
+/// Usage lists of removed rows may be differences: who does not know that may not bring one back.
+pub(crate) const REMOVED_2: &str = "removed 2";
 pub(crate) const VERSION: u16 = 1;
 pub(crate) const HASH_LEN: usize = 32;
 
@@ -145,12 +152,16 @@ pub struct Row {
     /// The engine's part, opaque.
     #[cbor(n(9), with = "minicbor::bytes")]
     pub summary: Vec<u8>,
-    /// Packs it uses, as a difference to the row before: ordinal → bytes, 0 for no longer.
+    /// Packs it uses, as a difference to the row before of the same line: ordinal → bytes, 0 for no
+    /// longer.
     #[n(10)]
     pub usage: BTreeMap<u64, u64>,
     /// Its parents as the snapshot itself names them, where `parents` goes over removed ones.
     #[n(11)]
     pub made_from: Option<Vec<SnapshotId>>,
+    /// The line it belongs to: snapshots that go back to one, whose usage is much alike.
+    #[n(12)]
+    pub line: Option<u64>,
 }
 
 impl Row {
@@ -172,7 +183,7 @@ impl TableRow for Row {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Removed {
-    /// Its row; the usage is whole, not a difference.
+    /// Its row. The usage is a difference to the removed row before of the same line, or whole.
     #[n(0)]
     pub row: Row,
     /// Number of the root that removed it.
@@ -181,6 +192,9 @@ pub struct Removed {
     /// Rows that named it as a parent and go on from its parents instead.
     #[n(2)]
     pub children: Vec<SnapshotId>,
+    /// Whether the usage is a difference.
+    #[n(3)]
+    pub is_difference: Option<bool>,
 }
 
 impl TableRow for Removed {

@@ -7,11 +7,15 @@ use crate::id::{PackName, SnapshotId};
 use crate::keys::Keys;
 use crate::objects::Objects;
 use crate::root::{
-    CONDEMNED, Fence, HASH_LEN, Operation, PACKS_2, PackRow, Removed, Root, Row, VERSION,
+    CONDEMNED, Fence, HASH_LEN, LINES, Operation, PACKS_2, PackRow, REMOVED_2, Removed, Root, Row,
+    VERSION,
 };
 use crate::table::{Inline, Table};
+use crate::usage::{self, Gone, Lines, Usage, apply, difference};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+/// More fences than these become a floor: a root has little room.
+pub(crate) const FENCES_MAX: usize = 256;
 /// Snapshots removed by a root as many roots ago can't come back any more.
 const REMOVED_KEPT: u64 = 1000;
 
@@ -39,7 +43,8 @@ impl State {
             why,
         };
         let mut root = Root::decode(bytes, seq, keys.seal.as_ref()).map_err(|e| damaged(e.0))?;
-        if root.version != VERSION || root.incompatible.iter().any(|f| f != PACKS_2) {
+        let is_known = |feature: &String| [PACKS_2, LINES].contains(&feature.as_str());
+        if root.version != VERSION || !root.incompatible.iter().all(is_known) {
             return Err(Error::TooNew {
                 location: objects.location(),
                 what: format!(
@@ -112,23 +117,18 @@ impl State {
 
     /// Notes that packs are written which the first programs do not know.
     pub(crate) fn need_packs_2(&mut self) {
-        let needed = &mut self.root.incompatible;
-        if !needed.iter().any(|feature| feature == PACKS_2) {
-            needed.push(PACKS_2.to_owned());
-        }
+        need(&mut self.root.incompatible, PACKS_2);
     }
 
     /// Features without which writing is refused and which this program does not know.
     pub(crate) fn unknown_for_writing(&self) -> Vec<&String> {
         let needed = self.root.read_only.iter();
-        needed.filter(|feature| *feature != CONDEMNED).collect()
+        let is_known = |feature: &&String| [CONDEMNED, REMOVED_2].contains(&feature.as_str());
+        needed.filter(|feature| !is_known(feature)).collect()
     }
 
     fn need_condemned(&mut self) {
-        let needed = &mut self.root.read_only;
-        if !needed.iter().any(|feature| feature == CONDEMNED) {
-            needed.push(CONDEMNED.to_owned());
-        }
+        need(&mut self.root.read_only, CONDEMNED);
     }
 
     /// Its place in the log.
@@ -205,6 +205,13 @@ impl State {
         self.root.floor.unwrap_or(0)
     }
 
+    /// The highest label of packs that are there. No floor is above it: a clock that is ahead must
+    /// not shut out all that begin from now on.
+    pub(crate) fn newest_label(&self) -> u64 {
+        let labels = self.packs().map(|pack| pack.name.label());
+        labels.max().unwrap_or(0)
+    }
+
     pub(crate) fn is_fenced(&self, name: &PackName) -> bool {
         let fences = &self.root.fences;
         name.label() < self.floor() || fences.iter().any(|fence| fence.session == name.session)
@@ -212,22 +219,42 @@ impl State {
 
     /// Packs that this snapshot uses, with the bytes it uses of each.
     pub fn usage(&self, id: &SnapshotId) -> BTreeMap<PackName, u64> {
-        let Some(&serial) = self.by_id.get(id) else {
-            return BTreeMap::new();
-        };
-        self.usage_until(serial)
-            .into_iter()
-            .filter_map(|(ordinal, bytes)| self.packs.get(ordinal).map(|row| (row.name, bytes)))
+        self.snapshot(id)
+            .map(|row| self.named(&self.usage_until(row.line, row.serial)))
+            .unwrap_or_default()
+    }
+
+    /// Visits every snapshot with what it uses, in order of commit.
+    ///
+    /// # Errors
+    /// What `visit` gives.
+    pub(crate) fn each_usage(
+        &self,
+        mut visit: impl FnMut(&Row, &Usage) -> Result<()>,
+    ) -> Result<()> {
+        let mut lines = Lines::default();
+        let mut rows = self.snapshots.rows();
+        rows.try_for_each(|row| visit(row, lines.next(row)))
+    }
+
+    /// The packs of a usage by name.
+    pub(crate) fn named(&self, usage: &Usage) -> BTreeMap<PackName, u64> {
+        let row = |ordinal: &u64| self.packs.get(*ordinal);
+        usage
+            .iter()
+            .filter_map(|(ordinal, bytes)| row(ordinal).map(|row| (row.name, *bytes)))
             .collect()
     }
 
-    /// Usage of the last row at or before `serial`, by ordinal.
-    fn usage_until(&self, serial: u64) -> BTreeMap<u64, u64> {
-        let mut usage = BTreeMap::new();
-        for row in self.snapshots.rows().take_while(|row| row.serial <= serial) {
-            apply(&mut usage, &row.usage);
-        }
-        usage
+    /// What the last row of a line at or before `serial` uses.
+    fn usage_until(&self, line: Option<u64>, serial: u64) -> Usage {
+        usage::until(self.snapshots.rows(), line, serial)
+    }
+
+    /// The same before `serial`.
+    fn usage_before(&self, line: Option<u64>, serial: u64) -> Usage {
+        let before = serial.checked_sub(1);
+        before.map_or_else(Usage::new, |before| self.usage_until(line, before))
     }
 
     /// Adds a row at the end, and rows for packs that have none. `usage` names packs with their
@@ -238,6 +265,30 @@ impl State {
     /// else can be about to delete them: their names may be used again.
     pub(crate) fn add_snapshot(
         &mut self,
+        row: Row,
+        usage: &BTreeMap<PackName, (u64, u64)>,
+        alone: bool,
+    ) -> Result<()> {
+        let mut lines = self.lines();
+        self.add_to(&mut lines, row, usage, alone)
+    }
+
+    /// Where all lines end, for rows to be added.
+    pub(crate) fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        for row in self.snapshots.rows() {
+            lines.next(row);
+        }
+        lines
+    }
+
+    /// As [`State::add_snapshot`], for one row after the other; `lines` is brought up to date.
+    ///
+    /// # Errors
+    /// As [`State::add_snapshot`].
+    pub(crate) fn add_to(
+        &mut self,
+        lines: &mut Lines,
         mut row: Row,
         usage: &BTreeMap<PackName, (u64, u64)>,
         alone: bool,
@@ -245,7 +296,18 @@ impl State {
         let full = self.ordinals(usage, alone)?;
         row.serial = self.root.next_snapshot;
         self.root.next_snapshot += 1;
-        row.usage = difference(&self.usage_until(u64::MAX), &full);
+        let parent = row.parents.first().and_then(|id| self.snapshot(id));
+        row.line = match parent {
+            Some(parent) => parent.line,
+            None if self.is_empty() => None,
+            None => Some(row.serial),
+        };
+        if row.line.is_some() {
+            need(&mut self.root.incompatible, LINES);
+        }
+        let last = lines.last(row.line);
+        row.usage = difference(last, &full);
+        *last = full;
         self.by_id.insert(row.id, row.serial);
         self.snapshots.put(row);
         Ok(())
@@ -256,16 +318,14 @@ impl State {
         let Some(serial) = self.by_id.remove(id) else {
             return false;
         };
-        let full = self.usage_until(serial);
+        let Some(line) = self.snapshots.get(serial).map(|row| row.line) else {
+            return false;
+        };
+        let full = self.usage_until(line, serial);
         let Some(row) = self.snapshots.remove(serial) else {
             return false;
         };
-        let next = self
-            .snapshots
-            .rows()
-            .find(|next| next.serial > serial)
-            .cloned();
-        if let Some(mut next) = next {
+        if let Some(mut next) = self.next_of(line, serial) {
             let mut usage = row.usage.clone();
             usage.extend(next.usage);
             next.usage = usage;
@@ -284,12 +344,63 @@ impl State {
             new.retain(|parent| seen.insert(*parent));
             Some(new)
         });
+        self.keep_removed(row, &full, children);
+        true
+    }
+
+    /// The row after `serial` in its line.
+    fn next_of(&self, line: Option<u64>, serial: u64) -> Option<Row> {
+        let mut after = self.snapshots.after(serial);
+        after.find(|next| next.line == line).cloned()
+    }
+
+    fn next_removed(&self, line: Option<u64>, serial: u64) -> Option<Removed> {
+        let mut after = self.removed.after(serial);
+        after.find(|next| next.row.line == line).cloned()
+    }
+
+    /// What a removed row uses.
+    fn removed_usage(&self, row: &Row) -> Usage {
+        usage::until_removed(self.removed.rows(), row.line, row.serial)
+    }
+
+    /// Keeps a row that was removed, and what it used as a difference.
+    fn keep_removed(&mut self, row: Row, full: &Usage, children: Vec<SnapshotId>) {
+        need(&mut self.root.read_only, REMOVED_2);
+        let before = self.removed_usage(&row);
+        if let Some(mut next) = self.next_removed(row.line, row.serial) {
+            let mut its = before.clone();
+            usage::apply_removed(&mut its, &next);
+            next.row.usage = difference(full, &its);
+            next.is_difference = Some(true);
+            self.removed.put(next);
+        }
+        let usage = difference(&before, full);
         self.removed.put(Removed {
-            row: Row { usage: full, ..row },
+            row: Row { usage, ..row },
             since: self.root.seq,
             children,
+            is_difference: Some(true),
         });
-        true
+    }
+
+    /// Keeps a removed row no longer; the next of its line takes over its difference.
+    fn drop_removed(&mut self, serial: u64) {
+        let Some(removed) = self.removed.remove(serial) else {
+            return;
+        };
+        let next = self.next_removed(removed.row.line, serial);
+        if let Some(mut next) = next.filter(|next| next.is_difference == Some(true)) {
+            let mut usage = removed.row.usage;
+            if removed.is_difference == Some(true) {
+                usage.extend(next.row.usage);
+            } else {
+                apply(&mut usage, &next.row.usage);
+            }
+            next.row.usage = usage;
+            next.is_difference = removed.is_difference;
+            self.removed.put(next);
+        }
     }
 
     /// Puts a removed row back where it was, and rescues its packs.
@@ -304,26 +415,23 @@ impl State {
         // The one that was removed last.
         let found = self.removed.rows().rev().find(|r| r.row.id == *id).cloned();
         let removed = found.ok_or_else(not_there)?;
-        let serial = removed.row.serial;
-        for ordinal in removed.row.usage.keys() {
+        let full = self.removed_usage(&removed.row);
+        let (serial, line) = (removed.row.serial, removed.row.line);
+        for ordinal in full.keys() {
             match self.packs.get(*ordinal).copied() {
                 Some(row) if row.is_there() => self.rescue(row),
                 _ => return Err(not_there()),
             }
         }
-        let before = match serial.checked_sub(1) {
-            Some(before) => self.usage_until(before),
-            None => BTreeMap::new(),
-        };
+        let before = self.usage_before(line, serial);
         // The row after it told its difference to the row before.
-        let next = self.snapshots.rows().find(|next| next.serial > serial);
-        if let Some(mut next) = next.cloned() {
-            let full = self.usage_until(next.serial);
-            next.usage = difference(&removed.row.usage, &full);
+        if let Some(mut next) = self.next_of(line, serial) {
+            let its = self.usage_until(line, next.serial);
+            next.usage = difference(&full, &its);
             self.snapshots.put(next);
         }
         let mut row = removed.row;
-        row.usage = difference(&before, &row.usage);
+        row.usage = difference(&before, &full);
         let children = removed.children;
         self.change_parents(|child, parents| {
             let inherited = |parent: &SnapshotId| row.parents.contains(parent);
@@ -339,7 +447,7 @@ impl State {
             new.retain(|parent| !inherited(parent));
             Some(new)
         });
-        self.removed.remove(serial);
+        self.drop_removed(serial);
         self.by_id.insert(row.id, serial);
         self.snapshots.put(row);
         Ok(())
@@ -391,9 +499,8 @@ impl State {
 
     /// Ordinals of packs that some snapshot uses, each with the most that one of them uses.
     pub(crate) fn used(&self) -> BTreeMap<u64, u64> {
-        let (mut usage, mut most) = (BTreeMap::new(), BTreeMap::<u64, u64>::new());
+        let mut most = Usage::new();
         for row in self.snapshots.rows() {
-            apply(&mut usage, &row.usage);
             // Only what a row changes can have grown.
             for (ordinal, bytes) in row.usage.iter().filter(|(_, bytes)| **bytes > 0) {
                 let most = most.entry(*ordinal).or_default();
@@ -435,17 +542,17 @@ impl State {
             self.packs.put(row);
         }
         // What is dead cannot come back, so nothing that needed it can.
-        let gone = |ordinal: &u64| self.packs.get(*ordinal).is_none_or(|row| !row.is_there());
-        let lost: Vec<u64> = self
-            .removed
-            .rows()
-            .filter(|removed| {
-                removed.since + REMOVED_KEPT < seq || removed.row.usage.keys().any(gone)
-            })
-            .map(|removed| removed.row.serial)
-            .collect();
+        let gone = |ordinal: u64| self.packs.get(ordinal).is_none_or(|row| !row.is_there());
+        let mut lines: HashMap<Option<u64>, Gone> = HashMap::new();
+        let mut lost = Vec::new();
+        for removed in self.removed.rows() {
+            let line = lines.entry(removed.row.line).or_default();
+            if line.next(removed, gone) || removed.since + REMOVED_KEPT < seq {
+                lost.push(removed.row.serial);
+            }
+        }
         for serial in &lost {
-            self.removed.remove(*serial);
+            self.drop_removed(*serial);
         }
         any || !lost.is_empty()
     }
@@ -503,9 +610,19 @@ impl State {
         rows.any(|row| row.state == PackRow::DELETED && row.name.label() < floor)
     }
 
-    /// Fences these sessions, and all with a label below `floor`.
+    /// Fences these sessions, and all with a label below `floor`. When they are many, the floor
+    /// rises above the older ones: uploads that began before them go up again under other names.
     pub(crate) fn fence(&mut self, sessions: &[[u8; 16]], floor: u64) {
-        let floor = floor.max(self.floor());
+        let label = |session: [u8; 16]| PackName { session, number: 0 }.label();
+        let mut floor = floor.max(self.floor());
+        let known = self.root.fences.iter().map(|fence| fence.session);
+        let mut labels: Vec<u64> = known.chain(sessions.iter().copied()).map(label).collect();
+        labels.retain(|label| *label >= floor);
+        if labels.len() > FENCES_MAX {
+            labels.sort_unstable();
+            let above = labels[labels.len() - FENCES_MAX / 2];
+            floor = floor.max(above.min(self.newest_label()));
+        }
         self.root.floor = Some(floor);
         let rows = self.packs.rows();
         let kept_out: Vec<u64> = rows
@@ -516,7 +633,6 @@ impl State {
             self.packs.remove(ordinal);
         }
         self.need_condemned();
-        let label = |session: [u8; 16]| PackName { session, number: 0 }.label();
         let fences = &mut self.root.fences;
         fences.retain(|fence| label(fence.session) >= floor);
         for session in sessions {
@@ -536,10 +652,7 @@ impl State {
             return Ok(());
         };
         let full = self.ordinals(usage, true)?;
-        let before = serial
-            .checked_sub(1)
-            .map(|s| self.usage_until(s))
-            .unwrap_or_default();
+        let before = self.usage_before(row.line, serial);
         let usage = difference(&before, &full);
         if row.usage != usage {
             row.usage = usage;
@@ -599,26 +712,10 @@ impl State {
     }
 }
 
-fn apply(usage: &mut BTreeMap<u64, u64>, difference: &BTreeMap<u64, u64>) {
-    for (ordinal, bytes) in difference {
-        if *bytes == 0 {
-            usage.remove(ordinal);
-        } else {
-            usage.insert(*ordinal, *bytes);
-        }
+fn need(features: &mut Vec<String>, feature: &str) {
+    if !features.iter().any(|known| known == feature) {
+        features.push(feature.to_owned());
     }
-}
-
-fn difference(before: &BTreeMap<u64, u64>, after: &BTreeMap<u64, u64>) -> BTreeMap<u64, u64> {
-    let gone = before
-        .keys()
-        .filter(|o| !after.contains_key(o))
-        .map(|o| (*o, 0));
-    let new = after
-        .iter()
-        .filter(|(o, b)| before.get(o) != Some(b))
-        .map(|(o, b)| (*o, *b));
-    gone.chain(new).collect()
 }
 
 #[cfg(test)]
@@ -645,6 +742,7 @@ mod tests {
             summary: Vec::new(),
             usage: BTreeMap::new(),
             made_from: None,
+            line: None,
         }
     }
 

@@ -10,11 +10,14 @@ use crate::object::Malformed;
 use crate::objects::Objects;
 use crate::pack::Codec;
 use crate::pack::frame::{self, PLAIN_MAX};
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, Encoder};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
-/// More segments than this become one.
+/// More small segments than this are written anew.
 pub const SEGMENTS_MAX: usize = 8;
+/// Rows of about this many bytes make a segment; more make several.
+const SEGMENT_BYTES: usize = 16 << 20;
 
 /// A row of a table, named by a number that is never used again.
 pub trait Row: Encode<()> + for<'b> Decode<'b, ()> + Clone {
@@ -178,9 +181,16 @@ impl<R: Row> Table<R> {
         Some(row)
     }
 
-    /// Whether rows wait to move to a segment.
-    pub fn has_inline(&self) -> bool {
-        !self.inline.is_empty() || !self.removed.is_empty()
+    /// Rows with a number above `key`.
+    pub(crate) fn after(&self, key: u64) -> impl Iterator<Item = &R> {
+        let beyond = (Bound::Excluded(key), Bound::Unbounded);
+        self.rows.range(beyond).map(|(_, row)| row)
+    }
+
+    /// Bytes that a root would save if the rows moved to a segment.
+    pub(crate) fn inline_len(&self) -> usize {
+        let rows = self.inline.iter().map(|key| encoded(&self.rows[key]).len());
+        rows.sum::<usize>() + self.removed.len() * size_of::<u64>()
     }
 
     /// Packs that hold segments of this table.
@@ -188,29 +198,66 @@ impl<R: Row> Table<R> {
         self.segments.iter().map(|s| (s.pack, s.pack_len))
     }
 
-    /// Moves rows to a new segment: `write` stores the bytes. With many segments, all become one.
+    /// Moves rows to new segments: `write` stores the bytes of one. With many small segments, or
+    /// rows of segments that are gone, all are written anew.
     ///
     /// # Errors
-    /// What `write` gives.
+    /// What `write` gives, and [`Error::Invalid`] for a row that could not be read again; the table
+    /// is as it was then.
     pub(crate) fn spill(
         &mut self,
         ids: &Ids,
-        write: impl FnOnce(Vec<u8>) -> Result<SegmentPlace>,
+        mut write: impl FnMut(Vec<u8>) -> Result<SegmentPlace>,
     ) -> Result<()> {
-        let merge = self.segments.len() >= SEGMENTS_MAX || !self.removed.is_empty();
-        let rows: Vec<&R> = if merge {
-            self.rows.values().collect()
+        let is_small = |segment: &&Segment| (segment.plain_len as usize) < SEGMENT_BYTES / 2;
+        let small = self.segments.iter().filter(is_small).count();
+        let merge = small >= SEGMENTS_MAX || !self.removed.is_empty();
+        let keys: Vec<u64> = if merge {
+            self.rows.keys().copied().collect()
         } else {
-            self.inline.iter().map(|key| &self.rows[key]).collect()
+            self.inline.iter().copied().collect()
         };
-        let n = rows.len() as u64;
-        let bytes = minicbor::to_vec(rows).expect("encoding into memory has no errors");
-        let (id, body_len) = (ids.table(&bytes), bytes.len() as u32);
-        let place = write(bytes)?;
+        let mut segments = Vec::new();
+        let mut keys = keys.into_iter().peekable();
+        while keys.peek().is_some() {
+            let (mut rows, mut body) = (0, Vec::new());
+            while body.len() < SEGMENT_BYTES
+                && let Some(key) = keys.next()
+            {
+                body.extend_from_slice(&encoded(&self.rows[&key]));
+                rows += 1;
+            }
+            let mut bytes = Vec::with_capacity(body.len() + 9);
+            Encoder::new(&mut bytes)
+                .array(rows)
+                .expect("encoding into memory has no errors");
+            bytes.append(&mut body);
+            segments.push(Self::segment(ids, rows, bytes, &mut write)?);
+        }
         if merge {
             self.segments.clear();
         }
-        self.segments.push(Segment {
+        self.segments.append(&mut segments);
+        self.inline.clear();
+        self.removed.clear();
+        Ok(())
+    }
+
+    fn segment(
+        ids: &Ids,
+        rows: u64,
+        bytes: Vec<u8>,
+        write: &mut impl FnMut(Vec<u8>) -> Result<SegmentPlace>,
+    ) -> Result<Segment> {
+        // Room is left for the names that a frame ends with.
+        if bytes.len() > PLAIN_MAX as usize / 2 {
+            return Err(Error::Invalid {
+                what: format!("a table row of {} MB", bytes.len() >> 20),
+            });
+        }
+        let (id, body_len) = (ids.table(&bytes), bytes.len() as u32);
+        let place = write(bytes)?;
+        Ok(Segment {
             pack: place.pack,
             pack_len: place.pack_len,
             payload_offset: place.payload_offset,
@@ -218,13 +265,14 @@ impl<R: Row> Table<R> {
             plain_len: place.plain_len,
             codec: place.codec as u8,
             id,
-            rows: n,
+            rows,
             body_len: Some(body_len),
-        });
-        self.inline.clear();
-        self.removed.clear();
-        Ok(())
+        })
     }
+}
+
+fn encoded<R: Row>(row: &R) -> Vec<u8> {
+    minicbor::to_vec(row).expect("encoding into memory has no errors")
 }
 
 /// Where the bytes of a segment were put.

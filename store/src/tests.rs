@@ -15,6 +15,8 @@ mod collection;
 mod crash;
 mod dice;
 mod histories;
+mod limits;
+mod meanwhile;
 mod parts;
 mod sim;
 

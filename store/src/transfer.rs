@@ -12,7 +12,7 @@ use crate::root::{Operation, RefChange};
 use crate::seal::Seal;
 use crate::state::State;
 use minicbor::Encode;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,13 +20,16 @@ use std::sync::{Arc, mpsc};
 
 /// Packs that travel at once.
 const PARALLEL: usize = 4;
+/// Snapshots that one root adds at most: it names them all.
+const BATCH: usize = 500;
 /// How often a transfer begins anew because its packs were collected under it.
 const REPLANS: u32 = 8;
 
 /// What is to be moved.
 #[derive(Debug, Clone, Default)]
 pub struct Transfer {
-    /// In order; those that the other has already are passed over.
+    /// They arrive in the order in which they were committed; those that the other has already are
+    /// passed over.
     pub snapshots: Vec<SnapshotId>,
     /// Refs to move there.
     pub refs: Vec<RefChange>,
@@ -186,32 +189,40 @@ fn run(
             });
         }
     }
-    let mut rows = Vec::new();
+    let mut wanted = HashSet::new();
     for id in &what.snapshots {
-        let row = source.snapshot(id).ok_or_else(|| Error::NoSnapshot {
-            id: *id,
-            location: from.location(),
-        })?;
+        if source.snapshot(id).is_none() {
+            return Err(Error::NoSnapshot {
+                id: *id,
+                location: from.location(),
+            });
+        }
         if target.snapshot(id).is_none() {
-            rows.push((row.clone(), source.usage(id)));
+            wanted.insert(*id);
         }
     }
     let lengths: HashMap<PackName, u64> = source.packs().map(|p| (p.name, p.len)).collect();
-    let there: HashMap<PackName, u64> = target.packs().map(|p| (p.name, p.len)).collect();
+    let there: HashSet<PackName> = target.packs().map(|p| p.name).collect();
+    let mut ordinals = BTreeSet::new();
+    source.each_usage(|row, usage| {
+        if wanted.contains(&row.id) {
+            ordinals.extend(usage.keys().copied());
+        }
+        Ok(())
+    })?;
+    let names = source.named(&ordinals.into_iter().map(|ordinal| (ordinal, 1)).collect());
     let mut missing: BTreeMap<PackName, u64> = BTreeMap::new();
     let mut used_up = Vec::new();
-    for name in rows.iter().flat_map(|(_, usage)| usage.keys()) {
-        if !there.contains_key(name) {
-            if !to.is_alone() && target.is_used_up(name) && !used_up.contains(name) {
-                used_up.push(*name);
-            }
-            let len = lengths.get(name).ok_or_else(|| Error::Damaged {
-                what: format!("pack {name}"),
-                location: from.location(),
-                why: "a snapshot uses it, but the pack table does not list it".into(),
-            })?;
-            missing.insert(*name, *len);
+    for name in names.keys().filter(|name| !there.contains(*name)) {
+        if !to.is_alone() && target.is_used_up(name) {
+            used_up.push(*name);
         }
+        let len = lengths.get(name).ok_or_else(|| Error::Damaged {
+            what: format!("pack {name}"),
+            location: from.location(),
+            why: "a snapshot uses it, but the pack table does not list it".into(),
+        })?;
+        missing.insert(*name, *len);
     }
     if !used_up.is_empty() {
         let (packs, floor) = (used_up, target.floor());
@@ -228,28 +239,43 @@ fn run(
         }
     };
 
-    let snapshots = rows.len() as u64;
-    let state = if rows.is_empty() && what.refs.is_empty() {
+    let snapshots = wanted.len() as u64;
+    let mut state = target;
+    // A root holds so many ids at most. The refs move with the last of them.
+    let rows = source.snapshots().map(|row| row.id);
+    let order: Vec<SnapshotId> = rows.filter(|id| wanted.contains(id)).collect();
+    let mut batches: Vec<&[SnapshotId]> = order.chunks(BATCH).collect();
+    if batches.is_empty() && !what.refs.is_empty() {
+        batches.push(&[]);
+    }
+    let n_batches = batches.len();
+    if n_batches == 0 {
         to.confirm()?;
-        target
-    } else {
-        to.commit_with(what.operation, |state| {
-            for (row, usage) in &rows {
-                if state.snapshot(&row.id).is_some() {
-                    continue;
+    }
+    for (n, batch) in (1..).zip(batches) {
+        let batch: HashSet<&SnapshotId> = batch.iter().collect();
+        state = to.commit_with(what.operation.clone(), |state| {
+            let mut lines = state.lines();
+            source.each_usage(|row, usage| {
+                if !batch.contains(&row.id) || state.snapshot(&row.id).is_some() {
+                    return Ok(());
                 }
-                let with_len = usage
-                    .iter()
-                    .map(|(name, bytes)| (*name, (lengths[name], *bytes)))
+                let names = source.named(usage).into_iter();
+                let usage = names
+                    .map(|(name, bytes)| (name, (lengths[&name], bytes)))
                     .collect();
                 // Packs collected there since we looked are refused; those that were condemned
                 // are rescued.
-                state.add_snapshot(row.clone(), &with_len, to.is_alone())?;
+                state.add_to(&mut lines, row.clone(), &usage, to.is_alone())?;
                 state.root.operation.added.push(row.id);
+                Ok(())
+            })?;
+            if n == n_batches {
+                to.move_refs(state, &what.refs)?;
             }
-            to.move_refs(state, &what.refs)
-        })?
-    };
+            Ok(())
+        })?;
+    }
     Ok(Transferred {
         packs: moved.0,
         bytes: moved.1,

@@ -713,6 +713,7 @@ impl Writer {
             summary,
             usage: BTreeMap::new(),
             made_from: None,
+            line: None,
         };
         let state = repository.commit_with(operation, |state| {
             // The same snapshot twice is one.

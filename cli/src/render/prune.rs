@@ -234,6 +234,7 @@ mod tests {
                 summary: vec![],
                 usage: [].into(),
                 made_from: None,
+                line: None,
             },
             refs: vec![],
             verdict,

@@ -1,12 +1,12 @@
 //! Collection beside writers and readers that sleep as long as they like: the named scenarios.
 
+use super::meanwhile::{Meanwhile, When};
 use super::*;
 use crate::log;
-use crate::objects::{Created, Listed, ObjectWriter, ObjectsError};
 use crate::root::{PackRow, Root};
 
 /// Beside others, without patience.
-fn at_once() -> Collect {
+pub(super) fn at_once() -> Collect {
     Collect {
         grace: 0,
         ..Collect::at(4_000_000_000)
@@ -14,16 +14,16 @@ fn at_once() -> Collect {
 }
 
 /// One step: what was condemned before is dead, what is not used is condemned.
-fn collect_beside(repository: &Repository) -> Collected {
+pub(super) fn collect_beside(repository: &Repository) -> Collected {
     repository.collect(Operation::default(), at_once()).unwrap()
 }
 
-struct Pair {
-    dirs: (tempfile::TempDir, tempfile::TempDir),
+pub(super) struct Pair {
+    pub(super) dirs: (tempfile::TempDir, tempfile::TempDir),
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         drop(home(dirs.0.path()));
         drop(home(dirs.1.path()));
@@ -31,7 +31,7 @@ impl Pair {
     }
 
     /// The snapshot has the files of `example(1)`.
-    fn with_a_pushed_snapshot() -> (Self, SnapshotId) {
+    pub(super) fn with_a_pushed_snapshot() -> (Self, SnapshotId) {
         let pair = Pair::new();
         let (local, storage) = (pair.home(), pair.storage());
         let id = snapshot(&local, &example(1), "a").id;
@@ -39,16 +39,16 @@ impl Pair {
         (pair, id)
     }
 
-    fn home(&self) -> Repository {
+    pub(super) fn home(&self) -> Repository {
         reopen(self.dirs.0.path()).alone()
     }
 
-    fn storage(&self) -> Repository {
+    pub(super) fn storage(&self) -> Repository {
         reopen(self.dirs.1.path())
     }
 }
 
-fn push(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Result<Transferred> {
+pub(super) fn push(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Result<Transferred> {
     let what = Transfer {
         snapshots: ids.to_vec(),
         ..Transfer::default()
@@ -210,77 +210,6 @@ fn sealed_packs_take_other_names() {
     }
 }
 
-/// Objects beside which something happens once: right after a folder was listed, or an object
-/// created in it.
-struct Meanwhile {
-    inner: Directory,
-    when: &'static str,
-    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl std::fmt::Debug for Meanwhile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Meanwhile")
-    }
-}
-
-impl Meanwhile {
-    fn happen(&self) {
-        let then = self.then.lock().unwrap().take();
-        then.into_iter().for_each(|then| then());
-    }
-}
-
-impl Objects for Meanwhile {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    fn local_path(&self, key: &str) -> Option<std::path::PathBuf> {
-        self.inner.local_path(key)
-    }
-    fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {
-        self.inner.get(key)
-    }
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
-        self.inner.get_range(key, offset, len)
-    }
-    fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
-        self.inner.size(key)
-    }
-    fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
-        let created = self.inner.create(key, bytes);
-        if key.starts_with(self.when) {
-            self.happen();
-        }
-        created
-    }
-    fn put_file(&self, key: &str, file: &Path) -> Result<(), ObjectsError> {
-        self.inner.put_file(key, file)
-    }
-    fn get_to_file(&self, key: &str, file: &Path) -> Result<u64, ObjectsError> {
-        self.inner.get_to_file(key, file)
-    }
-    fn reader(&self, key: &str) -> Result<Box<dyn std::io::Read + Send>, ObjectsError> {
-        self.inner.reader(key)
-    }
-    fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, ObjectsError> {
-        self.inner.writer(key)
-    }
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
-        let listed = self.inner.list(prefix);
-        if prefix == self.when && self.when == "packs/" {
-            self.happen();
-        }
-        listed
-    }
-    fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.inner.list_after(prefix, after)
-    }
-    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
-        self.inner.delete(key)
-    }
-}
-
 /// A writer of an old session commits between the listing of what no root names and the fence.
 #[test]
 fn what_was_committed_before_the_fence_stays() {
@@ -295,13 +224,9 @@ fn what_was_committed_before_the_fence_stays() {
     for name in [pack, left] {
         std::fs::copy(pair.dirs.0.path().join(pack.key()), path.join(name.key())).unwrap();
     }
-    let objects = Meanwhile {
-        inner: Directory::new(path),
-        when: "packs/",
-        then: Mutex::new(Some(Box::new(move || {
-            push(&local, &storage, &[id]).unwrap();
-        }))),
-    };
+    let objects = Meanwhile::new(path, When::Listed("packs/"), move || {
+        push(&local, &storage, &[id]).unwrap();
+    });
     let collector = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
     let done = collect_beside(&collector);
     assert_eq!((done.fenced, done.orphans), (1, 1));
@@ -341,15 +266,11 @@ fn a_commit_that_was_left_behind_is_told_as_one() {
     let repository = home(dir.path());
     let id = snapshot(&repository, &example(1), "x").id;
     let others = reopen(dir.path());
-    let objects = Meanwhile {
-        inner: Directory::new(dir.path()),
-        when: "roots/",
-        then: Mutex::new(Some(Box::new(move || {
-            commit_often(&others, 3 * log::BLOCK);
-            let latest = others.state().unwrap().seq();
-            log::trim(&**others.objects(), latest, 0).unwrap();
-        }))),
-    };
+    let objects = Meanwhile::new(dir.path(), When::Created("roots/"), move || {
+        commit_often(&others, 3 * log::BLOCK);
+        let latest = others.state().unwrap().seq();
+        log::trim(&**others.objects(), latest, 0).unwrap();
+    });
     let sleeper = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
     let tag = RefChange {
         name: "tag/t".into(),

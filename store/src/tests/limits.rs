@@ -1,0 +1,355 @@
+//! Long tables, many sessions, clocks that are wrong: what a root has room for, and for how long.
+
+use super::collection::{Pair, at_once, collect_beside, push};
+use super::meanwhile::{Meanwhile, When};
+use super::*;
+use crate::id::TreeId;
+use crate::object::{SnapshotKind, Time};
+use crate::root::PackRow;
+use crate::state::FENCES_MAX;
+use crate::world::{Source, World};
+use std::sync::mpsc;
+
+const DAY: i64 = 24 * 3600;
+
+/// A snapshot that is a row and nothing else.
+fn bare_row(n: u64, parents: Vec<SnapshotId>) -> Row {
+    let id: [u8; 32] = noise(n, 32).try_into().unwrap();
+    Row {
+        serial: 0,
+        id: SnapshotId(id),
+        tree: TreeId(id),
+        parents,
+        time: Time::default(),
+        kind: SnapshotKind::Automatic,
+        message: String::new(),
+        size: 0,
+        new_bytes: 0,
+        summary: noise(n, 60),
+        usage: BTreeMap::new(),
+        made_from: None,
+        line: None,
+    }
+}
+
+fn packs(session: u8, numbers: std::ops::Range<u32>) -> BTreeMap<PackName, (u64, u64)> {
+    let name = |number| PackName {
+        session: [session; 16],
+        number,
+    };
+    numbers
+        .map(|number| (name(number), (64 << 20, 60_000_000)))
+        .collect()
+}
+
+fn used(usage: &BTreeMap<PackName, (u64, u64)>) -> BTreeMap<PackName, u64> {
+    usage
+        .iter()
+        .map(|(name, (_, bytes))| (*name, *bytes))
+        .collect()
+}
+
+fn add(repository: &Repository, rows: impl Fn() -> Vec<(Row, BTreeMap<PackName, (u64, u64)>)>) {
+    repository
+        .commit_with(Operation::default(), |state| {
+            let mut lines = state.lines();
+            rows()
+                .into_iter()
+                .try_for_each(|(row, usage)| state.add_to(&mut lines, row, &usage, true))
+        })
+        .unwrap();
+}
+
+fn remove(repository: &Repository, ids: &[SnapshotId]) {
+    repository
+        .commit(Change {
+            remove: ids.to_vec(),
+            ..Change::default()
+        })
+        .unwrap();
+}
+
+/// Two clusters at one storage push in turn: what a row holds is the difference within its line.
+#[test]
+fn two_clusters_in_turn_hold_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = home(dir.path());
+    let of = |n: u64| packs((n % 2) as u8, (n / 2) as u32..50 + (n / 2) as u32);
+    add(&there, || {
+        let parents = |n: u64| n.checked_sub(2).map(|n| bare_row(n, vec![]).id);
+        (0..20)
+            .map(|n| (bare_row(n, parents(n).into_iter().collect()), of(n)))
+            .collect()
+    });
+    let state = reopen(dir.path()).state().unwrap();
+    for (n, row) in (0..).zip(state.snapshots()) {
+        assert_eq!(state.usage(&row.id), used(&of(n)), "{n}");
+        // One that is new, one that is gone.
+        assert_eq!(row.usage.len(), if n < 2 { 50 } else { 2 }, "{n}");
+    }
+    // Taken out of the middle and put back, each keeps what it uses.
+    let ids: Vec<_> = state.snapshots().map(|row| row.id).collect();
+    remove(&there, &ids[4..9]);
+    let check = |n: usize| assert_eq!(there.state().unwrap().usage(&ids[n]), used(&of(n as u64)));
+    [0, 3, 9, 10, 19].into_iter().for_each(check);
+    there
+        .commit_with(Operation::default(), |state| {
+            [6, 4, 8, 5, 7]
+                .into_iter()
+                .try_for_each(|n| state.restore_snapshot(&ids[n], "here"))
+        })
+        .unwrap();
+    (0..20).for_each(check);
+}
+
+/// A terabyte is 16,000 packs; what was removed keeps what it used, for undo, as a difference.
+#[test]
+fn what_is_removed_takes_little_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = home(dir.path());
+    let of = |n: u64| packs(1, n as u32..2000 + n as u32);
+    add(&there, || {
+        (0..60)
+            .map(|n: u64| {
+                let parent = n.checked_sub(1).map(|n| bare_row(n, vec![]).id);
+                (bare_row(n, parent.into_iter().collect()), of(n))
+            })
+            .collect()
+    });
+    let ids: Vec<_> = there.state().unwrap().snapshots().map(|r| r.id).collect();
+    // In two goes and not in order.
+    remove(&there, &ids[20..50]);
+    remove(&there, &ids[..20]);
+    let state = reopen(dir.path()).state().unwrap();
+    let entries: usize = state.removed.rows().map(|r| r.row.usage.len()).sum();
+    assert!(entries <= 2000 + 2 * 50, "{entries}");
+    // What one of them needs is dead: it and no other is lost.
+    let gone = PackName {
+        session: [1; 16],
+        number: 0,
+    };
+    there
+        .commit_with(Operation::default(), |state| {
+            let row = state.packs().find(|row| row.name == gone).copied();
+            let mut row = row.unwrap();
+            row.state = PackRow::DEAD;
+            state.packs.put(row);
+            state.condemn(0, i64::MAX);
+            Ok(())
+        })
+        .unwrap();
+    there
+        .commit_with(Operation::default(), |state| {
+            state.restore_snapshot(&ids[0], "here").unwrap_err();
+            [30, 1, 49, 20]
+                .into_iter()
+                .try_for_each(|n| state.restore_snapshot(&ids[n], "here"))
+        })
+        .unwrap();
+    let state = reopen(dir.path()).state().unwrap();
+    for n in [1, 20, 30, 49, 50, 59] {
+        assert_eq!(state.usage(&ids[n]), used(&of(n as u64)), "{n}");
+    }
+}
+
+/// More rows than one segment may hold make several.
+#[test]
+fn a_long_table_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = home(dir.path());
+    add(&there, || {
+        (0..24)
+            .map(|n| {
+                let mut row = bare_row(n, vec![]);
+                row.summary = noise(n, 3 << 20);
+                (row, BTreeMap::new())
+            })
+            .collect()
+    });
+    let state = reopen(dir.path()).state().unwrap();
+    assert_eq!(state.snapshots.segment_packs().count(), 4);
+    assert!(
+        (0..)
+            .zip(state.snapshots())
+            .all(|(n, row)| row.summary == noise(n, 3 << 20))
+    );
+}
+
+/// A first push of a long history to a new remote, or a clone with all of it.
+#[test]
+fn two_thousand_snapshots_travel() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    add(&local, || {
+        (0..2000)
+            .map(|n| (bare_row(n, vec![]), BTreeMap::new()))
+            .collect()
+    });
+    let state = local.state().unwrap();
+    let ids: Vec<_> = state.snapshots().map(|row| row.id).collect();
+    push(&local, &storage, &ids).unwrap();
+    let there = storage.state().unwrap();
+    assert!(there.snapshots().map(|row| row.id).eq(ids));
+}
+
+#[derive(Debug)]
+struct ClockAt(i64);
+
+impl Source for ClockAt {
+    fn unix_micros(&self) -> i64 {
+        self.0
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill_with(|| World::real().bytes::<1>()[0]);
+    }
+
+    fn threads(&self) -> usize {
+        1
+    }
+}
+
+/// The clock of a machine that pushes is behind (or at 1970, without a battery); its commit moves
+/// rows to a segment while a collection runs.
+#[test]
+fn a_segment_written_by_a_clock_that_is_behind_stays() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let files = |n| BTreeMap::from([("f".to_owned(), noise(n, 300_000))]);
+    let a = snapshot(&local, &files(1), "a").id;
+    push(&local, &storage, &[a]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let b = snapshot(&local, &files(2), "b").id;
+    push(&local, &storage, &[b]).unwrap();
+    remove(&storage, &[a]);
+    collect_beside(&storage);
+    collect_beside(&storage);
+    assert!(storage.state().unwrap().floor() > 0);
+
+    let (uploaded, is_uploaded) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let (committed, is_committed) = mpsc::channel();
+    let there = pair.dirs.1.path();
+    let objects = Meanwhile::new(there, When::Creates("roots/"), move || {
+        uploaded.send(()).unwrap();
+        may_go.recv().unwrap();
+    });
+    let writer = std::thread::spawn(move || {
+        let world = World::new(ClockAt(0));
+        let objects = Arc::new(objects);
+        let there = Repository::open_in(objects, None, IndexChoice::Memory, world).unwrap();
+        add(&there, || {
+            (0..250)
+                .map(|n| (bare_row(n, vec![]), BTreeMap::new()))
+                .collect()
+        });
+        committed.send(()).unwrap();
+    });
+    is_uploaded.recv().unwrap();
+    let orphan = there.join("packs/00000000000000000000000000000000-0");
+    std::fs::write(orphan, b"left").unwrap();
+    let objects = Meanwhile::new(there, When::Deletes("packs/"), move || {
+        go.send(()).unwrap();
+        is_committed.recv().unwrap();
+    });
+    let collector = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
+    let done = collector.collect(Operation::default(), Collect::at(4_000_000_000));
+    writer.join().unwrap();
+    done.unwrap();
+    assert_eq!(pair.storage().state().unwrap().len(), 251);
+    assert_eq!(files_of(&pair.storage(), b), files(2));
+}
+
+/// Orphans of many sessions, as merged segments are: each run fences some, and a root has room.
+#[test]
+fn many_sessions_are_fenced() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let at = |millis: u64| World::real().session_above(millis);
+    let now = World::real().unix_micros() / 1_000_000;
+    let left = |n: u64| PackName {
+        // Some are newer than any pack that is there.
+        session: at((now as u64) * 1000 + n - 2000),
+        number: 0,
+    };
+    let a = snapshot(&local, &example(1), "a").id;
+    push(&local, &storage, &[a]).unwrap();
+    for n in 0..3000 {
+        std::fs::write(pair.dirs.1.path().join(left(n).key()), b"left").unwrap();
+    }
+    let mut freed = 0;
+    for _ in 0..20 {
+        let how = Collect::at(now + 8 * DAY);
+        freed += storage.collect(Operation::default(), how).unwrap().orphans;
+    }
+    assert!(freed > 1000, "{freed}");
+    assert!(storage.state().unwrap().root.fences.len() <= 12 * FENCES_MAX);
+    assert_eq!(files_of(&storage, a), example(1));
+    // Who writes goes on.
+    let b = snapshot(&local, &example(2), "b").id;
+    push(&local, &storage, &[b]).unwrap();
+}
+
+/// Fences fill a root; rows that are few stay in it all the same.
+#[test]
+fn few_rows_make_no_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = home(dir.path());
+    let refs = |n: u64| RefChange {
+        name: format!("tag/{n:0100}"),
+        from: None,
+        to: Some(bare_row(0, vec![]).id),
+    };
+    add(&there, || vec![(bare_row(0, vec![]), BTreeMap::new())]);
+    there
+        .commit(Change {
+            refs: (0..200).map(refs).collect(),
+            ..Change::default()
+        })
+        .unwrap();
+    let segments = || there.objects().list("packs/").unwrap().len();
+    let before = segments();
+    for n in 1..20 {
+        add(&there, || vec![(bare_row(n, vec![]), BTreeMap::new())]);
+    }
+    assert!(segments() - before <= 1, "{} segments", segments() - before);
+}
+
+/// The segments of a root that was read a moment ago are merged and collected.
+#[test]
+fn a_reader_whose_segments_were_collected_looks_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = home(dir.path());
+    let many = |from: u64| {
+        move || {
+            (from..from + 200)
+                .map(|n| (bare_row(n, vec![]), BTreeMap::new()))
+                .collect::<Vec<_>>()
+        }
+    };
+    add(&there, many(0));
+    let state = there.state().unwrap();
+    assert!(state.snapshots.segment_packs().count() > 0);
+    let first = state.snapshots().next().unwrap().id;
+    let others = reopen(dir.path());
+    let objects = Meanwhile::new(dir.path(), When::Read("roots/"), move || {
+        remove(&others, &[first]);
+        add(&others, many(1000));
+        let how = Collect {
+            sessions: 0,
+            ..at_once()
+        };
+        others.collect(Operation::default(), how).unwrap();
+    });
+    let reader = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
+    assert_eq!(reader.state().unwrap().len(), 399);
+}
+
+/// A listing that is late shows no root: what was acknowledged is seen all the same.
+#[test]
+fn a_late_listing_hides_no_commit() {
+    let (pair, id) = Pair::with_a_pushed_snapshot();
+    let objects = Meanwhile::late(pair.dirs.1.path());
+    let reader = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
+    assert!(reader.state().unwrap().snapshot(&id).is_some());
+}
