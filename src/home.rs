@@ -269,7 +269,11 @@ impl Home {
                         file,
                         dir: self.dir.clone(),
                     };
-                    lock.sign(purpose).map_err(Error::io("write", &path))?;
+                    // Held without a name is held all the same: where the disk is full, whoever
+                    // makes room must not fail here.
+                    if let Err(e) = lock.sign(purpose) {
+                        tracing::warn!("{} does not say who holds it: {e}", path.display());
+                    }
                     return Ok(lock);
                 }
                 Err((back, Errno::EWOULDBLOCK)) => file = back,

@@ -11,6 +11,9 @@ use crate::who::{now, operation};
 /// How often the decision is made anew because others changed what it was made of.
 const TRIES: u32 = 8;
 
+/// Snapshots that one commit removes at most: a root names them all.
+const BATCH: usize = 500;
+
 /// What went away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Thinned {
@@ -46,7 +49,7 @@ fn drop_old(
     needed: &[(SnapshotId, &'static str)],
 ) -> Result<u64> {
     let policy = Policy::from(&managed.settings.keep);
-    let mut tries = 0;
+    let (mut tries, mut dropped) = (0, 0);
     loop {
         let state = repo.state()?;
         let candidates = retain::candidates(&state, needed);
@@ -55,18 +58,19 @@ fn drop_old(
             .zip(retain::decide(&candidates, &policy, seconds()))
             .filter(|(_, verdict)| *verdict == Verdict::Drop)
             .map(|(candidate, _)| candidate.id)
+            .take(BATCH)
             .collect();
-        let dropped = remove.len() as u64;
-        if dropped == 0 {
-            return Ok(0);
+        let number = remove.len() as u64;
+        if number == 0 {
+            return Ok(dropped);
         }
         let done = repo.commit(Change {
             remove,
-            operation: operation("thin", format!("({dropped} automatic)")),
+            operation: operation("thin", format!("({number} automatic)")),
             ..Change::default()
         });
         match done {
-            Ok(_) => return Ok(dropped),
+            Ok(_) => dropped += number,
             // Another home came to stand on one, or dropped one itself: decided anew.
             Err(StoreError::InUse { .. } | StoreError::NoSnapshot { .. }) if tries < TRIES => {
                 tries += 1;
