@@ -560,6 +560,7 @@ fn pg_kind(error: &pg::Error) -> ErrorKind {
         | E::ControlBytes { .. }
         | E::BadLabel { .. }
         | E::BadTablespaceMap { .. }
+        | E::CatalogUnreadable { .. }
         | E::BadHistory { .. }
         | E::BadPidFile { .. }
         | E::WalMissing { .. }

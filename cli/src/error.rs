@@ -738,7 +738,8 @@ fn pg_hints(error: &PgError) -> Vec<String> {
         | PgError::WalForeign { .. }
         | PgError::BadLabel { .. }
         | PgError::BadHistory { .. }
-        | PgError::BadTablespaceMap { .. } => {
+        | PgError::BadTablespaceMap { .. }
+        | PgError::CatalogUnreadable { .. } => {
             "Check the cluster with `pg_checksums --check` and `pg_amcheck`; an earlier state is \
              in `zenith snapshot list`."
                 .into()

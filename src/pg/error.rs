@@ -28,6 +28,12 @@ pub enum Error {
     BadSegmentSize { bytes: u64 },
     #[error("backup_label is damaged: {reason}")]
     BadLabel { reason: String },
+    #[error("the catalogs cannot be read: {path}: {reason}")]
+    CatalogUnreadable {
+        /// Relative to PGDATA.
+        path: String,
+        reason: String,
+    },
     #[error("tablespace_map is damaged in line {line}: {reason}")]
     BadTablespaceMap { line: usize, reason: String },
     #[error("timeline history file {name} is damaged in line {line}: {reason}")]

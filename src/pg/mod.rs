@@ -3,8 +3,11 @@
 mod error;
 
 pub mod binaries;
+pub mod catalog;
 pub mod control;
+pub mod files;
 pub mod guard;
+pub mod heap;
 pub mod initdb;
 pub mod label;
 pub mod lsn;
@@ -12,6 +15,7 @@ pub mod page;
 pub mod path;
 pub mod server;
 pub mod session;
+pub mod slru;
 pub mod tablespace;
 pub mod user;
 pub mod version;

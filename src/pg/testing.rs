@@ -153,12 +153,19 @@ impl Cluster {
 
     /// The output of one psql command, unaligned.
     pub(crate) fn sql(&self, sql: &str) -> String {
+        self.sql_in("postgres", sql)
+    }
+
+    /// The same in another database.
+    pub(crate) fn sql_in(&self, database: &str, sql: &str) -> String {
         let out = run(self.bin("psql").args([
             "-XAtq",
             "-v",
             "ON_ERROR_STOP=1",
             "-d",
-            &self.dsn(),
+            &self
+                .dsn()
+                .replace("dbname=postgres", &format!("dbname={database}")),
             "-c",
             sql,
         ]));
