@@ -96,6 +96,58 @@ impl Repository {
         Ok(out)
     }
 
+    /// What is at a path below a tree, if anything is.
+    ///
+    /// # Errors
+    /// When a node is missing or damaged.
+    pub fn entry(&self, tree: TreeId, path: &str) -> Result<Option<Entry>> {
+        let mut tree = tree;
+        let mut names = path.split('/').peekable();
+        while let Some(name) = names.next() {
+            let Some(entry) = self.entry_in(tree, name)? else {
+                return Ok(None);
+            };
+            match (entry, names.peek()) {
+                (entry, None) => return Ok(Some(entry)),
+                (Entry::Directory { tree: below, .. }, Some(_)) => tree = below,
+                (Entry::File(_), Some(_)) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entry of one directory. A node of which the first name is greater has it not.
+    fn entry_in(&self, directory: TreeId, name: &str) -> Result<Option<Entry>> {
+        let mut id = directory;
+        let mut bytes = Vec::new();
+        let mut above = None;
+        loop {
+            self.read_blob(Kind::Tree, id.into(), &mut bytes)?;
+            let bad = |e| self.damaged("tree node", id.into(), e);
+            let node = TreeNode::decode(&bytes).map_err(bad)?;
+            let level = level_of(&node);
+            if above.is_some_and(|above| above != level + 1) {
+                return Err(bad(Malformed(format!(
+                    "level {level} where another belongs"
+                ))));
+            }
+            above = Some(level);
+            match node {
+                TreeNode::Leaf(mut entries) => {
+                    let at = entries.binary_search_by(|(own, _)| own.as_str().cmp(name));
+                    return Ok(at.ok().map(|at| entries.swap_remove(at).1));
+                }
+                TreeNode::Inner(_, items) => {
+                    let after = items.partition_point(|(first, _)| first.as_str() <= name);
+                    match after.checked_sub(1) {
+                        Some(at) => id = items[at].1,
+                        None => return Ok(None),
+                    }
+                }
+            }
+        }
+    }
+
     fn damaged(&self, what: &str, id: Id, e: Malformed) -> Error {
         Error::Damaged {
             what: format!("{what} {id}"),
