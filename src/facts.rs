@@ -297,6 +297,9 @@ pub struct Relation {
     /// Its oid.
     #[n(5)]
     pub oid: u32,
+    /// The oid of the table of an index, or of what a TOAST table belongs to.
+    #[n(6)]
+    pub table: Option<u32>,
 }
 
 /// Something of the cluster that is not in the tree.
@@ -507,6 +510,7 @@ mod tests {
                     name: "accounts".into(),
                     kind: 'r',
                     oid: 16384,
+                    table: None,
                 }],
             }],
             left_out: vec![LeftOut {
@@ -542,6 +546,19 @@ mod tests {
         assert!(bytes.ends_with(&damage));
         let summary = facts.summary();
         assert_eq!(Summary::decode(&summary.encode(), &"x").unwrap(), summary);
+    }
+
+    /// Relations were written without their table at first.
+    #[test]
+    fn relations_without_a_table_have_the_old_bytes() {
+        let mut relation = example().databases[0].relations[0].clone();
+        let bytes = minicbor::to_vec(&relation).unwrap();
+        assert_eq!(bytes[0], 0x86, "an array of six");
+        assert_eq!(minicbor::decode::<Relation>(&bytes).unwrap(), relation);
+        relation.table = Some(16385);
+        let bytes = minicbor::to_vec(&relation).unwrap();
+        assert_eq!(bytes[0], 0x87);
+        assert_eq!(minicbor::decode::<Relation>(&bytes).unwrap(), relation);
     }
 
     /// A newer zenith may write more.

@@ -430,6 +430,23 @@ impl Managed {
         Ok(Presence::Whole)
     }
 
+    /// That there is a cluster to look at.
+    ///
+    /// Errors: `Refusal::ClusterMissing`, `Refusal::NoCluster`, those of [`Managed::presence`].
+    pub fn require_cluster(&self) -> Result<()> {
+        if self.presence()? == Presence::Whole {
+            return Ok(());
+        }
+        let dir = self.home.dir().to_owned();
+        let state = crate::publish::local_state(self)?;
+        let has_snapshots = state.snapshots().next().is_some();
+        Err(if has_snapshots {
+            Refusal::ClusterMissing { dir }.into()
+        } else {
+            Refusal::NoCluster { dir }.into()
+        })
+    }
+
     /// Snapshots that this home stands on or is on its way to, and what each is needed for. They
     /// stay as they are, refs or none.
     pub fn needed(&self) -> Result<Vec<(SnapshotId, &'static str)>> {

@@ -205,10 +205,11 @@ pub fn offline(
         });
     }
     if let Some(parent) = &parent {
-        // Nobody can be asked for names; those of the parent still hold for most files.
-        facts.databases.clone_from(&parent.facts.databases);
         facts.collations.clone_from(&parent.facts.collations);
     }
+    let names = names::read(pgdata, &control);
+    facts.databases = names.databases;
+    read.warn(&copy, names.warnings);
     commit(repo, writer, &tree, &facts, SnapshotSource::Offline, opts).map(|committed| {
         cache.snapshot = committed.id.to_string();
         save_cache(opts, pgdata, &cache);

@@ -10,7 +10,7 @@ use crate::facts::{Lineage, Summary};
 use crate::head::{self, Head};
 use crate::home::HomeLock;
 use crate::lineage;
-use crate::managed::{Managed, Presence, Refusal};
+use crate::managed::Managed;
 use crate::pg::Control;
 use crate::snapshot::{self, SnapshotOptions, SnapshotReport};
 use crate::who::{self, operation};
@@ -65,17 +65,8 @@ pub fn take(
     take: &Take,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Taken> {
-    if take.cluster.is_none() && managed.presence()? != Presence::Whole {
-        let dir = managed.home.dir().to_owned();
-        let has_snapshots = crate::publish::local_state(managed)?
-            .snapshots()
-            .next()
-            .is_some();
-        return Err(if has_snapshots {
-            Refusal::ClusterMissing { dir }.into()
-        } else {
-            Refusal::NoCluster { dir }.into()
-        });
+    if take.cluster.is_none() {
+        managed.require_cluster()?;
     }
     let repo = managed.home.writer(lock)?;
     let head = managed.home.head()?;

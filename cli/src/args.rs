@@ -86,6 +86,15 @@ Examples:
     Log(LogArgs),
     /// Materialise a snapshot: in a new directory, or as the managed cluster
     Checkout(CheckoutArgs),
+    /// What changed between two snapshots, or a snapshot and the cluster: pages of each relation
+    ///
+    /// Without B the managed cluster is compared, running or not; without A, HEAD with it. No server
+    /// is started: names come from the snapshots, pages are compared byte by byte.
+    #[command(after_help = "Examples:
+  zenith diff                       what HEAD does not have of the cluster
+  zenith diff main~3 main           between two snapshots
+  zenith diff v1.0 main --name-only | grep orders")]
+    Diff(DiffArgs),
     /// List, create, rename and delete branches
     ///
     /// A branch that is checked out is not deleted, and none that alone leads to snapshots without
@@ -547,6 +556,28 @@ pub struct CheckoutArgs {
     /// Say what would happen, change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The snapshot to begin with [default: HEAD]
+    #[arg(value_name = "A")]
+    pub before: Option<String>,
+    /// The snapshot to compare it with; without it the managed cluster
+    #[arg(value_name = "B")]
+    pub after: Option<String>,
+    /// Files instead of relations
+    #[arg(long, conflicts_with = "name_only")]
+    pub stat: bool,
+    /// Only the names of what changed, one a line
+    #[arg(long)]
+    pub name_only: bool,
+    /// Show catalogs, maps, transaction status, WAL and other files, too
+    #[arg(long)]
+    pub all: bool,
+    /// Exit with 1 when there are differences and with 0 when there are none
+    #[arg(long)]
+    pub exit_code: bool,
 }
 
 #[derive(Debug, Args)]

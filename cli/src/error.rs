@@ -46,6 +46,10 @@ pub enum Failure {
     },
     /// The answer was given, and it is no.
     No,
+    /// The answer was given, and it is that there are differences.
+    Differs,
+    /// What went wrong where 1 means that there are differences.
+    Trouble(Box<Failure>),
     /// Whoever read stdout went away: nothing is wrong.
     BrokenPipe,
     /// stdout cannot be written.
@@ -140,7 +144,10 @@ impl Failure {
 
     /// Whether there is nothing to say.
     pub fn is_silent(&self) -> bool {
-        matches!(self, Failure::No | Failure::BrokenPipe)
+        match self {
+            Failure::Trouble(inner) => inner.is_silent(),
+            other => matches!(other, Failure::No | Failure::Differs | Failure::BrokenPipe),
+        }
     }
 
     pub fn code(&self) -> u8 {
@@ -150,6 +157,11 @@ impl Failure {
             Failure::Passphrase { .. } => exit::INVALID,
             Failure::Damaged { .. } => exit::DAMAGED,
             Failure::No => exit::NO,
+            Failure::Differs => exit::DIFFERS,
+            Failure::Trouble(inner) => match inner.code() {
+                exit::DIFFERS => exit::USAGE,
+                code => code,
+            },
             Failure::BrokenPipe => exit::OK,
             Failure::Output(_) | Failure::Place(_) => exit::IO,
             Failure::Bug(_) => exit::INTERNAL,
@@ -206,6 +218,13 @@ impl Failure {
                 ],
             ),
             Failure::No => ("no", "the answer is no".to_owned(), vec![], vec![]),
+            Failure::Differs => ("no", "there are differences".to_owned(), vec![], vec![]),
+            Failure::Trouble(inner) => {
+                return Report {
+                    exit: self.code(),
+                    ..inner.report()
+                };
+            }
             Failure::BrokenPipe => (
                 "broken_pipe",
                 "stdout was closed".to_owned(),

@@ -6,6 +6,9 @@ use zenith::ErrorKind;
 pub const OK: u8 = 0;
 /// The request was wrong, or it names something that does not exist.
 pub const INVALID: u8 = 1;
+/// There are differences, for `diff --exit-code` and as with git; there a wrong request is
+/// [`USAGE`].
+pub const DIFFERS: u8 = INVALID;
 /// The command line could not be understood.
 pub const USAGE: u8 = 2;
 /// The question was understood and the answer is no (`status --max-age`).

@@ -15,7 +15,7 @@ use super::files::Files;
 use super::heap;
 use super::slru::Transactions;
 use super::tablespace::version_dir;
-use super::{Error, Result};
+use super::{Control, Error, Result};
 
 const PG_CLASS: u32 = 1259;
 const PG_DATABASE: u32 = 1262;
@@ -38,6 +38,16 @@ pub struct Layout {
     pub major: u32,
     pub catalog_version: u32,
     pub block_size: u32,
+}
+
+impl From<&Control> for Layout {
+    fn from(control: &Control) -> Layout {
+        Layout {
+            major: control.major,
+            catalog_version: control.catalog_version,
+            block_size: control.block_size,
+        }
+    }
 }
 
 /// What the relations of a cluster are called.

@@ -124,6 +124,8 @@ pub struct Relation {
     pub relfilenode: u32,
     /// Where it lies, the default resolved: 1663 is base, 1664 global.
     pub tablespace_oid: u32,
+    /// The table of an index, or what a TOAST table belongs to.
+    pub table_oid: Option<u32>,
 }
 
 /// The relations of all databases but `unreachable`.
@@ -275,25 +277,7 @@ impl Session {
     /// The relations of those databases, given by oid, that `wanted` takes; shared catalogs
     /// come with any of them.
     pub fn relations_where(&mut self, wanted: impl Fn(u32) -> bool) -> Result<Relations> {
-        let mut all = Relations::default();
-        let mut shared = HashSet::new();
-        let databases = self.facts.databases.iter();
-        for database in databases.filter(|d| d.allows_connections && wanted(d.oid)) {
-            let mut config = self.config.clone();
-            config.dbname(&database.name);
-            match relations_of(&config, database, self.facts.postmaster_start_time) {
-                Ok(found) => all.relations.extend(
-                    found
-                        .into_iter()
-                        .filter(|r| r.database_oid != 0 || shared.insert(r.oid)),
-                ),
-                Err(error) => all.unreachable.push(Unreachable {
-                    database: database.name.clone(),
-                    reason: error.to_string(),
-                }),
-            }
-        }
-        Ok(all)
+        Ok(relations_in(&self.config, &self.facts, wanted))
     }
 
     /// Ends the backup. The result holds only when the server is the same as at the start.
@@ -597,6 +581,36 @@ fn tablespaces(client: &mut Client) -> Result<Vec<Tablespace>> {
     Ok(rows.iter().map(tablespace).collect())
 }
 
+/// The relations of all databases, without a backup.
+pub fn relations(dsn: &str) -> Result<(ServerFacts, Relations)> {
+    let facts = facts(dsn)?;
+    let config = configure(dsn)?;
+    let found = relations_in(&config, &facts, |_| true);
+    Ok((facts, found))
+}
+
+fn relations_in(config: &Config, facts: &ServerFacts, wanted: impl Fn(u32) -> bool) -> Relations {
+    let mut all = Relations::default();
+    let mut shared = HashSet::new();
+    let databases = facts.databases.iter();
+    for database in databases.filter(|d| d.allows_connections && wanted(d.oid)) {
+        let mut config = config.clone();
+        config.dbname(&database.name);
+        match relations_of(&config, database, facts.postmaster_start_time) {
+            Ok(found) => all.relations.extend(
+                found
+                    .into_iter()
+                    .filter(|r| r.database_oid != 0 || shared.insert(r.oid)),
+            ),
+            Err(error) => all.unreachable.push(Unreachable {
+                database: database.name.clone(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+    all
+}
+
 fn relations_of(config: &Config, database: &Database, started: i64) -> Result<Vec<Relation>> {
     let mut client = connect(config)?;
     // With several hosts in the connection string this may be another server.
@@ -611,8 +625,10 @@ fn relations_of(config: &Config, database: &Database, started: i64) -> Result<Ve
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
          pg_relation_filenode(c.oid), \
          CASE WHEN c.reltablespace <> 0 THEN c.reltablespace ELSE d.dattablespace END, \
-         c.relisshared \
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_database d \
+         c.relisshared, coalesce(i.indrelid, t.oid) \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         LEFT JOIN pg_index i ON i.indexrelid = c.oid \
+         LEFT JOIN pg_class t ON t.reltoastrelid = c.oid AND c.relkind = 't', pg_database d \
          WHERE d.datname = current_database() AND c.relkind IN ('r', 'i', 't', 'm', 'S') \
          AND c.relpersistence <> 't' AND pg_relation_filenode(c.oid) IS NOT NULL ORDER BY c.oid";
     let rows = query(&mut client, "listing relations", sql, &[])?;
@@ -631,6 +647,7 @@ fn relations_of(config: &Config, database: &Database, started: i64) -> Result<Ve
             kind: letter(row, 3),
             relfilenode: row.get(4),
             tablespace_oid: row.get(5),
+            table_oid: row.get(7),
         }
     };
     Ok(rows.iter().map(relation).collect())

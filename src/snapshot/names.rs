@@ -1,16 +1,20 @@
 //! What the files are called by people: relfilenode → database.schema.relation.
 //!
 //! A database is asked again only when the files of its `pg_class` changed since the parent: each
-//! question takes a connection.
+//! question takes a connection. Where nobody can be asked the pages of the catalogs are read.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use zenith_store::{Listing, Node, Repository};
 
 use super::Parent;
 use crate::error::Result;
-use crate::facts::{Database, Relation};
+use crate::facts::Database;
+use crate::names;
+use crate::pg::files::Pgdata;
 use crate::pg::session::Session;
+use crate::pg::{self, Control};
 
 /// The names, and the databases that could not be asked.
 #[derive(Debug, Default)]
@@ -59,14 +63,7 @@ pub(super) fn ask(
         if cleared.insert(relation.database_oid) {
             database.relations.clear();
         }
-        database.relations.push(Relation {
-            filenode: relation.relfilenode,
-            tablespace: relation.tablespace_oid,
-            schema: relation.schema,
-            name: relation.name,
-            kind: relation.kind,
-            oid: relation.oid,
-        });
+        database.relations.push(relation.into());
     }
     let mut databases: Vec<Database> = databases.into_values().collect();
     for database in &mut databases {
@@ -74,16 +71,31 @@ pub(super) fn ask(
             .relations
             .sort_by_key(|r| (r.filenode, r.tablespace));
     }
-    let warnings = found.unreachable.into_iter().map(|u| {
-        format!(
-            "the names of the relations of database {} are not known: {}",
-            u.database, u.reason
-        )
-    });
+    let warnings = found.unreachable.into_iter();
+    let warnings = warnings.map(|u| names::unknown(&u.database, &u.reason));
     Ok(Names {
         databases,
         warnings: warnings.collect(),
     })
+}
+
+/// Reads the names from a cluster where no server runs. Names are for people: what cannot be read
+/// is a warning. Of a base backup they are what was written when it was copied, before replay.
+pub(super) fn read(pgdata: &Path, control: &Control) -> Names {
+    let files = Pgdata(pgdata.to_owned());
+    match pg::catalog::read(&files, control.into()) {
+        Ok(catalog) => {
+            let (databases, warnings) = names::facts_of(catalog);
+            Names {
+                databases,
+                warnings,
+            }
+        }
+        Err(e) => Names {
+            databases: Vec::new(),
+            warnings: vec![format!("the names of relations are not known: {e}")],
+        },
+    }
 }
 
 /// Whether no file of the database's `pg_class` changed.

@@ -6,6 +6,7 @@ mod checkout;
 mod clone;
 mod completions;
 mod config;
+mod diff;
 mod export;
 mod fetch;
 mod gc;
@@ -287,6 +288,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Snapshot(SnapshotVerb::Delete(args)) => snapshot::delete(&args, context),
         Verb::Log(args) => log::run(&args, context),
         Verb::Checkout(args) => checkout::run(args, context),
+        Verb::Diff(args) => diff::run(&args, context),
         Verb::Push(args) => push::run(&args, context),
         Verb::Fetch(args) => fetch::run(&args, context),
         Verb::Pull(args) => pull::run(&args, context),

@@ -1,5 +1,6 @@
 //! How answers look: one file per noun, each with its lines for people and its JSON.
 
+pub mod diff;
 pub mod fetch;
 pub mod graph;
 pub mod key;

@@ -4,14 +4,8 @@ use crate::pg::files::Pgdata;
 use crate::pg::files::testing::Mem;
 use crate::pg::testing::{Cluster, bin_dirs, give};
 
-
 fn layout(cluster: &Cluster) -> Layout {
-    let control = Control::read(cluster.pgdata()).unwrap();
-    Layout {
-        major: control.major,
-        catalog_version: control.catalog_version,
-        block_size: control.block_size,
-    }
+    Layout::from(&Control::read(cluster.pgdata()).unwrap())
 }
 
 /// What the server says about a database, one line a relation.

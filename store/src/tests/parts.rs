@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::object::Entry;
-use crate::object::Entry;
 use std::collections::BTreeSet;
 
 const PART: usize = 1 << 10;
@@ -189,68 +188,6 @@ fn entries_are_found_by_their_paths() {
         .writer()
         .unwrap()
         .commit(other, vec![], vec![], Operation::default())
-        .unwrap();
-
-    let mut found = Vec::new();
-    let mut note = |change: ChangedEntry| {
-        found.push((change.path, change.before.is_some(), change.after.is_some()));
-        Ok(())
-    };
-    repository
-        .changed_entries(before, after, &mut note)
-        .unwrap();
-    let expected = [("a/b/4242", true, false), ("a/b/7", false, true)];
-    assert_eq!(found, expected.map(|(path, a, b)| (path.to_owned(), a, b)));
-
-    for path in ["a/b/0", "a/b/4242", "a/b/39998", "a/b/9999", "a/b/9998"] {
-        let is_there = matches!(
-            repository.entry(before, path).unwrap(),
-            Some(Entry::File(_))
-        );
-        assert_eq!(is_there, listing.contains_key(path), "{path}");
-    }
-    assert!(repository.entry(after, "a/b/7").unwrap().is_some());
-    assert!(repository.entry(after, "a/b/4242").unwrap().is_none());
-    for path in ["a", "a/b", "empty"] {
-        let entry = repository.entry(before, path).unwrap();
-        assert!(
-            matches!(entry, Some(Entry::Directory { mode: 0o750, .. })),
-            "{path}"
-        );
-    }
-    for path in ["", "b", "a/", "a/b/0/c", "empty/x", "a/b/0/", "!"] {
-        assert_eq!(repository.entry(before, path).unwrap(), None, "{path}");
-    }
-}
-
-/// Through the store: what differs, and what is at a path, is what the listings say.
-#[test]
-fn entries_are_found_by_their_paths() {
-    let dir = tempfile::tempdir().unwrap();
-    let repository = home(dir.path());
-    let mut listing = Listing::from([(String::new(), Node::Directory { mode: 0o700 })]);
-    let writer = repository.writer().unwrap();
-    for dir in ["a", "a/b", "empty"] {
-        listing.insert(dir.to_owned(), Node::Directory { mode: 0o750 });
-    }
-    for n in 0..20_000 {
-        let file = writer.put_inline(0o600, vec![1]);
-        listing.insert(format!("a/b/{}", n * 2), Node::File(file));
-    }
-    let before = writer.put_tree(&listing).unwrap();
-    let mut after = listing.clone();
-    after.remove("a/b/4242");
-    after.insert(
-        "a/b/7".into(),
-        Node::File(writer.put_inline(0o600, vec![7])),
-    );
-    let after = writer.put_tree(&after).unwrap();
-    let snapshot = Snapshot {
-        parents: vec![],
-        ..sample(before)
-    };
-    writer
-        .commit(snapshot, vec![], vec![], Operation::default())
         .unwrap();
 
     let mut found = Vec::new();
