@@ -13,7 +13,7 @@ mod stored;
 
 use zenith_store::{Node, Repository, Snapshot, SnapshotId};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::names::Names;
 use crate::pg::path::Fork;
@@ -255,7 +255,7 @@ pub struct Summary {
     pub maps: u64,
     /// Pages of transaction status.
     pub transactions: u64,
-    /// Bytes of WAL files that differ.
+    /// Bytes of WAL files of the second side that the first has not, or not the same.
     pub wal_bytes: u64,
     /// Files of configuration.
     pub config_files: u64,
@@ -296,7 +296,7 @@ impl Diff {
                 Area::Transactions => {
                     summary.transactions += file.pages(self.block_size).touched();
                 }
-                Area::Wal => summary.wal_bytes += file.after.or(file.before).unwrap_or(0),
+                Area::Wal => summary.wal_bytes += file.after.unwrap_or(0),
                 Area::Config => summary.config_files += 1,
                 Area::Other => summary.other_files += 1,
             }
@@ -351,6 +351,18 @@ pub fn snapshots(repo: &Repository, before: SnapshotId, after: SnapshotId) -> Re
 fn snapshot(repo: &Repository, id: SnapshotId) -> Result<(Snapshot, Facts)> {
     let snapshot = repo.snapshot(id)?;
     let facts = Facts::decode(&snapshot.body, &id)?;
+    // What PostgreSQL can be built with: 1 to 32 KiB.
+    let is_page =
+        facts.block_size.is_power_of_two() && (1 << 10..=32 << 10).contains(&facts.block_size);
+    if !is_page || facts.segment_blocks == 0 {
+        return Err(Error::FactsDamaged {
+            id: id.to_string(),
+            why: format!(
+                "pages of {} bytes, {} to a segment",
+                facts.block_size, facts.segment_blocks
+            ),
+        });
+    }
     Ok((snapshot, facts))
 }
 

@@ -189,7 +189,11 @@ pub(crate) fn snapshot(
     let listing = Listing::from([("f".to_owned(), Node::File(file))]);
     let tree = writer.put_tree(&listing).unwrap();
     let now = zenith::who::now();
-    let facts = Facts::default();
+    let facts = Facts {
+        block_size: 8192,
+        segment_blocks: 131_072,
+        ..Facts::default()
+    };
     let snapshot = Snapshot {
         version: 1,
         tree,

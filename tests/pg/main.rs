@@ -6,6 +6,7 @@
 mod support;
 
 mod clone;
+mod diff;
 mod errors;
 mod harmless;
 mod history;

@@ -27,6 +27,13 @@ fn whole_life(programs: Programs) {
     pgbench.stop();
     home.zenith.ok(&["stop"]);
 
+    // The first names come from the server, the second ones from the catalogs' pages.
+    let names = home.zenith.ok(&["diff", "HEAD~1", "HEAD", "--name-only"]);
+    for name in ["public.pgbench_accounts\n", "public.pgbench_history\n"] {
+        assert!(names.stdout.contains(name), "{names}");
+    }
+    assert!(!names.stdout.contains("base/"), "{names}");
+
     for rev in ["HEAD", "HEAD~1"] {
         let dir = home.place.arg(&format!("copy-{}", rev.len()));
         home.zenith.ok(&["checkout", rev, &dir]);

@@ -56,8 +56,10 @@ pub struct Shown {
 impl Shown {
     pub fn relations(self, diff: &Diff) -> impl Iterator<Item = &RelationChange> {
         let shown = move |relation: &&RelationChange| {
-            // Where only its maps changed there is nothing of a relation itself to tell.
-            self.all || !relation.is_catalog && !is_map_only(relation)
+            // Where only its maps changed there is nothing of a relation itself to tell, and next
+            // to every table there is a TOAST table, mostly an empty one.
+            let is_empty_toast = relation.kind == Kind::Toast && relation.pages.of() == 0;
+            self.all || !relation.is_catalog && !is_map_only(relation) && !is_empty_toast
         };
         diff.relations.iter().filter(shown)
     }
@@ -81,8 +83,8 @@ pub fn lines(diff: &Diff, ends: &Ends, shown: Shown) -> Vec<String> {
     if diff.is_empty() {
         return vec![format!("{}, no difference", ends.shown())];
     }
-    let changed = diff.own().filter(|r| !is_map_only(r));
     // An index that did not change with its table is shown, and is no change.
+    let changed = Shown { all: false }.relations(diff);
     let changed = changed.filter(|r| r.touched() > 0 || r.what != What::Changed);
     let mut lines = vec![format!(
         "{}, {}, {} of {} pages",
@@ -135,8 +137,8 @@ pub fn stat(diff: &Diff, ends: &Ends) -> Vec<String> {
     });
     let mut lines = table(rows.collect());
     let of = |what| files.iter().filter(|file| what_of(file) == what).count() as u64;
-    let pages: u64 = files
-        .iter()
+    let paged = files.iter().filter(|f| Area::of(&f.path) != Area::Wal);
+    let pages: u64 = paged
         .map(|file| file.pages(diff.block_size).touched())
         .sum();
     lines.push(format!(
@@ -297,10 +299,8 @@ fn rest(summary: &Summary) -> Option<String> {
         parts.push(format!("{} of WAL", size(summary.wal_bytes)));
     }
     if summary.config_files > 0 {
-        parts.push(
-            plural(summary.config_files, "file of configuration")
-                .replace("files of configurations", "files of configuration"),
-        );
+        let files = plural(summary.config_files, "file");
+        parts.push(format!("{files} of configuration"));
     }
     if summary.other_files > 0 {
         parts.push(plural(summary.other_files, "other file"));
