@@ -92,5 +92,7 @@ BUDGETS = (
     Budget("peak memory, 200 GB", "256 MiB", own("memory", "rss", "first"),
            constant(256 * MIB), "MiB"),
     Budget("list of 10,000 snapshots", "100 ms", listing, constant(0.100), "ms"),
+    Budget("diff, 1 % of 2 GB changed", "200 ms", own("diff-small", "seconds"),
+           constant(0.200), "ms"),
     Budget("PUTs per TiB", "32,000", own("puts", "puts"), constant(32_000), ""),
 )

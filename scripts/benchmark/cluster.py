@@ -101,6 +101,22 @@ class Pgbench:
         server.sql("checkpoint;")
 
 
+class OnePercent(Pgbench):
+    """A recipe: pgbench's tables, of whose largest one page in a hundred changes."""
+
+    ROWS_PER_PAGE = 61
+
+    def __init__(self, scale):
+        super().__init__(scale, 0)
+
+    def step(self, server):
+        every = 100 * self.ROWS_PER_PAGE
+        server.sql(
+            f"update pgbench_accounts set abalance = abalance + 1 where aid % {every} = 0;"
+            "checkpoint;"
+        )
+
+
 class Reference:
     """A recipe: pgbench's tables and as much again of wide rows, jsonb and indexes."""
 

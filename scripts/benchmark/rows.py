@@ -76,6 +76,20 @@ ROWS = (
         (SECONDS, *COSTS),
     ),
     Row(
+        "diff-small",
+        "Diff, one per cent changed",
+        "`zenith diff` of two snapshots of a pgbench cluster, the packs of which are local: one page "
+        "in a hundred of pgbench_accounts changed, all over it, and what its index and new rows "
+        "come to. Pages: those that are not the same, counted by comparing the two states.",
+        (
+            SECONDS,
+            ("size", "cluster", "MB"),
+            ("pages", "changed pages", ""),
+            ("share", "of all, %", ""),
+            *COSTS,
+        ),
+    ),
+    Row(
         "puts",
         "PUTs per TiB",
         "1 TiB of stored bytes divided by the mean size of the full snapshot's packs, without those "
@@ -401,6 +415,25 @@ def pages(bench):
         )
 
 
+def diff_small(bench):
+    scale, work = bench.scaled(120), bench.place("work")
+    recipe = cluster.OnePercent(scale)
+    first, second = bench.states(f"percent-{scale}", recipe, 2, "--data-checksums")
+    cluster.evolve(work, first)
+    zenith = bench.zenith("diff")
+    zenith.create()
+    zenith.snapshot(work)
+    change = cluster.evolve(work, second)
+    zenith.snapshot(work)
+    size = second.bytes()
+    share = change.pages * 8192 * 100 / size
+    for _ in range(max(bench.rounds, 5)):
+        machine.settle()
+        done = zenith.zenith("diff", *zenith.ids[:2])
+        costs = {**done.costs(), "size": size, "pages": change.pages, "share": share}
+        bench.results.add("diff-small", zenith.name, **costs)
+
+
 def memory(bench):
     gib = 2 if bench.quick else 200
     pgdata = bench.made(f"sparse-{gib}", lambda dir: cluster.add_sparse_relation(dir, gib))
@@ -432,6 +465,7 @@ ALONE = {
     "list": many_snapshots,
     "online": online,
     "pages": pages,
+    "diff-small": diff_small,
     "memory": memory,
     "files": many_files,
 }
