@@ -441,6 +441,14 @@ pub enum Error {
     #[error(transparent)]
     Managed(#[from] crate::managed::Refusal),
 
+    // ---- short-lived servers -----------------------------------------------------------------
+    /// Why a snapshot cannot be asked.
+    #[error(transparent)]
+    Scratch(#[from] crate::scratch::ScratchError),
+    /// Why a text names no table.
+    #[error(transparent)]
+    Table(#[from] crate::table::TableError),
+
     // ---- machine -----------------------------------------------------------------------------
     /// A file operation.
     #[error("{verb} {}: {source}", path.display())]
@@ -523,6 +531,8 @@ impl Error {
                 ErrorKind::Conflict
             }
             Error::Managed(refusal) => refusal.kind(),
+            Error::Scratch(error) => error.kind(),
+            Error::Table(error) => error.kind(),
             Error::Io { .. } => ErrorKind::Io,
             Error::Internal { .. } => ErrorKind::Internal,
         }

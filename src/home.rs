@@ -13,6 +13,7 @@
 //! journal       an in-place checkout that is not complete
 //! pgdata/       the managed cluster
 //! run/, log/    sockets and logs
+//! tmp/          short-lived servers; see `scratch`
 //! ```
 //!
 //! Directories are 0700 and files 0600, since pages are secrets. The locks are the kernel's, so
@@ -182,6 +183,11 @@ impl Home {
     /// Logs of server and agent.
     pub fn log_dir(&self) -> PathBuf {
         self.dir.join("log")
+    }
+
+    /// Short-lived servers.
+    pub fn tmp_dir(&self) -> PathBuf {
+        self.dir.join("tmp")
     }
 
     /// The agent answers here.

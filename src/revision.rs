@@ -182,7 +182,7 @@ pub fn no_ref(state: &State, what: &'static str, name: &str) -> RevisionError {
 }
 
 /// Names within reach of a slip of the fingers, nearest first.
-fn similar<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Vec<String> {
+pub(crate) fn similar<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Vec<String> {
     let reach = (name.chars().count() / 3).clamp(1, 3);
     let mut similar: Vec<(usize, &str)> = known
         .map(|known| {

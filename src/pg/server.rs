@@ -414,7 +414,7 @@ fn shell_quoted(text: &str) -> String {
 }
 
 /// The last lines of a log from byte `from` on; empty when it cannot be read.
-fn tail(path: &Path, from: u64) -> String {
+pub(crate) fn tail(path: &Path, from: u64) -> String {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;
         let len = file.metadata()?.len();

@@ -756,7 +756,7 @@ fn query_error(client: &mut Client, doing: &'static str, error: &postgres::Error
 }
 
 /// The server's message with detail and hint, or the chain of causes.
-fn reason(error: &postgres::Error) -> String {
+pub(crate) fn reason(error: &postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let more = [db.detail(), db.hint()].into_iter().flatten();
         return more.fold(db.message().to_owned(), |text, more| {
