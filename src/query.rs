@@ -1,10 +1,15 @@
 //! Statements, and their answers as the server writes them: text with types.
 
+use std::io::BufRead;
+
 use postgres::error::SqlState;
 use postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::error::Result;
-use crate::scratch::query_error;
+use crate::pg;
+use crate::pg::session::reason;
+use crate::scratch::{ScratchError, query_error};
+use crate::table::Table;
 
 /// Rows that are fetched at a time.
 const BATCH: u32 = 1000;
@@ -30,13 +35,14 @@ pub enum Answer<'a> {
 /// Runs one statement. Its rows come in batches where it is a query, so that they need not fit
 /// into memory.
 ///
-/// Errors: `Query`, and those of `on`, after which the rest is not read.
+/// Errors: `ScratchError::Statement`, `Query` when the connection broke, and those of `on`, after
+/// which the rest is not read.
 pub fn run<E: From<crate::Error>>(
     client: &mut Client,
     sql: &str,
     on: &mut dyn FnMut(Answer<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let failed = |e: &postgres::Error| E::from(query_error("running the statement", e));
+    let failed = |e: &postgres::Error| E::from(refused(e));
     // A statement that cannot be prepared has no types; the server says why.
     let prepared = client.prepare(sql).map_err(|e| failed(&e))?;
     let columns: Vec<Column> = prepared
@@ -64,6 +70,58 @@ pub fn run<E: From<crate::Error>>(
         .batch_execute("CLOSE zenith_rows; COMMIT")
         .map_err(|e| failed(&e))?;
     on(Answer::Done(count))
+}
+
+/// Reads a table as CSV with a line of names, in pieces.
+///
+/// Errors: `Query`, and those of `on`, after which the rest is not read.
+pub fn copy_csv<E: From<crate::Error>>(
+    client: &mut Client,
+    table: &Table,
+    on: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    const READING: &str = "reading rows";
+    let sql = format!(
+        "COPY (SELECT * FROM {}) TO STDOUT (FORMAT csv, HEADER)",
+        table.sql()
+    );
+    let mut reader = client
+        .copy_out(&sql)
+        .map_err(|e| E::from(query_error(READING, &e)))?;
+    loop {
+        let piece = reader.fill_buf().map_err(|e| E::from(io_error(READING, &e)))?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let len = piece.len();
+        on(piece)?;
+        reader.consume(len);
+    }
+}
+
+/// A failed read of what the server sends: its own words, where it said any.
+pub(crate) fn io_error(doing: &'static str, error: &std::io::Error) -> crate::Error {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref());
+    match inner {
+        Some(inner) => query_error(doing, inner),
+        None => pg::Error::Query {
+            doing,
+            reason: error.to_string(),
+            code: None,
+        }
+        .into(),
+    }
+}
+
+/// The server's word on a statement is about the statement.
+fn refused(error: &postgres::Error) -> crate::Error {
+    match error.code() {
+        Some(_) => ScratchError::Statement {
+            reason: reason(error),
+        }
+        .into(),
+        None => query_error("running the statement", error),
+    }
 }
 
 /// Whether the statement is one that a cursor can be of.

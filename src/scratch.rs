@@ -134,6 +134,12 @@ pub enum ScratchError {
         /// The managed cluster.
         pgdata: PathBuf,
     },
+    /// A statement does not run.
+    #[error("the statement is refused: {reason}")]
+    Statement {
+        /// The server's words.
+        reason: String,
+    },
     /// The process is about to end.
     #[error("interrupted")]
     Interrupted,
@@ -147,6 +153,7 @@ impl ScratchError {
             | ScratchError::Died { .. }
             | ScratchError::NoProgram { .. } => ErrorKind::Io,
             ScratchError::NoRole { .. } | ScratchError::NoDatabase { .. } => ErrorKind::NotFound,
+            ScratchError::Statement { .. } => ErrorKind::Invalid,
             ScratchError::NotRunning { .. } => ErrorKind::Conflict,
             ScratchError::Interrupted => ErrorKind::Unavailable,
         }

@@ -332,6 +332,40 @@ fn is_system(schema: &str) -> bool {
     schema.starts_with("pg_") || schema == "information_schema"
 }
 
+/// The tables with all partitions of those that are partitioned, each once.
+///
+/// Errors: `Query`.
+pub fn with_partitions(client: &mut Client, tables: &[Table]) -> Result<Vec<Table>> {
+    const SQL: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text \
+         FROM pg_catalog.pg_partition_tree($1::oid::regclass) p \
+         JOIN pg_catalog.pg_class c ON c.oid = p.relid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY p.level, 2, 3";
+    let mut all: Vec<Table> = Vec::new();
+    let mut add = |table: Table| {
+        if !all.iter().any(|known| known.oid == table.oid) {
+            all.push(table);
+        }
+    };
+    for table in tables {
+        add(table.clone());
+        if table.kind != 'p' {
+            continue;
+        }
+        let rows = client
+            .query(SQL, &[&table.oid])
+            .map_err(|e| query_error("listing partitions", &e))?;
+        for row in rows {
+            add(Table {
+                oid: row.get(0),
+                schema: row.get(1),
+                name: row.get(2),
+                kind: row.get::<_, String>(3).chars().next().unwrap_or(' '),
+            });
+        }
+    }
+    Ok(all)
+}
+
 /// The database, and everything in it that can be read like a table.
 fn list(client: &mut Client) -> Result<(String, Vec<Table>)> {
     const SQL: &str = "SELECT pg_catalog.current_database()::text, c.oid, n.nspname::text, \

@@ -4,8 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod scratch;
+
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use scratch::{CpArgs, CpFormat, PsqlArgs, ScratchArgs, SqlArgs};
 
 const AFTER_HELP: &str = "\
 Revisions (REV): a branch, a tag, a snapshot id or a unique prefix of one, or HEAD; then any of
@@ -95,6 +99,12 @@ Examples:
   zenith diff main~3 main           between two snapshots
   zenith diff v1.0 main --name-only | grep orders")]
     Diff(DiffArgs),
+    /// Ask a snapshot: run SQL on a short-lived server made from it
+    Sql(SqlArgs),
+    /// A psql session on a short-lived server made from a snapshot
+    Psql(PsqlArgs),
+    /// Write a table of a snapshot as SQL that makes it anew
+    Cp(CpArgs),
     /// List, create, rename and delete branches
     ///
     /// A branch that is checked out is not deleted, and none that alone leads to snapshots without
@@ -1027,6 +1037,12 @@ mod tests {
             "zenith checkout main~3 /tmp/yesterday",
             "zenith status --max-age 1h",
             "zenith checkout -b try HEAD~2",
+            "zenith sql v1 -c select -c table -d app --csv",
+            "zenith sql v1 -f a.sql -f b.sql -U app",
+            "zenith sql v1 -",
+            "zenith psql v1 -d app --tmp_dir /x -- -c select --csv",
+            "zenith cp main~1:public.orders --data-only --format csv",
+            "zenith cp main:orders_* --all_matching --no-owner",
             "zenith snapshot create -m before --json -q",
             "zenith snapshot create --on_damage=fail",
             "zenith -D /h start --snapshot-interval 2s --no_push",

@@ -12,8 +12,10 @@ use serde::Serialize;
 use zenith::managed::Refusal;
 use zenith::pg::Error as PgError;
 use zenith::revision::RevisionError;
+use zenith::scratch::ScratchError;
 use zenith::store::Error as StoreError;
 use zenith::store::objects::ObjectsError;
+use zenith::table::TableError;
 use zenith::{Error, ErrorKind};
 
 use crate::exit;
@@ -44,6 +46,8 @@ pub enum Failure {
         snapshots: usize,
         of: u64,
     },
+    /// A program of PostgreSQL said what is wrong; the exit code is given.
+    Client(u8),
     /// The answer was given, and it is no.
     No,
     /// The answer was given, and it is that there are differences.
@@ -146,7 +150,10 @@ impl Failure {
     pub fn is_silent(&self) -> bool {
         match self {
             Failure::Trouble(inner) => inner.is_silent(),
-            other => matches!(other, Failure::No | Failure::Differs | Failure::BrokenPipe),
+            other => matches!(
+                other,
+                Failure::No | Failure::Differs | Failure::BrokenPipe | Failure::Client(_)
+            ),
         }
     }
 
@@ -156,6 +163,7 @@ impl Failure {
             Failure::CommandLine { .. } | Failure::Usage(_) | Failure::Words { .. } => exit::USAGE,
             Failure::Passphrase { .. } => exit::INVALID,
             Failure::Damaged { .. } => exit::DAMAGED,
+            Failure::Client(code) => *code,
             Failure::No => exit::NO,
             Failure::Differs => exit::DIFFERS,
             Failure::Trouble(inner) => match inner.code() {
@@ -216,6 +224,12 @@ impl Failure {
                      gives up a damaged one."
                         .to_owned(),
                 ],
+            ),
+            Failure::Client(_) => (
+                "client",
+                "the program above says why".to_owned(),
+                vec![],
+                vec![],
             ),
             Failure::No => ("no", "the answer is no".to_owned(), vec![], vec![]),
             Failure::Differs => ("no", "there are differences".to_owned(), vec![], vec![]),
@@ -341,6 +355,8 @@ fn hints(error: &Error) -> Vec<String> {
         Error::Pg(e) => return pg_hints(e),
         Error::Managed(e) => return managed_hints(e),
         Error::Revision(e) => return revision_hints(e),
+        Error::Scratch(e) => return scratch_hints(e),
+        Error::Table(e) => return table_hints(e),
         Error::Url(_) => {
             "A storage is /path, file:///path, s3://bucket/prefix, gs://bucket/prefix or \
              az://container/prefix; credentials come from the environment."
@@ -939,6 +955,61 @@ fn revision_hints(error: &RevisionError) -> Vec<String> {
             format!("Ask below it: `{}@{{LSN}}`.", before.short())
         }
         _ => "`zenith snapshot list` shows the history of the branch.".into(),
+    };
+    vec![hint]
+}
+
+fn scratch_hints(error: &ScratchError) -> Vec<String> {
+    let hint: String = match error {
+        ScratchError::NoSpace { .. } => {
+            "Name a place with more room with --tmp-dir DIR, or make room; `df -h` shows where."
+                .into()
+        }
+        ScratchError::Died { .. } => {
+            "The lines above say why; `zenith checkout REV DIR` makes a copy to look into. \
+             Libraries that its tables need are named with --preload LIBRARIES."
+                .into()
+        }
+        ScratchError::NoProgram { .. } => {
+            "Install the client programs (`apt install postgresql-client`); `zenith sql --json` \
+             needs none."
+                .into()
+        }
+        ScratchError::NoRole { .. } => "Name a role that can log in with -U ROLE.".into(),
+        ScratchError::NoDatabase { similar, .. } => match similar.first() {
+            Some(name) => format!("Did you mean -d `{name}`?"),
+            None => "Name one of them with -d DBNAME.".into(),
+        },
+        ScratchError::Statement { .. } => {
+            "`zenith psql REV` is a session on the same data: \\d lists its tables.".into()
+        }
+        ScratchError::NotRunning { .. } => {
+            "Start it with `zenith start`, or name the snapshot to compare with: `zenith diff A B \
+             --rows TABLE`."
+                .into()
+        }
+        _ => return vec![],
+    };
+    vec![hint]
+}
+
+fn table_hints(error: &TableError) -> Vec<String> {
+    let hint: String = match error {
+        TableError::NotFound { similar, .. } => match similar.first() {
+            Some(name) => format!("Did you mean `{name}`? -d DBNAME names another database."),
+            None => "`zenith sql REV -c '\\dt *.*'` lists its tables; -d DBNAME names another \
+                     database."
+                .into(),
+        },
+        TableError::Ambiguous { candidates, .. } => match candidates.first() {
+            Some(name) => format!(
+                "Name one of them, for instance `{name}`; `zenith cp --all-matching` takes all."
+            ),
+            None => "Name one of them.".into(),
+        },
+        _ => "A table is `orders`, `public.orders` or `db.public.orders`; names with other \
+              characters stand in double quotes."
+            .into(),
     };
     vec![hint]
 }

@@ -8,8 +8,11 @@ use std::io::BufRead;
 use postgres::CopyOutReader;
 
 use super::Value;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg;
+use crate::query::io_error;
+
+const READING: &str = "reading rows";
 
 /// Rows in the order of their key.
 pub(super) struct Stream<'a> {
@@ -54,17 +57,8 @@ impl<'a> Stream<'a> {
             return Ok(None);
         };
         self.line.clear();
-        let failed = |reason: String| -> Error {
-            let (doing, code) = ("reading rows", None);
-            pg::Error::Query {
-                doing,
-                reason,
-                code,
-            }
-            .into()
-        };
         let read = reader.read_until(b'\n', &mut self.line);
-        if read.map_err(|e| failed(reason(&e)))? == 0 {
+        if read.map_err(|e| io_error(READING, &e))? == 0 {
             self.reader = None;
             return Ok(None);
         }
@@ -75,16 +69,15 @@ impl<'a> Stream<'a> {
                 let (key, values) = (Vec::new(), Vec::new());
                 return Ok(Some(Row { key, values }));
             }
-            return Err(failed(format!("a row with {} fields", row.values.len())));
+            return Err(pg::Error::Query {
+                doing: READING,
+                reason: format!("a row of {} columns has {}", self.len, row.values.len()),
+                code: None,
+            }
+            .into());
         }
         Ok(Some(row))
     }
-}
-
-/// What the server said, if it did.
-fn reason(error: &std::io::Error) -> String {
-    let inner = error.get_ref().and_then(|e| e.downcast_ref());
-    inner.map_or_else(|| error.to_string(), pg::session::reason)
 }
 
 fn parse(line: &[u8], key_len: usize) -> Row {

@@ -6,6 +6,7 @@ mod checkout;
 mod clone;
 mod completions;
 mod config;
+mod cp;
 mod diff;
 mod export;
 mod fetch;
@@ -18,10 +19,13 @@ mod log;
 mod man;
 mod op;
 mod prune;
+mod psql;
 mod pull;
 mod push;
 mod remote;
+mod scratch;
 mod snapshot;
+mod sql;
 mod start;
 mod status;
 mod stop;
@@ -289,6 +293,9 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Log(args) => log::run(&args, context),
         Verb::Checkout(args) => checkout::run(args, context),
         Verb::Diff(args) => diff::run(&args, context),
+        Verb::Sql(args) => sql::run(&args, context),
+        Verb::Psql(args) => psql::run(&args, context),
+        Verb::Cp(args) => cp::run(&args, context),
         Verb::Push(args) => push::run(&args, context),
         Verb::Fetch(args) => fetch::run(&args, context),
         Verb::Pull(args) => pull::run(&args, context),

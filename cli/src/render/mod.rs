@@ -16,3 +16,4 @@ pub mod snapshot;
 pub mod status;
 pub mod table;
 pub mod time;
+pub mod value;
