@@ -89,7 +89,9 @@ pub fn copy_csv<E: From<crate::Error>>(
         .copy_out(&sql)
         .map_err(|e| E::from(query_error(READING, &e)))?;
     loop {
-        let piece = reader.fill_buf().map_err(|e| E::from(io_error(READING, &e)))?;
+        let piece = reader
+            .fill_buf()
+            .map_err(|e| E::from(io_error(READING, &e)))?;
         if piece.is_empty() {
             return Ok(());
         }

@@ -22,7 +22,7 @@ use postgres::Client;
 
 use crate::error::{Error, Result};
 use crate::scratch::query_error;
-use crate::table::{Table, quoted};
+use crate::table::{Table, TableError, TableName, quoted};
 use stream::Stream;
 
 /// numeric, float4 and float8 of pg_type.
@@ -131,6 +131,30 @@ impl Counts {
     /// Whether any row differs.
     pub fn differ(&self) -> bool {
         self.added + self.removed + self.changed > 0
+    }
+}
+
+impl Side {
+    /// The table that `name` names in the database before (`old`) and after; where one of them has
+    /// none, the rows of the other came or went as a whole. The text is a place, as in errors.
+    ///
+    /// Errors: those of [`TableName::find`], `NotFound` when neither has it.
+    pub fn pair(
+        name: &TableName,
+        mut old: (Client, &str),
+        mut new: (Client, &str),
+    ) -> Result<(Side, Side)> {
+        let missing = |found: Result<Table>| match found {
+            Err(Error::Table(TableError::NotFound { .. })) => Ok(None),
+            found => found.map(Some),
+        };
+        let before = missing(name.find(&mut old.0, old.1))?;
+        let after = match &before {
+            Some(table) => missing(TableName::parse(&table.sql())?.find(&mut new.0, new.1))?,
+            None => Some(name.find(&mut new.0, new.1)?),
+        };
+        let side = |client, table| Side { client, table };
+        Ok((side(old.0, before), side(new.0, after)))
     }
 }
 
@@ -398,3 +422,6 @@ fn batch(client: &mut Client, sql: &str) -> Result<()> {
         .batch_execute(sql)
         .map_err(|e| query_error("preparing the session", &e))
 }
+
+#[cfg(test)]
+mod tests;

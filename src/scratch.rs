@@ -240,13 +240,7 @@ impl Scratch {
         Ok(scratch)
     }
 
-    fn start(
-        &self,
-        pgdata: &Path,
-        hba: &Path,
-        ident: &Path,
-        preload: Option<&str>,
-    ) -> Result<()> {
+    fn start(&self, pgdata: &Path, hba: &Path, ident: &Path, preload: Option<&str>) -> Result<()> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut options: Vec<(String, String)> = SETTINGS
             .iter()

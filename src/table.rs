@@ -163,7 +163,9 @@ impl TableName {
             return Err(invalid("a part of it is empty"));
         }
         if parts.len() > 3 {
-            return Err(invalid("at most database, schema and table have a dot between them"));
+            return Err(invalid(
+                "at most database, schema and table have a dot between them",
+            ));
         }
         let table = parts.pop().ok_or_else(|| invalid("it is empty"))?;
         let schema = parts.pop();
@@ -249,7 +251,9 @@ impl TableName {
             };
             let in_schema = |table: &Table| match (&self.schema, &schemas) {
                 (Some(part), Some(spellings)) => {
-                    spellings.iter().any(|schema| matches(part, schema, &table.schema))
+                    spellings
+                        .iter()
+                        .any(|schema| matches(part, schema, &table.schema))
                         && (!part.is_pattern() || !is_system(&table.schema))
                 }
                 _ => !is_system(&table.schema),
@@ -397,8 +401,16 @@ mod tests {
     fn the_first_colon_outside_of_a_time_splits() {
         for (text, rev, table) in [
             ("main:orders", "main", "orders"),
-            ("main@{10 minutes ago}:public.orders", "main@{10 minutes ago}", "public.orders"),
-            ("main~2@{2026-11-22 10:00}^:a", "main~2@{2026-11-22 10:00}^", "a"),
+            (
+                "main@{10 minutes ago}:public.orders",
+                "main@{10 minutes ago}",
+                "public.orders",
+            ),
+            (
+                "main~2@{2026-11-22 10:00}^:a",
+                "main~2@{2026-11-22 10:00}^",
+                "a",
+            ),
             ("@{10:00}:\"a:b\"", "@{10:00}", "\"a:b\""),
             (":orders", "", "orders"),
         ] {
@@ -458,7 +470,14 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for text in ["", "public.", ".orders", "a.b.c.d", "\"a", "*.public.orders"] {
+        for text in [
+            "",
+            "public.",
+            ".orders",
+            "a.b.c.d",
+            "\"a",
+            "*.public.orders",
+        ] {
             TableName::parse(text).unwrap_err();
         }
     }
@@ -472,7 +491,11 @@ mod tests {
             ("a?", "a", false),
             ("**", "x", true),
         ] {
-            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expect, "{pattern}");
+            assert_eq!(
+                glob(pattern.as_bytes(), text.as_bytes()),
+                expect,
+                "{pattern}"
+            );
         }
     }
 }

@@ -22,7 +22,7 @@ pub mod version;
 pub mod wal;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use binaries::Binaries;
 pub use control::{ClusterState, Control};

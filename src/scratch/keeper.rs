@@ -42,7 +42,9 @@ pub struct Closed<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard
 impl Keeper {
     /// Whether a program runs that answers Ctrl-C itself.
     pub fn is_interactive(&self) -> bool {
-        self.lock().program.is_some_and(|program| program.interactive)
+        self.lock()
+            .program
+            .is_some_and(|program| program.interactive)
     }
 
     /// Ends everything, the program first, and removes all traces.
@@ -103,7 +105,11 @@ impl Keeper {
             return Err(ScratchError::Interrupted.into());
         };
         let program = command.get_program().to_owned();
-        *server = Some(command.spawn().map_err(Error::io("run", program.as_ref()))?);
+        *server = Some(
+            command
+                .spawn()
+                .map_err(Error::io("run", program.as_ref()))?,
+        );
         Ok(())
     }
 
@@ -111,9 +117,9 @@ impl Keeper {
     pub(super) fn ended(&self, number: u64) -> Result<Option<ExitStatus>> {
         let mut kept = self.open()?;
         match kept.rooms.get_mut(&number) {
-            Some((room, Some(server))) => {
-                server.try_wait().map_err(Error::io("watch", &room.pgdata()))
-            }
+            Some((room, Some(server))) => server
+                .try_wait()
+                .map_err(Error::io("watch", &room.pgdata())),
             _ => Ok(None),
         }
     }

@@ -300,7 +300,9 @@ mod tests {
 
     fn rooms(home: &Home) -> usize {
         let entries = fs::read_dir(home.tmp_dir()).unwrap();
-        entries.filter(|e| e.as_ref().unwrap().path().is_dir()).count()
+        entries
+            .filter(|e| e.as_ref().unwrap().path().is_dir())
+            .count()
     }
 
     #[test]

@@ -50,7 +50,10 @@ pub fn run(args: &CpArgs, context: &Context) -> Result<(), Failure> {
         (CpFormat::Csv, [table]) => csv(table, &scratch, &database)?,
         (CpFormat::Csv, _) => {
             return Err(Failure::Words {
-                what: format!("{} do not fit into one CSV", plural(tables.len() as u64, "table")),
+                what: format!(
+                    "{} do not fit into one CSV",
+                    plural(tables.len() as u64, "table")
+                ),
                 hint: "Name one table with --format csv.".to_owned(),
             });
         }
@@ -267,7 +270,10 @@ mod tests {
         let text = "\\restrict abc\nINSERT INTO t VALUES ('\n\\restrict x\n\\unrestrict x\n');\n\
                     \\unrestrict abc\n";
         let (out, _) = through(false, text);
-        assert_eq!(out, "INSERT INTO t VALUES ('\n\\restrict x\n\\unrestrict x\n');\n");
+        assert_eq!(
+            out,
+            "INSERT INTO t VALUES ('\n\\restrict x\n\\unrestrict x\n');\n"
+        );
         assert_eq!(through(true, text).0, text);
     }
 }

@@ -23,6 +23,7 @@ mod psql;
 mod pull;
 mod push;
 mod remote;
+mod rows;
 mod scratch;
 mod snapshot;
 mod sql;

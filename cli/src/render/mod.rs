@@ -10,6 +10,7 @@ pub mod prune;
 pub mod push;
 pub mod refs;
 pub mod remote;
+pub mod rows;
 pub mod settings;
 pub mod size;
 pub mod snapshot;

@@ -61,7 +61,11 @@ mod tests {
             (16, Some("t"), "true"),
             (25, Some("t"), "\"t\""),
             (23, Some("-7"), "-7"),
-            (1700, Some("123456789012345678901234567890.10"), "123456789012345678901234567890.10"),
+            (
+                1700,
+                Some("123456789012345678901234567890.10"),
+                "123456789012345678901234567890.10",
+            ),
             (701, Some("1e+20"), "1e+20"),
             (701, Some("NaN"), "\"NaN\""),
             (1700, Some("-Infinity"), "\"-Infinity\""),
@@ -76,6 +80,9 @@ mod tests {
     #[test]
     fn every_name_is_there_once() {
         let fields = ["a", "b", "a", "a"].map(|name| (name, "1".to_owned()));
-        assert_eq!(object(fields.into_iter()), r#"{"a":1,"b":1,"a_2":1,"a_3":1}"#);
+        assert_eq!(
+            object(fields.into_iter()),
+            r#"{"a":1,"b":1,"a_2":1,"a_3":1}"#
+        );
     }
 }

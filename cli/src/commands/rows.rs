@@ -1,0 +1,98 @@
+//! `zenith diff --rows`: the rows of one table that differ between two snapshots, or between one
+//! and the managed cluster as it is.
+
+use std::fmt::Write as _;
+
+use zenith::rows::{Difference, Plan, Side};
+use zenith::scratch;
+use zenith::table::TableName;
+
+use super::Context;
+use super::scratch::{keeper, resolve, serve};
+use crate::args::ScratchArgs;
+use crate::error::Failure;
+use crate::render::rows;
+
+/// Lines that are written together.
+const OUT_BYTES: usize = 1 << 16;
+
+/// Whether any row differs. Without `new` the running server of the managed cluster is read.
+pub fn run(
+    context: &Context,
+    old: &str,
+    new: Option<&str>,
+    table: &str,
+    args: &ScratchArgs,
+) -> Result<bool, Failure> {
+    let ui = &context.ui;
+    let name = TableName::parse(table).map_err(zenith::Error::from)?;
+    let asked = args.dbname.as_deref().or(name.database());
+    let keeper = keeper()?;
+    let managed = context.open()?;
+    let before = resolve(context, &managed, old)?;
+    let after = new.map(|new| resolve(context, &managed, new)).transpose()?;
+    // Before anything is made for it.
+    let now = match after {
+        Some(_) => None,
+        None => Some(scratch::connect_managed(
+            &managed,
+            args.username.as_deref(),
+            asked,
+        )?),
+    };
+    let first = serve(context, &managed, &keeper, before, args)?;
+    let second = match after {
+        Some(id) => Some(serve(context, &managed, &keeper, id, args)?),
+        None => None,
+    };
+    let place = |id: zenith::store::SnapshotId| format!("snapshot {}", id.short());
+    let (right, database, there) = match (&second, now) {
+        (Some(second), _) => {
+            let database = second.database(asked)?;
+            (second.connect(&database)?, database, place(second.id()))
+        }
+        (None, Some((client, database))) => (client, database, "the managed cluster".to_owned()),
+        (None, None) => return Err(Failure::Bug("there is nothing to compare with".to_owned())),
+    };
+    let left = first.connect(&first.database(Some(&database))?)?;
+    let here = place(before);
+    let (mut left, mut right) = Side::pair(&name, (left, &here), (right, &there))?;
+    let plan = Plan::make(&mut left, &mut right)?;
+    let table = left.table.clone().or(right.table.clone());
+    let table = table.ok_or_else(|| Failure::Bug("neither side has the table".to_owned()))?;
+    if ui.is_json() {
+        let (old, new) = (before.to_string(), after.map(|id| id.to_string()));
+        ui.record(&rows::head_record(&table, &old, new.as_deref(), &plan))?;
+    } else {
+        let new = after.map_or("cluster".to_owned(), |id| id.short());
+        for line in rows::head(&table, &before.short(), &new, &plan) {
+            ui.answer(line)?;
+        }
+    }
+    let mut out = String::new();
+    let mut tell = |difference: Difference<'_>| -> Result<(), Failure> {
+        let line = if ui.is_json() {
+            rows::record(&plan, difference)
+        } else {
+            rows::line(&plan, difference)
+        };
+        let _ = writeln!(out, "{line}");
+        if out.len() >= OUT_BYTES {
+            ui.raw(out.as_bytes())?;
+            out.clear();
+        }
+        Ok(())
+    };
+    let counts = plan.run(&mut left, &mut right, &mut tell)?;
+    ui.raw(out.as_bytes())?;
+    if ui.is_json() {
+        ui.record(&rows::summary_record(&counts))?;
+    } else {
+        ui.answer(rows::summary(&counts))?;
+    }
+    drop((left, right));
+    for server in [Some(first), second].into_iter().flatten() {
+        server.close()?;
+    }
+    Ok(counts.differ())
+}
