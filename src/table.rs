@@ -261,6 +261,8 @@ impl TableName {
             let found: Vec<Table> = all
                 .iter()
                 .filter(|table| matches(&self.table, &name, &table.name) && in_schema(table))
+                // Sequences go with the tables that own them; alone they are called by name.
+                .filter(|table| table.kind != 'S' || !self.table.is_pattern())
                 .cloned()
                 .collect();
             if !found.is_empty() {

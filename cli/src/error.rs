@@ -977,7 +977,7 @@ fn scratch_hints(error: &ScratchError) -> Vec<String> {
         }
         ScratchError::NoRole { .. } => "Name a role that can log in with -U ROLE.".into(),
         ScratchError::NoDatabase { similar, .. } => match similar.first() {
-            Some(name) => format!("Did you mean -d `{name}`?"),
+            Some(name) => format!("Did you mean `{name}`? -d DBNAME names a database."),
             None => "Name one of them with -d DBNAME.".into(),
         },
         ScratchError::Statement { .. } => {

@@ -13,7 +13,9 @@ impl Pair {
     fn new(bin: &std::path::Path) -> Pair {
         let cluster = Cluster::init(bin, &[]);
         cluster.start(&[]);
-        Pair { cluster }
+        let pair = Pair { cluster };
+        pair.create("");
+        pair
     }
 
     fn connect(&self, database: &str) -> Client {
@@ -21,17 +23,27 @@ impl Pair {
         Client::connect(&format!("{dsn} dbname={database}"), NoTls).unwrap()
     }
 
-    /// All differences of table `t` as lines, and the plan.
-    fn diff(&self, options: &str, both: &str, a: &str, b: &str) -> (Vec<String>, Plan) {
+    /// Both databases, empty.
+    fn create(&self, options: &str) {
         let mut client = self.connect("postgres");
-        for (name, own) in [("a", a), ("b", b)] {
+        for name in ["a", "b"] {
             for sql in [
                 format!("DROP DATABASE IF EXISTS {name}"),
                 format!("CREATE DATABASE {name} TEMPLATE template0 {options}"),
             ] {
                 client.batch_execute(&sql).unwrap();
             }
+        }
+    }
+
+    /// All differences of table `t` as lines, and the plan.
+    fn diff(&self, options: &str, both: &str, a: &str, b: &str) -> (Vec<String>, Plan) {
+        if !options.is_empty() {
+            self.create(options);
+        }
+        for (name, own) in [("a", a), ("b", b)] {
             let mut client = self.connect(name);
+            client.batch_execute("DROP TABLE IF EXISTS t").unwrap();
             client.batch_execute(both).unwrap();
             client.batch_execute(own).unwrap();
         }

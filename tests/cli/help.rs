@@ -22,6 +22,9 @@ fn what_there_is() {
       snapshot     Take, list, show and delete snapshots
       log          Show the history of branches, newest first
       checkout     Materialise a snapshot: in a new directory, or as the managed cluster
+      sql          Ask a snapshot: run SQL on a short-lived server made from it
+      psql         A psql session on a short-lived server made from a snapshot
+      cp           Write a table of a snapshot as SQL that makes it anew
       branch       List, create, rename and delete branches
       tag          List, create and delete tags, which keep their snapshots
       push         Send snapshots that the storage does not have yet

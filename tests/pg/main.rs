@@ -16,6 +16,7 @@ mod kill;
 mod load;
 mod loss;
 mod scenarios;
+mod scratch;
 mod sealed;
 mod storage;
 mod tablespaces;

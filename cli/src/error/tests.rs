@@ -170,3 +170,37 @@ fn what_is_no_error_of_the_engine() {
     assert_eq!(Failure::No.code(), 3);
     assert_eq!(Failure::usage("x").code(), 2);
 }
+
+#[test]
+fn questions_to_snapshots() {
+    let (place, id) = (s("snapshot 01010101"), s("01010101"));
+    let near = |similar: &[&str]| similar.iter().map(|name| s(name)).collect::<Vec<_>>();
+    assert_snapshot!(shown(vec![
+        ScratchError::NoSpace { id: id.clone(), dir: p("/h/tmp/1"), needed: 3 << 20, free: 2 << 20 }.into(),
+        ScratchError::Died {
+            id: id.clone(),
+            what: "did not start",
+            status: s("exit status: 1"),
+            log: s("FATAL:  no_such_setting"),
+        }.into(),
+        ScratchError::NoProgram { program: "psql", dir: p("/usr/lib/postgresql/15/bin") }.into(),
+        ScratchError::NoRole { id, tried: near(&["postgres", "me"]) }.into(),
+        ScratchError::NoDatabase {
+            place: place.clone(),
+            name: s("ap"),
+            similar: near(&["app"]),
+            known: near(&["app", "postgres"]),
+        }.into(),
+        ScratchError::NotRunning { pgdata: p("/h/pgdata") }.into(),
+        ScratchError::Statement { reason: s("column \"x\" does not exist") }.into(),
+        TableError::NotFound {
+            place: place.clone(),
+            database: s("app"),
+            name: s("order"),
+            similar: near(&["public.orders"]),
+        }.into(),
+        TableError::NotFound { place, database: s("app"), name: s("x"), similar: vec![] }.into(),
+        TableError::Ambiguous { name: s("o*"), number: 2, candidates: near(&["a.o", "b.o"]) }.into(),
+        TableError::Invalid { text: s("a."), why: "a part of it is empty" }.into(),
+    ]), @"");
+}
