@@ -97,7 +97,12 @@ Examples:
     #[command(after_help = "Examples:
   zenith diff                       what HEAD does not have of the cluster
   zenith diff main~3 main           between two snapshots
-  zenith diff v1.0 main --name-only | grep orders")]
+  zenith diff v1.0 main --name-only | grep orders
+  zenith diff main~3 main --rows public.orders
+
+With --rows both snapshots are asked by short-lived servers, and without B the running server of the
+managed cluster: rows with + are only after, with - only before, with ~ in both with other values.
+They belong together by primary key or replica identity; without one, whole rows are compared.")]
     Diff(DiffArgs),
     /// Ask a snapshot: run SQL on a short-lived server made from it
     Sql(SqlArgs),
@@ -588,6 +593,11 @@ pub struct DiffArgs {
     /// Exit with 1 when there are differences and with 0 when there are none
     #[arg(long)]
     pub exit_code: bool,
+    /// The rows of this table that differ, instead of pages
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["stat", "name_only", "all"])]
+    pub rows: Option<String>,
+    #[command(flatten, next_help_heading = "With --rows")]
+    pub scratch: ScratchArgs,
 }
 
 #[derive(Debug, Args)]
@@ -1043,6 +1053,7 @@ mod tests {
             "zenith psql v1 -d app --tmp_dir /x -- -c select --csv",
             "zenith cp main~1:public.orders --data-only --format csv",
             "zenith cp main:orders_* --all_matching --no-owner",
+            "zenith diff main~1 --rows public.orders -d app --exit_code",
             "zenith snapshot create -m before --json -q",
             "zenith snapshot create --on_damage=fail",
             "zenith -D /h start --snapshot-interval 2s --no_push",

@@ -359,6 +359,114 @@ fn a_dropped_table_comes_back_in_one_line() {
 }
 
 #[test]
+fn rows_that_differ_between_snapshots_and_the_cluster() {
+    let (home, id) = shop();
+    app(&home, "delete from orders where id = 7");
+    app(
+        &home,
+        "update orders set amount = 0, note = 'it''s\nnew' where id in (3, 900)",
+    );
+    app(&home, "insert into orders(note) values (null)");
+    let changes = [
+        "+ id=1001 customer=NULL amount=NULL note=NULL",
+        "~ id=3  amount: 3.30 → 0, note: 'note 3' → E'it''s\\nnew'",
+        "- id=7 customer=8 amount=7.70 note='note 7'",
+        "~ id=900  amount: 990.00 → 0, note: 'note 900' → E'it''s\\nnew'",
+    ];
+    let short = &id[..8];
+    let summary = "4 rows differ: 1 added, 1 removed, 2 changed; 997 are the same";
+    // The running server is asked as it is.
+    let output = home.zenith.ok(&["diff", &id, "--rows", "public.orders"]);
+    let head = format!("public.orders  {short} → cluster, by primary key (id)");
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines[0], head);
+    assert_eq!(lines[1..5], changes);
+    assert_eq!(lines[5..], [summary]);
+
+    let now = home.snapshot("now");
+    let output = home
+        .zenith
+        .run(&["diff", &id, &now, "--rows", "orders", "--exit-code"]);
+    assert_eq!(output.code, Some(1), "{output}");
+    assert!(
+        output
+            .stdout
+            .starts_with(&format!("public.orders  {short} → {}", &now[..8]))
+    );
+    assert_eq!(
+        output.stdout.lines().skip(1).take(4).collect::<Vec<_>>(),
+        changes
+    );
+    // The other way round.
+    let output = home.zenith.ok(&["diff", &now, &id, "--rows", "orders"]);
+    assert!(
+        output.stdout.contains("\n+ id=7 ") && output.stdout.contains("\n- id=1001 "),
+        "{output}"
+    );
+    let output = home
+        .zenith
+        .run(&["diff", &now, "--rows", "orders", "--exit-code"]);
+    assert_eq!(output.code, Some(0), "{output}");
+    assert!(
+        output
+            .stdout
+            .ends_with("\nno row differs; 1,000 are the same\n"),
+        "{output}"
+    );
+
+    let output = home
+        .zenith
+        .ok(&["diff", &id, &now, "--rows", "app.public.orders", "--json"]);
+    let records = output.json();
+    assert_eq!(records[0]["type"], "rows");
+    assert_eq!(records[0]["key"], serde_json::json!(["id"]));
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(
+        lines[2],
+        "{\"type\":\"row\",\"v\":1,\"change\":\"changed\",\"key\":{\"id\":3},\
+         \"old\":{\"amount\":3.30,\"note\":\"note 3\"},\
+         \"new\":{\"amount\":0,\"note\":\"it's\\nnew\"}}"
+    );
+    assert_eq!(records[5]["added"], 1);
+    assert_gone(&home);
+
+    // Columns that one side lacks; a table that is gone.
+    app(
+        &home,
+        "alter table orders drop amount, add paid bool default true",
+    );
+    let output = home.zenith.ok(&["diff", "HEAD", "--rows", "orders"]);
+    assert!(
+        output
+            .stdout
+            .contains("\n+ column paid\n- column amount\nno row differs;"),
+        "{output}"
+    );
+    app(&home, "drop table orders");
+    let output = home.zenith.ok(&["diff", "HEAD", "--rows", "orders"]);
+    assert!(
+        output
+            .stdout
+            .ends_with("1,000 rows differ: 1,000 removed; 0 are the same\n"),
+        "{output}"
+    );
+    home.zenith
+        .fails(1, &["diff", &id, "--rows", "nope"])
+        .says("has no table `nope`")
+        .hints();
+    home.zenith
+        .fails(2, &["diff", &id, "-d", "app"])
+        .says("--rows")
+        .hints();
+    home.zenith.ok(&["stop"]);
+    home.zenith
+        .fails(4, &["diff", &id, "--rows", "customers"])
+        .says("no server runs")
+        .hints();
+    assert_gone(&home);
+}
+
+#[test]
 fn signals_and_kills_leave_nothing() {
     let (home, id) = shop();
     let sleep = ["sql", &id, "-c", "select pg_sleep(60)"];

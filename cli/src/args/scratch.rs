@@ -21,6 +21,16 @@ pub struct ScratchArgs {
     pub preload: Option<String>,
 }
 
+impl ScratchArgs {
+    /// Whether anything was asked for.
+    pub fn is_any(&self) -> bool {
+        self.dbname.is_some()
+            || self.username.is_some()
+            || self.tmp_dir.is_some()
+            || self.preload.is_some()
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The server is a copy that nobody else reaches: it can be written to, and goes with the command. The

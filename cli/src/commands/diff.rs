@@ -24,6 +24,15 @@ pub fn run(args: &DiffArgs, context: &Context) -> Result<(), Failure> {
 
 /// Answers; whether both sides are the same.
 fn answer(args: &DiffArgs, context: &Context) -> Result<bool, Failure> {
+    if let Some(table) = &args.rows {
+        let before = args.before.as_deref().unwrap_or("HEAD");
+        let after = args.after.as_deref();
+        return super::rows::run(context, before, after, table, &args.scratch)
+            .map(|differ| !differ);
+    }
+    if args.scratch.is_any() {
+        return Err(Failure::usage("short-lived servers are for --rows alone"));
+    }
     let managed = context.open()?;
     let state = context.state(&managed)?;
     let before = args.before.as_deref().unwrap_or("HEAD");
