@@ -91,6 +91,7 @@ pub fn bring(
     let options = SnapshotOptions {
         branch: branch.to_owned(),
         parent: None,
+        aside: None,
         message: message.to_owned(),
         kind: SnapshotKind::Import,
         skip_if_unchanged: false,

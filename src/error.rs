@@ -297,6 +297,14 @@ pub enum Error {
         /// The target.
         dir: PathBuf,
     },
+    /// The target of an in-place checkout is not what was checked out there.
+    #[error("{} was changed since {id} was checked out there", dir.display())]
+    TargetChanged {
+        /// The target.
+        dir: PathBuf,
+        /// What it was made from, short.
+        id: String,
+    },
     /// The target lies inside something it must not.
     #[error("{} cannot be a target: {why}", dir.display())]
     TargetInvalid {
@@ -504,6 +512,7 @@ impl Error {
             | Error::OtherServer { .. }
             | Error::TargetNotEmpty { .. }
             | Error::TargetForeign { .. }
+            | Error::TargetChanged { .. }
             | Error::NotSealed { .. }
             | Error::KeyMissing { .. }
             | Error::KeyForeign { .. }

@@ -14,6 +14,7 @@ pub mod bring;
 pub mod checkout;
 pub mod clone;
 pub mod diff;
+pub mod discarded;
 mod disk;
 pub mod emit;
 pub mod error;

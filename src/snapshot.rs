@@ -19,8 +19,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use zenith_store::{
-    Committed, Operation, RefChange, Repository, Snapshot, SnapshotId, SnapshotKind,
-    SnapshotSource, Writer, WriterOptions,
+    Committed, Node, Operation, RefChange, Repository, Snapshot, SnapshotId, SnapshotKind,
+    SnapshotSource, State, Writer, WriterOptions,
 };
 
 use crate::before::Before;
@@ -61,6 +61,9 @@ pub struct SnapshotOptions {
     pub branch: String,
     /// Where that branch begins if it does not exist yet.
     pub parent: Option<SnapshotId>,
+    /// A folder of refs, one of which gets the snapshot instead of the branch: it goes on from
+    /// `parent`, and the branch stays where it is.
+    pub aside: Option<String>,
     /// For people.
     pub message: String,
     /// Why it is taken.
@@ -83,6 +86,16 @@ pub struct SnapshotOptions {
     pub host: String,
     /// Keeps the file cache and the cluster's lineage.
     pub home: Option<Home>,
+}
+
+impl SnapshotOptions {
+    /// Where the branch is that gets the snapshot.
+    fn tip(&self, state: &State) -> Option<SnapshotId> {
+        match self.aside {
+            Some(_) => None,
+            None => state.get_ref(&branch_ref(&self.branch)),
+        }
+    }
 }
 
 /// What became of it.
@@ -145,6 +158,32 @@ pub fn offline(
         config_digest: Some(config::digest(pgdata, &outside)?),
         ..facts_of(&control, &span, outside)
     };
+    // A server that ran and did nothing leaves another pg_control, and WAL of its checkpoints. What
+    // is about to be left behind is looked at more closely: a sequence moves without a transaction,
+    // and of a running cluster unlogged relations are not taken.
+    if let (Some(parent), Some(mark)) = (&parent, &facts.mark)
+        && opts.skip_if_unchanged
+        && opts.kind != SnapshotKind::Safety
+        && !parent
+            .facts
+            .left_out
+            .iter()
+            .any(|left| left.reason == scan::UNLOGGED)
+        && parent.still_is(
+            repo,
+            pgdata,
+            &idle::Now {
+                timeline: facts.timeline,
+                checksums: facts.checksum_version != 0,
+                insert_lsn: Some(pg::Lsn(facts.stop_lsn)),
+                lineage: facts.lineage,
+                mark,
+                config_digest: facts.config_digest,
+            },
+        )?
+    {
+        return Ok(parent.unchanged());
+    }
 
     on(Event::Phase("reading files"));
     let version_dir = facts.tablespace_version_dir();
@@ -217,6 +256,30 @@ pub fn offline(
     })
 }
 
+/// Whether no transaction and no configuration changed in a stopped cluster that was made from this
+/// snapshot. Where that cannot be told, it did.
+///
+/// Errors: those of the store, `Pg` when pg_control is damaged, `Io`.
+pub(crate) fn is_as_made(repo: &Repository, id: SnapshotId, pgdata: &Path) -> Result<bool> {
+    let snapshot = repo.snapshot(id)?;
+    let facts = Facts::decode(&snapshot.body, &id)?;
+    let (control, bytes) = Control::read_with_bytes(pgdata)?;
+    // A checkout writes into the directory what lay outside.
+    if facts.outside_files.is_empty() && facts.config_digest != Some(config::digest(pgdata, &[])?) {
+        return Ok(false);
+    }
+    let listing = repo.listing(snapshot.tree)?;
+    let was_started = match listing.get("global/pg_control") {
+        Some(Node::File(file)) => repo.file_bytes(file)? != bytes,
+        _ => true,
+    };
+    if !was_started {
+        return Ok(true);
+    }
+    let mark = mark_at_rest(pgdata, &control, pgdata.join("backup_label").exists())?;
+    Ok(mark.is_some() && mark == facts.mark && control.timeline == facts.timeline)
+}
+
 /// Takes a snapshot of the cluster whose server answers at `dsn`; `pgdata` is its directory on
 /// this machine. The caller holds the home's lock.
 ///
@@ -249,7 +312,9 @@ pub fn online(
     .outside(pgdata)?;
     let config_digest = Some(config::digest(pgdata, &outside)?);
     let now = idle::Now {
-        server: &server,
+        timeline: server.timeline,
+        checksums: server.data_checksums,
+        insert_lsn: server.insert_lsn,
         lineage,
         mark: &mark,
         config_digest,
@@ -384,8 +449,7 @@ pub fn commit(
     opts: &SnapshotOptions,
 ) -> Result<Committed> {
     let state = repo.state()?;
-    let name = branch_ref(&opts.branch);
-    let tip = state.get_ref(&name);
+    let tip = opts.tip(&state);
     let snapshot = Snapshot {
         version: zenith_store::object::snapshot::VERSION,
         tree: tree.id,
@@ -401,9 +465,13 @@ pub fn commit(
         body: facts.encode(),
     };
     let id = repo.ids().snapshot(&snapshot.encode());
+    let name = match &opts.aside {
+        Some(folder) => format!("{folder}/{}", id.short()),
+        None => branch_ref(&opts.branch),
+    };
     let refs = vec![RefChange {
+        from: state.get_ref(&name),
         name,
-        from: tip,
         to: Some(id),
     }];
     Ok(writer.commit(
@@ -436,10 +504,7 @@ impl Parent {
         place: &Path,
         system_identifier: u64,
     ) -> Result<Option<Parent>> {
-        let tip = repo
-            .state()?
-            .get_ref(&branch_ref(&opts.branch))
-            .or(opts.parent);
+        let tip = opts.tip(&*repo.state()?).or(opts.parent);
         let Some(id) = tip else { return Ok(None) };
         let snapshot = repo.snapshot(id)?;
         let facts = Facts::decode(&snapshot.body, &id)?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use zenith_store::{Collect, Collected, Repository};
 
+use crate::discarded;
 use crate::error::Result;
 use crate::home::Wait;
 use crate::managed::Managed;
@@ -39,6 +40,9 @@ pub fn collect_home(managed: &Managed, gc: Gc) -> Result<Collected> {
     let lock = managed.home.lock("gc", Wait::UpTo(LOCK_WAIT))?;
     let repo = managed.home.writer(&lock)?;
     let _alone = managed.home.collect_guard()?;
+    if !gc.dry_run {
+        discarded::expire(&repo, gc.at_once)?;
+    }
     Ok(repo.collect(operation("gc", ""), gc.collect())?)
 }
 

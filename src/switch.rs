@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use zenith_store::{Change, RefChange, SnapshotId, SnapshotKind};
+use zenith_store::{Change, RefChange, Repository, SnapshotId, SnapshotKind};
 
 use crate::checkout::{self, CheckoutOptions, CheckoutReport};
 use crate::error::{Error, Result};
@@ -12,16 +12,23 @@ use crate::head::{self, Head};
 use crate::home::{HomeLock, Wait};
 use crate::managed::{Managed, Presence};
 use crate::marker::Marker;
+use crate::settings::OnDamage;
+use crate::snapshot;
 use crate::take::{self, Take, Taken};
 use crate::who::operation;
 
 /// How long another command may hold the home before this one gives up.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
 
+/// Verbs of the operation log: a checkout that saved something, and one that discarded it.
+pub(crate) const SAVED: &str = "checkout";
+pub(crate) const FORCED: &str = "checkout --force";
+
 /// How to check out.
 #[derive(Debug, Clone, Default)]
 pub struct SwitchOptions {
-    /// Changes of the managed cluster that no snapshot holds are discarded.
+    /// Changes that no snapshot holds are discarded; those of the managed cluster can be brought
+    /// back for a day.
     pub force: bool,
     /// The copy gets no guard. The managed cluster of an original never has one.
     pub unguarded: bool,
@@ -40,6 +47,8 @@ pub struct Switched {
     pub report: CheckoutReport,
     /// What was saved of the managed cluster before it moved.
     pub saved: Option<Taken>,
+    /// What was discarded of it, kept beside all branches for a day.
+    pub discarded: Option<Taken>,
 }
 
 /// Makes a branch, or takes it back.
@@ -114,7 +123,10 @@ pub fn managed(
         managed.presence()?
     };
     let mut saved = None;
-    if presence == Presence::Whole && !is_pending && !options.force {
+    let mut discarded = None;
+    if presence == Presence::Whole && !is_pending && options.force {
+        discarded = discard(managed, &lock, id, on)?;
+    } else if presence == Presence::Whole && !is_pending {
         let here = home.head()?;
         let take = Take {
             message: format!("before checkout of {}", id.short()),
@@ -122,7 +134,7 @@ pub fn managed(
             // The branch that the cluster goes to must not get what it leaves behind.
             branch: (here == *to).then(|| format!("saved-{}", id.short())),
             skip_if_unchanged: true,
-            verb: "checkout",
+            verb: SAVED,
             ..Take::default()
         };
         saved = Some(take::take(managed, &lock, &take, on)?);
@@ -157,12 +169,71 @@ pub fn managed(
     };
     managed.remember()?;
     let saved = saved.filter(|taken| !taken.report.unchanged);
-    Ok(Switched { report, saved })
+    Ok(Switched {
+        report,
+        saved,
+        discarded,
+    })
+}
+
+/// Keeps what a forced move discards, where that can be done: who forces it must not be stopped by
+/// a cluster of which no snapshot can be taken.
+fn discard(
+    managed: &Managed,
+    lock: &HomeLock,
+    to: SnapshotId,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Option<Taken>> {
+    let take = Take {
+        message: format!("discarded by checkout of {}", to.short()),
+        kind: Some(SnapshotKind::Safety),
+        aside: true,
+        skip_if_unchanged: true,
+        verb: FORCED,
+        ..Take::default()
+    };
+    let mut lenient = managed.clone();
+    lenient.settings.snapshots.on_damage = OnDamage::Warn;
+    match take::take(&lenient, lock, &take, on) {
+        Ok(taken) => Ok(Some(taken).filter(|taken| !taken.report.unchanged)),
+        Err(e) => {
+            on(Event::Warning(format!(
+                "what is discarded cannot be brought back: {e}"
+            )));
+            Ok(None)
+        }
+    }
+}
+
+/// Sees that nothing happened in an older checkout that is about to move.
+///
+/// Errors: `TargetChanged`, `ServerRunning`, those of the repository.
+fn refuse_changed(repo: &Repository, dir: &Path) -> Result<()> {
+    let Some(marker) = Marker::read(dir)? else {
+        return Ok(());
+    };
+    if let Some(postmaster) = crate::pg::server::postmaster(dir)? {
+        return Err(Error::ServerRunning {
+            pgdata: dir.to_owned(),
+            pid: postmaster.pid,
+        });
+    }
+    // What it was made from may be gone; then nobody can tell.
+    let made_from: Option<SnapshotId> = marker.snapshot.parse().ok();
+    let state = repo.state()?;
+    let made_from = made_from.filter(|id| state.snapshot(id).is_some());
+    match made_from {
+        Some(id) if snapshot::is_as_made(repo, id, dir)? => Ok(()),
+        _ => Err(Error::TargetChanged {
+            dir: dir.to_owned(),
+            id: marker.snapshot.chars().take(8).collect(),
+        }),
+    }
 }
 
 /// Makes a cluster in a directory: a new one, or an older checkout that moves.
 ///
-/// Errors: those of `checkout`.
+/// Errors: `TargetChanged` without `force`, those of `checkout`.
 pub fn directory(
     managed: &Managed,
     id: SnapshotId,
@@ -181,6 +252,9 @@ pub fn directory(
     let report = if pending.is_some() || (is_checkout && is_whole) {
         let _lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
         let (repo, _guard) = home.reader()?;
+        if pending.is_none() && !options.force {
+            refuse_changed(&repo, dir)?;
+        }
         checkout::in_place(&repo, id, dir, home, &checkout_options, on)?
     } else {
         let (repo, _guard) = home.reader()?;
@@ -193,6 +267,7 @@ pub fn directory(
     Ok(Switched {
         report,
         saved: None,
+        discarded: None,
     })
 }
 

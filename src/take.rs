@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use zenith_store::{Row, SnapshotId, SnapshotKind, State};
 
+use crate::discarded;
 use crate::error::Result;
 use crate::event::Event;
 use crate::facts::{Lineage, Summary};
@@ -24,6 +25,8 @@ pub struct Take {
     pub kind: Option<SnapshotKind>,
     /// Onto this branch instead of HEAD's; HEAD stays.
     pub branch: Option<String>,
+    /// Beside all branches, for `undo`: no branch moves, nor does HEAD.
+    pub aside: bool,
     /// Nothing is stored when nothing changed.
     pub skip_if_unchanged: bool,
     /// The server's checkpoint comes at once instead of being spread.
@@ -75,7 +78,11 @@ pub fn take(
         Some(_) => None,
         None => Some(Identity::of(managed)?),
     };
-    let target = Target::of(&*repo.state()?, &head, asked, ours.as_ref())?;
+    let state = repo.state()?;
+    let target = match take.aside {
+        true => Target::aside(&state, &head, ours.as_ref())?,
+        false => Target::of(&state, &head, asked, ours.as_ref())?,
+    };
     let detail = if take.message.is_empty() {
         &target.branch
     } else {
@@ -84,6 +91,7 @@ pub fn take(
     let options = SnapshotOptions {
         branch: target.branch.clone(),
         parent: target.parent,
+        aside: take.aside.then(|| target.branch.clone()),
         message: take.message.clone(),
         kind: take.kind.unwrap_or(SnapshotKind::Manual),
         skip_if_unchanged: take.skip_if_unchanged,
@@ -185,18 +193,9 @@ impl Target {
             if tip(branch).is_none() {
                 head::check_new_name(branch)?;
             }
-            let here = match head {
-                Head::Branch(branch) => tip(branch),
-                Head::Detached(id) => id.parse().ok(),
-            };
-            // A cluster that took the place of another one begins anew.
-            let parent = match (here.and_then(|id| state.snapshot(&id)), ours) {
-                (Some(row), Some(ours)) if ours.is_in(row)? => here,
-                _ => None,
-            };
             return Ok(Target {
                 branch: branch.to_owned(),
-                parent,
+                parent: Target::here(state, head, ours)?,
                 is_new: tip(branch).is_none(),
                 leaves_detached: false,
             });
@@ -232,6 +231,32 @@ impl Target {
             branch,
             parent,
             leaves_detached: ours.is_some(),
+        })
+    }
+}
+
+impl Target {
+    /// Beside all branches, in a folder named after where HEAD is.
+    ///
+    /// Errors: `FactsDamaged`.
+    fn aside(state: &State, head: &Head, ours: Option<&Identity>) -> Result<Target> {
+        Ok(Target {
+            branch: discarded::folder(head),
+            parent: Target::here(state, head, ours)?,
+            is_new: false,
+            leaves_detached: false,
+        })
+    }
+
+    /// Where HEAD is, if that holds our cluster: one that took the place of another begins anew.
+    fn here(state: &State, head: &Head, ours: Option<&Identity>) -> Result<Option<SnapshotId>> {
+        let here = match head {
+            Head::Branch(branch) => state.get_ref(&format!("branch/{branch}")),
+            Head::Detached(id) => id.parse().ok(),
+        };
+        Ok(match (here.and_then(|id| state.snapshot(&id)), ours) {
+            (Some(row), Some(ours)) if ours.is_in(row)? => here,
+            _ => None,
         })
     }
 }

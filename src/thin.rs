@@ -2,6 +2,7 @@
 
 use zenith_store::{Change, Collect, Error as StoreError, Repository, SnapshotId};
 
+use crate::discarded;
 use crate::error::Result;
 use crate::home::HomeLock;
 use crate::managed::Managed;
@@ -29,6 +30,7 @@ pub struct Thinned {
 /// call collects.
 pub fn thin(managed: &Managed, lock: &HomeLock) -> Result<Thinned> {
     let repo = managed.home.writer(lock)?;
+    discarded::expire(&repo, false)?;
     let dropped = drop_old(managed, &repo, &managed.needed()?)?;
     let _alone = managed.home.collect_guard()?;
     collect(&repo, dropped)

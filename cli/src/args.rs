@@ -556,7 +556,7 @@ pub struct CheckoutArgs {
     /// Create this branch at REV and continue on it
     #[arg(short = 'b', long = "new-branch", value_name = "NEW")]
     pub branch: Option<String>,
-    /// Discard changes of the managed cluster that no snapshot holds
+    /// Discard changes that no snapshot holds; those of the managed cluster come back by `undo`
     #[arg(long)]
     pub force: bool,
     /// Leave out the guard that keeps a copy from archiving, replicating and listening

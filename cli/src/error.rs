@@ -19,6 +19,7 @@ use zenith::table::TableError;
 use zenith::{Error, ErrorKind};
 
 use crate::exit;
+use crate::render::place;
 use crate::render::size::plural;
 
 /// The end of a run that did not work.
@@ -471,6 +472,10 @@ fn hints(error: &Error) -> Vec<String> {
         Error::TargetNotEmpty { .. } => {
             "Name an empty or a new directory; only older checkouts are moved in place.".into()
         }
+        Error::TargetChanged { dir, .. } => format!(
+            "--force discards that; `zenith snapshot create --pgdata {} --branch NEW` keeps it first.",
+            place::quoted(dir)
+        ),
         Error::TargetForeign { .. } => "Name an empty or a new directory.".into(),
         Error::TargetInvalid { .. } => "Name another directory.".into(),
         Error::TargetBusy { .. } => "Run the command again when the other one is done.".into(),

@@ -1,4 +1,5 @@
-//! Whether a running cluster is still as its parent was, asked before a backup begins.
+//! Whether a cluster is still as its parent was: asked of a running one before a backup begins, of
+//! a stopped one before anything is read.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -10,7 +11,6 @@ use zenith_store::{Node, Repository};
 use super::Parent;
 use crate::error::{Error, Result};
 use crate::facts::{ConfigDigest, Lineage, Mark};
-use crate::pg::session::ServerFacts;
 use crate::pg::{self, Lsn};
 
 /// How much WAL before the parent's end is compared. A chunk begins with a page, so this is in one.
@@ -18,7 +18,10 @@ const PAGE_BYTES: u64 = 8192;
 
 /// What the cluster is now.
 pub(super) struct Now<'a> {
-    pub(super) server: &'a ServerFacts,
+    pub(super) timeline: u32,
+    pub(super) checksums: bool,
+    /// How far WAL is written; none on a standby.
+    pub(super) insert_lsn: Option<Lsn>,
     pub(super) lineage: Lineage,
     pub(super) mark: &'a Mark,
     pub(super) config_digest: Option<ConfigDigest>,
@@ -32,10 +35,10 @@ impl Parent {
         let looks_so = facts.lineage == now.lineage
             && facts.mark.as_ref().is_some_and(|mark| same(mark, now.mark))
             && facts.config_digest == now.config_digest
-            && facts.timeline == now.server.timeline
-            && (facts.checksum_version != 0) == now.server.data_checksums;
+            && facts.timeline == now.timeline
+            && (facts.checksum_version != 0) == now.checksums;
         Ok(looks_so
-            && match now.server.insert_lsn {
+            && match now.insert_lsn {
                 Some(lsn) => lsn.0 >= facts.stop_lsn && self.wal_goes_on(repo, pgdata)?,
                 // How far a standby replayed says all.
                 None => true,

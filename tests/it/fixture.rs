@@ -54,6 +54,7 @@ impl Fixture {
         SnapshotOptions {
             branch: "main".into(),
             parent: None,
+            aside: None,
             message: "a test".into(),
             kind: SnapshotKind::Manual,
             skip_if_unchanged: true,

@@ -6,6 +6,40 @@ use std::time::Duration;
 use crate::support::Home;
 use zenith_testkit::process::wait_for;
 
+/// A server that was started and stopped, and did nothing, yields no snapshot either.
+#[test]
+fn a_stop_after_nothing_yields_no_snapshot() {
+    let home = Home::new();
+    home.init(&[]);
+    home.start(&[]);
+    home.sql("create table t as select generate_series(1, 1000) n");
+    home.snapshot("table");
+    let stopped = home.zenith.ok(&["stop"]);
+    let before = home.list();
+    assert!(stopped.stdout.contains("nothing changed"), "{stopped}");
+    for _ in 0..2 {
+        home.start(&[]);
+        assert_eq!(home.value("select count(*) from t"), "1000");
+        home.zenith.ok(&["stop"]);
+    }
+    assert_eq!(home.list(), before);
+    home.start(&[]);
+    home.sql("insert into t values (1)");
+    home.zenith.ok(&["stop"]);
+    assert_eq!(home.list().len(), before.len() + 1);
+
+    // Unlogged relations are in the snapshot of a stopped cluster alone.
+    home.start(&[]);
+    home.sql("create unlogged table u as select 1 n");
+    home.snapshot("unlogged");
+    home.zenith.ok(&["stop"]);
+    let list = home.list();
+    assert_eq!(
+        (list.len(), &list[0]["kind"]),
+        (before.len() + 3, &"final".into())
+    );
+}
+
 /// Ten intervals of two seconds with an idle server yield no snapshot; a change yields one.
 #[test]
 fn an_idle_server_yields_no_snapshot() {

@@ -61,6 +61,112 @@ fn unsaved_changes_are_snapshotted_first() {
     assert_eq!(home.serve(&dir).value("select n from precious"), "1");
 }
 
+/// Even what was discarded by force comes back, with HEAD where it was.
+#[test]
+fn what_a_forced_checkout_discards_comes_back() {
+    let home = Home::new();
+    let (old, new) = two_snapshots(&home, 1);
+    home.start(&[]);
+    home.sql("create table precious as select 1 n");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    let head = || fs::read_to_string(home.zenith.home().join("HEAD")).unwrap();
+    let before = head();
+    let done = home.zenith.ok(&["checkout", &old, "--force"]);
+    assert!(
+        done.stdout.contains("`zenith undo` brings it back"),
+        "{done}"
+    );
+    let branches = home.zenith.ok(&["--json", "branch"]).json();
+    let named: Vec<_> = branches.iter().map(|b| (&b["name"], &b["id"])).collect();
+    let (none, main) = ("(no branch)".into(), "main".into());
+    assert_eq!(
+        named,
+        [(&none, &old.clone().into()), (&main, &new.clone().into())]
+    );
+    let kept = home.list();
+    let kept = kept.iter().find(|row| row["kind"] == "safety").unwrap();
+    assert_eq!(kept["refs"], serde_json::json!(["(undo)"]));
+    assert_eq!(kept["parents"], serde_json::json!([new]));
+
+    // The server is in the way, and what it did meanwhile is not lost either.
+    home.start(&[]);
+    assert_eq!(home.value("select to_regclass('added') is null"), "t");
+    home.sql("create table meanwhile as select 1 n");
+    home.zenith.run(&["undo"]).failed(4).hints();
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    let dry = home.zenith.ok(&["undo", "--dry-run"]);
+    assert!(dry.stdout.contains("the cluster would be back"), "{dry}");
+    let undone = home.zenith.ok(&["undo"]);
+    assert!(undone.stdout.contains("on main"), "{undone}");
+    assert!(undone.stdout.contains("(on from-"), "{undone}");
+    assert_eq!(head(), before);
+    home.start(&[]);
+    assert_eq!(home.value("select n from precious"), "1");
+    home.snapshot("precious");
+    let log = home.zenith.ok(&["--json", "log", "-n", "2"]).json();
+    assert_eq!(
+        log[1]["id"],
+        new.as_str(),
+        "the branch goes on from where it was"
+    );
+    home.zenith.ok(&["stop"]);
+
+    // What is to be free is free.
+    home.zenith.ok(&["gc", "--now"]);
+    let kinds: Vec<_> = home.list().iter().map(|row| row["kind"].clone()).collect();
+    let safety = kinds.iter().filter(|kind| *kind == "safety").count();
+    assert_eq!(safety, 1, "that on from-: {kinds:?}");
+}
+
+/// A cluster that crashed cannot be kept; who forces it all the same is told.
+#[test]
+fn what_cannot_be_kept_is_said() {
+    let home = Home::new();
+    let (old, _) = two_snapshots(&home, 1);
+    home.start(&[]);
+    home.sql("create table precious as select 1 n");
+    home.zenith.ok(&["stop", "--mode", "immediate"]);
+    home.zenith.run(&["checkout", &old]).failed(1).hints();
+    let done = home.zenith.ok(&["checkout", &old, "--force"]);
+    assert!(done.stderr.contains("cannot be brought back"), "{done}");
+    home.start(&[]);
+    assert_eq!(home.value("select to_regclass('precious') is null"), "t");
+    home.zenith.ok(&["stop"]);
+}
+
+/// A copy that was only looked at moves; one in which something happened takes force.
+#[test]
+fn a_copy_that_was_changed_is_not_moved_over() {
+    let home = Home::new();
+    let (old, new) = two_snapshots(&home, 1);
+    let dir = home.place.arg("copy");
+    home.zenith.ok(&["checkout", &new, &dir]);
+    let copy = home.serve(&dir);
+    assert_eq!(copy.value("select count(*) from added"), "1000");
+    copy.stop();
+    home.zenith.ok(&["checkout", &old, &dir]);
+    let copy = home.serve(&dir);
+    home.zenith.run(&["checkout", &new, &dir]).failed(4).hints();
+    copy.sql("create table mine as select 1 n");
+    copy.stop();
+    let refused = home.zenith.run(&["checkout", &new, &dir]).failed(1).hints();
+    assert!(refused.stderr.contains("was changed since"), "{refused}");
+    home.zenith
+        .ok(&["snapshot", "create", "--pgdata", &dir, "--branch", "mine"]);
+    home.zenith.ok(&["checkout", &new, &dir, "--force"]);
+    let other = home.place.arg("other");
+    home.zenith.ok(&["checkout", "mine", &other]);
+    assert_eq!(home.serve(&other).value("select n from mine"), "1");
+    // Settings are changes, too.
+    let conf = Path::new(&dir).join("postgresql.conf");
+    fs::write(
+        &conf,
+        format!("{}\nwork_mem = '5MB'\n", fs::read_to_string(&conf).unwrap()),
+    )
+    .unwrap();
+    home.zenith.run(&["checkout", &old, &dir]).failed(1).hints();
+}
+
 /// Only what differs is rewritten, and what should not be there goes.
 #[test]
 fn an_older_checkout_is_moved_in_place() {

@@ -14,6 +14,7 @@ use crate::error::Failure;
 use crate::progress::Progress;
 use crate::render::place;
 use crate::render::size::size;
+use crate::render::snapshot::discarded;
 use crate::render::time::took;
 
 pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
@@ -80,6 +81,7 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
             "written_bytes": done.report.written_bytes,
             "removed": done.report.removed,
             "saved": done.saved.as_ref().map(|taken| taken.report.id.to_string()),
+            "discarded": done.discarded.as_ref().map(|taken| taken.report.id.to_string()),
             "lineage": done.report.lineage.to_string(),
             "millis": elapsed.as_millis() as u64,
         }));
@@ -90,6 +92,9 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
             saved.report.id.short(),
             saved.branch
         ))?;
+    }
+    if let Some(taken) = &done.discarded {
+        ui.answer(discarded(taken))?;
     }
     let shown = place::path(&dir, &context.env.current_dir);
     let written = if done.report.written_bytes < done.report.size {

@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use zenith::head::Head;
 use zenith::store::{Logged, SnapshotId};
-use zenith::undo;
+use zenith::undo::{self, Back};
 
 use super::Context;
 use crate::args::{OpLogArgs, UndoArgs};
 use crate::error::Failure;
-use crate::render::size::plural;
+use crate::progress::Progress;
+use crate::render::size::{plural, size};
 use crate::render::time;
 
 pub fn log(args: &OpLogArgs, context: &Context) -> Result<(), Failure> {
@@ -39,17 +41,29 @@ pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
     let undone = if let Some(name) = &args.at.remote {
         undo::undo_storage(&context.storage(&managed, name)?, args.number, args.dry_run)?
     } else {
-        undo::undo_home(&managed, args.number, args.dry_run)?
+        let progress = Progress::new(&context.ui);
+        undo::undo_home(&managed, args.number, args.dry_run, &|event| {
+            progress.on(event)
+        })?
     };
     let (ui, logged) = (&context.ui, &undone.logged);
     if ui.is_json() {
         let mut record = record(logged);
         record["type"] = json!("undone");
         record["dry_run"] = json!(args.dry_run);
+        if let Some(back) = &undone.back {
+            let switched = back.switched.as_ref();
+            let saved = switched.and_then(|switched| switched.saved.as_ref());
+            record["cluster"] = json!(back.id.to_string());
+            record["saved"] = json!(saved.map(|taken| taken.report.id.to_string()));
+        }
         return ui.record(&record);
     }
     let did = if args.dry_run { "would undo" } else { "undid" };
     ui.answer(format_args!("{did}: {}", line(logged, Timestamp::now())))?;
+    if let Some(back) = &undone.back {
+        return moved_back(back, context);
+    }
     let Some(did) = &undone.did else {
         return Ok(());
     };
@@ -69,6 +83,46 @@ pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
     if !did.removed.is_empty() {
         ui.answer(format_args!("  {} removed", of(&did.removed)))?;
     }
+    if let (Head::Branch(branch), None) = (managed.home.head()?, &args.at.remote)
+        && did
+            .refs
+            .iter()
+            .any(|change| shown(&change.name) == Some(("branch", &branch)))
+    {
+        ui.talk(format_args!(
+            "the managed cluster stays as it is; `zenith checkout {branch}` moves it to the branch"
+        ));
+    }
+    Ok(())
+}
+
+/// The managed cluster is, or would be, what it was before a checkout.
+fn moved_back(back: &Back, context: &Context) -> Result<(), Failure> {
+    let ui = &context.ui;
+    let on = match &back.head {
+        Head::Branch(branch) => format!("on {branch}"),
+        Head::Detached(_) => "on no branch".to_owned(),
+    };
+    let Some(switched) = &back.switched else {
+        return ui.answer(format_args!(
+            "  the cluster would be back at what {} holds, {on}",
+            back.id.short()
+        ));
+    };
+    if let Some(saved) = &switched.saved {
+        ui.answer(format_args!(
+            "  saved what no snapshot held as {}  (on {})",
+            saved.report.id.short(),
+            saved.branch
+        ))?;
+    }
+    ui.answer(format_args!(
+        "  the cluster is back at what {} holds, {on}  {}, {} written",
+        back.id.short(),
+        size(switched.report.size),
+        size(switched.report.written_bytes)
+    ))?;
+    ui.talk("next: zenith start");
     Ok(())
 }
 

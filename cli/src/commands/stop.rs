@@ -66,6 +66,14 @@ pub fn tell(stopped: &Stopped, managed: &Managed, context: &Context) -> Result<(
             ));
         }
     }
+    if let Some(taken) = stopped
+        .snapshot
+        .as_ref()
+        .filter(|taken| taken.report.unchanged)
+    {
+        let id = taken.report.id.short();
+        ui.answer(format_args!("nothing changed since snapshot {id}"))?;
+    }
     match (&stopped.push, location) {
         (LastPush::Failed(why), Some(location)) => {
             ui.warn(format_args!("push to {location}: {why}"));

@@ -173,6 +173,10 @@ pub fn pull_lines(
                     saved.branch
                 ));
             }
+            let discarded = switched
+                .as_ref()
+                .and_then(|switched| switched.discarded.as_ref());
+            lines.extend(discarded.map(super::snapshot::discarded));
             let with = match switched {
                 Some(switched) => format!(
                     "  with its cluster ({} written)",
@@ -204,14 +208,13 @@ pub fn pull_record(
     options: &PullOptions,
     location: &str,
 ) -> Value {
-    let (outcome, from, to, saved) = match pulled {
+    let (outcome, from, to, switched) = match pulled {
         Pulled::UpToDate { tip } => ("up_to_date", Some(tip), tip, None),
         Pulled::Ahead { ours, theirs } => ("ahead", Some(ours), theirs, None),
-        Pulled::Moved { from, to, switched } => {
-            let saved = switched.as_ref().and_then(|s| s.saved.as_ref());
-            ("moved", from.as_ref(), to, saved)
-        }
+        Pulled::Moved { from, to, switched } => ("moved", from.as_ref(), to, switched.as_ref()),
     };
+    let saved = switched.and_then(|s| s.saved.as_ref());
+    let discarded = switched.and_then(|s| s.discarded.as_ref());
     json!({
         "type": "pull", "v": 1,
         "outcome": outcome,
@@ -222,6 +225,7 @@ pub fn pull_record(
         "from": from.map(ToString::to_string),
         "to": to.to_string(),
         "saved": saved.map(|taken| taken.report.id.to_string()),
+        "discarded": discarded.map(|taken| taken.report.id.to_string()),
         "snapshots": report.snapshots,
         "bytes": report.bytes,
     })

@@ -178,6 +178,7 @@ fn words(reason: &Reason) -> String {
             Some(("homes", id)) => format!("home {} builds on it", short(id)),
             Some(("pins", pin)) => format!("a reader is at it ({pin})"),
             Some(("remote", branch)) => format!("{branch} is known to be there"),
+            Some(("undo", _)) => "undo brings it back".to_owned(),
             _ => format!("{name} needs it"),
         },
     }

@@ -39,6 +39,14 @@ pub fn taken(report: &SnapshotReport, branch: &str, duration: Duration) -> Strin
     format!("{left:<BRANCH_COLUMN$} {branch}")
 }
 
+/// What a forced checkout discarded.
+pub fn discarded(taken: &zenith::take::Taken) -> String {
+    let id = taken.report.id.short();
+    format!(
+        "discarded what no snapshot held: {id} keeps it for a day, `zenith undo` brings it back"
+    )
+}
+
 #[derive(Debug, Serialize)]
 pub struct TakenRecord<'a> {
     #[serde(rename = "type")]
@@ -146,6 +154,7 @@ pub fn listed<'a>(
 fn ref_name(full: &str) -> Option<String> {
     full.strip_prefix("branch/")
         .or_else(|| full.strip_prefix("tag/"))
+        .or_else(|| full.strip_prefix("undo/").map(|_| "(undo)"))
         .map(str::to_owned)
 }
 

@@ -162,6 +162,10 @@ pub(super) fn targets_and_sources() -> Vec<Error> {
             found: s("x"),
         },
         Error::TargetForeign { dir: p("/t") },
+        Error::TargetChanged {
+            dir: p("/t"),
+            id: s("0a1b2c3d"),
+        },
         Error::TargetInvalid {
             dir: p("/t"),
             why: s("it is no directory"),
@@ -235,6 +239,10 @@ fn targets_and_sources_in_words() {
     [1] error: /t was not made by a checkout
 
     hint: Name an empty or a new directory.
+
+    [1] error: /t was changed since 0a1b2c3d was checked out there
+
+    hint: --force discards that; `zenith snapshot create --pgdata /t --branch NEW` keeps it first.
 
     [1] error: /t cannot be a target: it is no directory
 

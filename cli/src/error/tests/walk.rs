@@ -48,7 +48,7 @@ variants!(ENGINE, engine_variant, Error:
     ServerRunning, ClusterChanged, BackupWithoutWal, WalMissing, PathInvalid, BackupIncremental,
     BackupDamaged, UnknownEntry, NameNotUtf8, TablespaceMissing, FileVanished, FileUnstable,
     PagesDamaged, OtherServer, BranchForeign, FactsDamaged, NotACluster, TargetNotEmpty,
-    TargetForeign, TargetInvalid, TargetBusy, CheckoutPending, NoSuchTablespace, Revision,
+    TargetForeign, TargetChanged, TargetInvalid, TargetBusy, CheckoutPending, NoSuchTablespace, Revision,
     TablespacesInStream, FormatUnknown, Compressed, TarTruncated, TarEntry, StreamIncomplete,
     ExportUnfinished, Url, NothingToPush, Diverged, PullDiverged, StorageBusy, Managed, Io,
     Internal);
