@@ -371,6 +371,12 @@ impl Home {
     /// closed.
     pub fn state(&self) -> Result<Arc<State>> {
         let _guard = self.read_guard()?;
+        self.peek()
+    }
+
+    /// The same without keeping collections off and without making anything, for who can do
+    /// without an answer.
+    pub fn peek(&self) -> Result<Arc<State>> {
         let objects = self.objects();
         let repo = self.opened(Repository::open(objects, self.seal()?, IndexChoice::Memory))?;
         Ok(repo.state()?)

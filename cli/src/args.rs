@@ -10,14 +10,15 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use scratch::{CpArgs, CpFormat, PsqlArgs, ScratchArgs, SqlArgs};
+use crate::complete;
 
 const AFTER_HELP: &str = "\
 Revisions (REV): a branch, a tag, a snapshot id or a unique prefix of one, or HEAD; then any of
 ~N and ^ (ancestors), @{2 hours ago}, @{2026-11-22 10:00} and @{0/3000028} (an LSN).
 
 Environment: ZENITH_HOME, ZENITH_STORAGE_DEST, ZENITH_PG_BIN, ZENITH_PORT,
-ZENITH_SNAPSHOT_INTERVAL, ZENITH_PASSPHRASE, ZENITH_NEW_PASSPHRASE and NO_COLOR; a flag wins over
-the environment, the environment over config.toml. Storages read the usual names of their cloud
+ZENITH_SNAPSHOT_INTERVAL, ZENITH_PASSPHRASE, ZENITH_NEW_PASSPHRASE, ZENITH_PAGER (or PAGER) and
+NO_COLOR; a flag wins over the environment, the environment over config.toml. Storages read the usual names of their cloud
 (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS,
 AZURE_STORAGE_ACCOUNT_NAME, ...); for --snapshot-path the same names with SNAPSHOT_ in front win.";
 
@@ -55,6 +56,9 @@ pub struct Global {
     /// Answer with one JSON object per line, each with `type` and `v`
     #[arg(long, global = true)]
     pub json: bool,
+    /// Print long lists as they are, without a pager
+    #[arg(long, global = true)]
+    pub no_pager: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -182,6 +186,13 @@ command.")]
     /// Show the settings of this home and where each comes from
     Config(ConfigArgs),
     /// Print the completion script of a shell
+    ///
+    /// The script asks zenith itself, so that branches, tags, remotes and snapshots complete, too.
+    #[command(after_help = "\
+To install it:
+  bash  echo 'source <(zenith completions bash)' >> ~/.bashrc
+  zsh   echo 'source <(zenith completions zsh)' >> ~/.zshrc
+  fish  echo 'zenith completions fish | source' >> ~/.config/fish/config.fish")]
     Completions(CompletionsArgs),
     /// Print the manual page, or write one per command into a directory
     Man(ManArgs),
@@ -933,7 +944,7 @@ pub struct AgentArgs {
 
 /// The whole definition, every long flag also in snake_case (hidden).
 pub fn command() -> Command {
-    with_snake_case(Cli::command())
+    complete::with_names(with_snake_case(Cli::command()))
 }
 
 /// What was typed, or clap's error (help and version are errors of clap's, too).

@@ -17,6 +17,9 @@ const PASSPHRASE: &str = "ZENITH_PASSPHRASE";
 /// The one that `zenith key` is to set.
 const NEW_PASSPHRASE: &str = "ZENITH_NEW_PASSPHRASE";
 
+/// Set by a shell that asks how a word goes on; never by people.
+pub const COMPLETE: &str = "ZENITH_COMPLETE";
+
 /// What zenith takes from outside of its command line.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -30,6 +33,8 @@ pub struct Environment {
     /// ZENITH_NEW_PASSPHRASE.
     pub new_passphrase: Option<Passphrase>,
     pub no_color: bool,
+    /// The command that long lists are read with; none where there is none.
+    pub pager: Option<String>,
     /// Whether the locale, where one is set, has another encoding than UTF-8.
     pub ascii: bool,
     /// Every variable, for the storages: the names they read are theirs.
@@ -59,6 +64,7 @@ impl Environment {
             passphrase: get(PASSPHRASE).map(|value| Passphrase::new(value.into_vec())),
             new_passphrase: get(NEW_PASSPHRASE).map(|value| Passphrase::new(value.into_vec())),
             no_color: get("NO_COLOR").is_some(),
+            pager: pager(|name| std::env::var_os(name)),
             ascii: ["LC_ALL", "LC_CTYPE", "LANG"]
                 .into_iter()
                 .find_map(get)
@@ -165,6 +171,21 @@ impl Environment {
     }
 }
 
+/// ZENITH_PAGER, PAGER, or less where there is one. An empty one is none, as is `cat`.
+fn pager(get: impl Fn(&str) -> Option<OsString>) -> Option<String> {
+    let asked = get("ZENITH_PAGER").or_else(|| get("PAGER"));
+    let pager = match asked {
+        Some(pager) => pager.into_string().ok()?,
+        None => {
+            let path = get("PATH")?;
+            let mut dirs = std::env::split_paths(&path);
+            dirs.any(|dir| dir.join("less").is_file())
+                .then(|| "less".to_owned())?
+        }
+    };
+    Some(pager).filter(|pager| !matches!(pager.trim(), "" | "cat"))
+}
+
 /// Whether a locale such as `de_DE.UTF-8` has this encoding; `C` has ASCII.
 fn is_utf8(locale: &str) -> bool {
     let encoding = locale.split_once('.').map_or("", |(_, encoding)| encoding);
@@ -203,6 +224,25 @@ mod tests {
         assert_eq!(env.find_home(None), root.join("elsewhere"));
         assert_eq!(env.find_home(Some(Path::new("./flag"))), root.join("flag"));
         assert_eq!(env.find_home(Some(Path::new("/abs"))), Path::new("/abs"));
+    }
+
+    #[test]
+    fn which_pager() {
+        let pager = |zenith: Option<&str>, pager: Option<&str>| {
+            super::pager(|name| match name {
+                "ZENITH_PAGER" => zenith.map(OsString::from),
+                "PAGER" => pager.map(OsString::from),
+                _ => None,
+            })
+        };
+        assert_eq!(
+            pager(Some("less -S"), Some("more")).as_deref(),
+            Some("less -S")
+        );
+        assert_eq!(pager(None, Some("more")).as_deref(), Some("more"));
+        assert_eq!(pager(Some(""), Some("more")), None);
+        assert_eq!(pager(None, Some("cat")), None);
+        assert_eq!(pager(None, None), None, "no PATH, no less");
     }
 
     #[test]

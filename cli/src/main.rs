@@ -10,10 +10,12 @@
 
 mod args;
 mod commands;
+mod complete;
 mod config;
 mod error;
 mod exit;
 mod logging;
+mod pager;
 mod passphrase;
 mod progress;
 mod render;
@@ -41,18 +43,22 @@ fn main() -> ExitCode {
 
 /// Parses, runs, and says what went wrong; the exit code.
 fn run() -> u8 {
+    if complete::answered() {
+        return exit::OK;
+    }
     let typed: Vec<_> = std::env::args_os().collect();
     let cli = match args::parse(typed.iter().cloned()) {
         Ok(cli) => cli,
         Err(e) => return not_a_command(&e, &typed),
     };
     let outcome = config::Environment::read().and_then(|env| {
-        let ui = Ui::new(&cli.global, env.no_color);
+        let pager = env.pager.clone().filter(|_| commands::is_long(&cli.verb));
+        let ui = Ui::new(&cli.global, env.no_color).paged(pager.filter(|_| !cli.global.no_pager));
         logging::to_stderr(cli.global.verbose);
-        commands::run(
-            cli.verb,
-            &commands::Context::new(ui, env, cli.global.home.as_deref()),
-        )
+        let context = commands::Context::new(ui, env, cli.global.home.as_deref());
+        let outcome = commands::run(cli.verb, &context);
+        // A pager that did not work is why nobody read what was said.
+        context.ui.end_paging().and(outcome)
     });
     match outcome {
         Ok(()) => exit::OK,

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use clap::builder::StyledStr;
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::args::{Color, Global};
 use crate::error::Failure;
+use crate::pager::Pager;
 
 const HEAD: Style = AnsiColor::Green.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -42,6 +44,8 @@ pub struct Ui {
     colored_out: bool,
     colored_err: bool,
     terminal_err: bool,
+    /// Reads the answer, where that is long and for a person.
+    pager: Option<Arc<Pager>>,
 }
 
 impl Ui {
@@ -60,7 +64,22 @@ impl Ui {
             colored_out: colored(io::stdout().is_terminal()) && !global.json,
             colored_err: colored(terminal_err) && !global.json,
             terminal_err,
+            pager: None,
         }
+    }
+
+    /// Has a long answer read by this command, if a person is to read it.
+    pub fn paged(mut self, command: Option<String>) -> Self {
+        let for_people = !self.json && io::stdout().is_terminal();
+        self.pager = command
+            .filter(|_| for_people)
+            .map(|command| Arc::new(Pager::new(command)));
+        self
+    }
+
+    /// Waits until the answer is read.
+    pub fn end_paging(&self) -> Result<(), Failure> {
+        self.pager.as_ref().map_or(Ok(()), |pager| pager.end())
     }
 
     /// A Ui for errors that come before the flags are understood.
@@ -72,6 +91,7 @@ impl Ui {
             colored_out: false,
             colored_err: false,
             terminal_err: false,
+            pager: None,
         }
     }
 
@@ -116,6 +136,9 @@ impl Ui {
 
     /// One line of the answer, on stdout.
     pub fn answer(&self, line: impl Display) -> Result<(), Failure> {
+        if let Some(pager) = &self.pager {
+            pager.begin();
+        }
         writeln!(io::stdout().lock(), "{line}").map_err(Failure::from_output)
     }
 

@@ -1,11 +1,11 @@
-//! `zenith completions`: generated from the same definitions as everything else.
+//! `zenith completions`: the script by which a shell asks how a word goes on.
 
 use super::Context;
-use crate::args::{self, CompletionsArgs};
+use crate::args::CompletionsArgs;
+use crate::complete;
 use crate::error::Failure;
 
 pub fn run(args: &CompletionsArgs, context: &Context) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut args::command(), "zenith", &mut script);
+    let script = complete::script(args.shell).map_err(Failure::Output)?;
     context.ui.raw(&script)
 }
