@@ -15,7 +15,7 @@ use zenith_store::{Node, Repository, Snapshot, SnapshotId};
 
 use crate::error::{Error, Result};
 use crate::facts::Facts;
-use crate::names::Names;
+use crate::names::{Names, RelationId};
 use crate::pg::path::Fork;
 use crate::snapshot::threads;
 
@@ -336,9 +336,13 @@ pub fn snapshots(repo: &Repository, before: SnapshotId, after: SnapshotId) -> Re
         Ok(())
     })?;
     let files = stored::compare(repo, pairs, block_size, threads)?;
+    let names = |tree, facts: &Facts| match need_names(&files) {
+        true => Names::of_snapshot(repo, tree, facts),
+        false => Ok(Names::default()),
+    };
     let sides = relations::Sides {
-        before: &Names::of_snapshot(repo, old.tree, &old_facts)?,
-        after: &Names::of_snapshot(repo, new.tree, &new_facts)?,
+        before: &names(old.tree, &old_facts)?,
+        after: &names(new.tree, &new_facts)?,
         size_before: &|path| stored::size(repo, old.tree, path),
         size_after: &|path| stored::size(repo, new.tree, path),
         layout: Layout::of(&new_facts),
@@ -387,6 +391,13 @@ impl Layout {
             },
         }
     }
+}
+
+/// Whether any of them belongs to a relation.
+fn need_names(files: &[FileChange]) -> bool {
+    files
+        .iter()
+        .any(|file| RelationId::of_path(&file.path).is_some())
 }
 
 /// Whether pages of a fork are content of the relation.

@@ -11,6 +11,7 @@ use zenith_store::{Row, SnapshotId};
 
 use crate::agent::state::{AgentState, PushState, now, one_line};
 use crate::agent::{self, socket};
+use crate::diff::{self, Bounds, Unsaved};
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::managed::{Managed, Presence, Surroundings};
@@ -19,6 +20,13 @@ use crate::{known, publish, start, sync};
 
 /// How long the storage has to answer.
 const PROBE: Duration = Duration::from_secs(3);
+
+/// How many bytes of the cluster are read, and for how long. Longer than a moment nobody waits for
+/// a status, and what is known by then is a lower bound.
+const LOOK_BYTES: u64 = 256 << 20;
+const LOOK: Duration = Duration::from_millis(300);
+/// When the answer is no longer waited for: listing the files of a large cluster takes its time.
+const LOOK_MOST: Duration = Duration::from_secs(2);
 
 /// The managed cluster and its server.
 #[derive(Debug, Clone)]
@@ -64,6 +72,9 @@ pub struct Status {
     pub head: Head,
     /// The last snapshot there.
     pub tip: Option<Row>,
+    /// What of the cluster that snapshot does not hold, or why nobody knows; nothing where there is
+    /// no snapshot or no cluster.
+    pub unsaved: Option<std::result::Result<Unsaved, String>>,
     /// The server.
     pub server: Server,
     /// Whether the cluster is guarded as a copy.
@@ -126,6 +137,7 @@ pub fn status(managed: &Managed, around: &Surroundings) -> Result<Status> {
         Err(Error::Store(zenith_store::Error::NotARepository { .. })) => {}
         Err(e) => return Err(e),
     }
+    let looking = tip.as_ref().map(|tip| look_at_cluster(managed, tip.id));
     let asked = socket::ask(home, socket::Request::Status, Duration::from_secs(2));
     let agent = match asked {
         Some(state) => Agent::Up(state),
@@ -144,11 +156,17 @@ pub fn status(managed: &Managed, around: &Surroundings) -> Result<Status> {
         pushes: PushState::load(home, &location),
         location,
     });
+    let server = server(managed);
+    let unsaved = looking.map(|answer| {
+        let answer = answer.recv_timeout(LOOK_MOST);
+        answer.unwrap_or_else(|_| Err(format!("not known within {} s", LOOK_MOST.as_secs())))
+    });
     Ok(Status {
+        unsaved: unsaved.filter(|_| matches!(server, Server::Up(_) | Server::Down(_))),
         home: home.dir().to_owned(),
         head,
         tip,
-        server: server(managed),
+        server,
         guarded: start::is_guarded(managed).unwrap_or(false),
         agent,
         unpushed: unpushed.rows.len() as u64,
@@ -170,6 +188,23 @@ fn server(managed: &Managed) -> Server {
         })
     };
     looked().unwrap_or_else(|e| Server::Unusable(one_line(&e)))
+}
+
+/// Looks for what the snapshot does not hold, on a thread of its own.
+fn look_at_cluster(
+    managed: &Managed,
+    tip: SnapshotId,
+) -> mpsc::Receiver<std::result::Result<Unsaved, String>> {
+    let (tell, answer) = mpsc::channel();
+    let managed = managed.clone();
+    std::thread::spawn(move || {
+        let looked = managed.home.reader().and_then(|(repo, _guard)| {
+            let bounds = Bounds::new(LOOK_BYTES, LOOK);
+            diff::unsaved(&managed, &repo, tip, &bounds)
+        });
+        let _ = tell.send(looked.map_err(|e| one_line(&e)));
+    });
+    answer
 }
 
 type Answer = std::result::Result<Duration, String>;

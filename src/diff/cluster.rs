@@ -10,17 +10,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use zenith_store::bulk::in_parallel;
-use zenith_store::{ChunkId, File, Listing, Node, Repository, SnapshotId};
+use zenith_store::{
+    ChunkId, File, Listing, Node, Repository, Snapshot, SnapshotId, SnapshotSource,
+};
 
 use super::stored::{self, Pair, is_inline, pages_that_differ};
 use super::{Diff, FileChange, Layout, relations};
 use crate::error::{Error, Result};
 use crate::event::{self, Event};
+use crate::facts::Facts;
 use crate::lineage;
 use crate::managed::Managed;
 use crate::names::{Names, RelationId, is_catalog_file};
 use crate::pg::path::{Rule, rule};
-use crate::pg::{self, Control, Postmaster};
+use crate::pg::wal::WalFacts;
+use crate::pg::{self, Control, Lsn, Postmaster};
 use crate::plan::{FileCache, Known, Plan, boot_id};
 use crate::scan::{self, Entry, Motion, Unlogged};
 use crate::snapshot::threads;
@@ -43,8 +47,13 @@ pub fn cluster(
     let now = Now::look(managed, repo)?;
     let listing = repo.listing(old.tree)?;
     let files = now.compare(repo, &listing, facts.block_size, &Bounds::none(), on)?;
-    let before = Names::of_snapshot(repo, old.tree, &facts)?;
-    let after = now.names(managed);
+    let (before, after) = match super::need_names(&files) {
+        true => (
+            Names::of_snapshot(repo, old.tree, &facts)?,
+            now.names(managed),
+        ),
+        false => Default::default(),
+    };
     let mut diff = relations::group(
         files,
         &relations::Sides {
@@ -73,8 +82,8 @@ pub struct Unsaved {
     pub pages: u64,
     /// Relations they belong to, catalogs apart.
     pub relations: u64,
-    /// Bytes of WAL up to the last checkpoint since; none where positions do not compare, since the
-    /// cluster is another run of what the snapshot was taken of.
+    /// Bytes of WAL written since; none where positions do not compare, since the cluster is another
+    /// run of what the snapshot was taken of.
     pub wal_bytes: Option<u64>,
     /// Whether looking came to an end before all was seen.
     pub at_least: bool,
@@ -155,13 +164,35 @@ pub fn unsaved(
         .iter()
         .filter(|(id, n)| **n > 0 && !is_catalog(id));
     unsaved.relations = own.count() as u64;
-    let pgdata = managed.home.pgdata();
-    let identifier = now.control.system_identifier;
-    if lineage::of(Some(&managed.home), &pgdata, identifier)? == facts.lineage {
-        let lsn = now.control.checkpoint_lsn.0;
-        unsaved.wal_bytes = Some(lsn.saturating_sub(facts.stop_lsn));
-    }
+    unsaved.wal_bytes = wal_since(managed, &now.control, &snapshot, &facts)?;
     Ok(unsaved)
+}
+
+fn wal_since(
+    managed: &Managed,
+    control: &Control,
+    snapshot: &Snapshot,
+    facts: &Facts,
+) -> Result<Option<u64>> {
+    let pgdata = managed.home.pgdata();
+    let identifier = control.system_identifier;
+    if lineage::of(Some(&managed.home), &pgdata, identifier)? != facts.lineage {
+        return Ok(None);
+    }
+    let size = control.wal_segment_size;
+    let since = match snapshot.source {
+        // The end of a backup switches to the next segment; nothing is written in between.
+        SnapshotSource::Online => {
+            let start = Lsn(facts.stop_lsn.saturating_sub(1)).segment_start(size);
+            start.0 + u64::from(size)
+        }
+        _ => facts.stop_lsn,
+    };
+    let from = control.checkpoint_lsn;
+    let wal = WalFacts::from(control);
+    let end = pg::wal_end::written_to(&pgdata, control.timeline, from, &wal);
+    let end = end.map_err(Error::io("read", &pgdata.join("pg_wal")))?;
+    Ok(Some(end.0.saturating_sub(since)))
 }
 
 /// The cluster as it lies there.

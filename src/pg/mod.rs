@@ -20,6 +20,7 @@ pub mod tablespace;
 pub mod user;
 pub mod version;
 pub mod wal;
+pub mod wal_end;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,6 +1,7 @@
 //! What people see, without a server: the binary is run and its words are compared.
 
 mod complete;
+mod diff;
 mod help;
 mod log;
 mod made_up;

@@ -212,7 +212,20 @@ fn the_cluster_is_compared_running_and_stopped() {
     let same = home.zenith.ok(&["diff", "--exit-code"]);
     assert!(same.stdout.contains("→ cluster, no difference"), "{same}");
     assert!(same.stderr.contains("the server runs"), "{same}");
+    let unsaved = home.status()["unsaved"].clone();
+    assert_eq!(
+        (&unsaved["pages"], &unsaved["at_least"]),
+        (&0.into(), &false.into())
+    );
+    assert!(unsaved["wal_bytes"].as_u64().unwrap() < 8192, "{unsaved}");
     change(&home);
+    let unsaved = home.status()["unsaved"].clone();
+    assert!(unsaved["pages"].as_u64().unwrap() > 100, "{unsaved}");
+    assert!(unsaved["relations"].as_u64().unwrap() > 8, "{unsaved}");
+    assert!(
+        unsaved["wal_bytes"].as_u64().unwrap() > 100_000,
+        "{unsaved}"
+    );
     let running = home.diff(&[]);
     assert_eq!(
         (&running[0]["after"], &running[0]["moving"]),

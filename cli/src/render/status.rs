@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 use zenith::agent::state::{AgentState, Phase};
+use zenith::diff::Unsaved;
 use zenith::head::Head;
 use zenith::status::{Agent, Server, Status};
 
@@ -48,6 +49,15 @@ pub fn lines(status: &Status, now: Timestamp) -> Vec<String> {
             );
         }
     }
+    if let Some(unsaved) = &status.unsaved {
+        row(
+            "not yet snapshotted",
+            match unsaved {
+                Ok(unsaved) => not_snapshotted(unsaved),
+                Err(why) => why.clone(),
+            },
+        );
+    }
     row(
         "not yet pushed",
         match (status.unpushed, &status.storage) {
@@ -90,6 +100,32 @@ pub fn lines(status: &Status, now: Timestamp) -> Vec<String> {
         ),
     );
     lines
+}
+
+/// Bytes of WAL that say something where no page changed.
+const WAL_PAGE: u64 = 8192;
+
+/// `214 pages in 5 relations, 38 KB of WAL`.
+fn not_snapshotted(unsaved: &Unsaved) -> String {
+    let pages = match (unsaved.pages, unsaved.relations) {
+        (0, _) => String::new(),
+        (pages, 0) => format!("{} of catalogs", plural(pages, "page")),
+        (pages, n) => format!("{} in {}", plural(pages, "page"), plural(n, "relation")),
+    };
+    let wal = match unsaved.wal_bytes {
+        // An idle server writes a little, too.
+        Some(bytes) if bytes >= WAL_PAGE || !pages.is_empty() && bytes > 0 => {
+            format!("{} of WAL", size(bytes))
+        }
+        _ => String::new(),
+    };
+    let parts: Vec<String> = [pages, wal].into_iter().filter(|p| !p.is_empty()).collect();
+    match (unsaved.at_least, parts.is_empty()) {
+        (false, true) => "nothing".to_owned(),
+        (true, true) => "not known: too much was written to look at all of it".to_owned(),
+        (false, false) => parts.join(", "),
+        (true, false) => format!("at least {}", parts.join(", ")),
+    }
 }
 
 fn place(status: &Status) -> String {
@@ -163,6 +199,7 @@ pub struct StatusRecord<'a> {
     paused: Option<&'a str>,
     snapshot_error: Option<&'a str>,
     last_snapshot_age_secs: Option<i64>,
+    unsaved: Option<UnsavedRecord>,
     unpushed: Unpushed,
     storage: Option<&'a str>,
     reachable: Option<bool>,
@@ -171,6 +208,16 @@ pub struct StatusRecord<'a> {
     push_error: Option<&'a str>,
     packs_bytes: u64,
     index_bytes: u64,
+}
+
+/// What the last snapshot does not hold of the cluster.
+#[derive(Debug, Serialize)]
+struct UnsavedRecord {
+    pages: u64,
+    relations: u64,
+    wal_bytes: Option<u64>,
+    /// Whether not all was looked at.
+    at_least: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -220,6 +267,15 @@ pub fn record(status: &Status, now: Timestamp) -> StatusRecord<'_> {
             .tip
             .as_ref()
             .map(|tip| (now.as_microsecond() - tip.time.unix_micros) / 1_000_000),
+        unsaved: match &status.unsaved {
+            Some(Ok(unsaved)) => Some(UnsavedRecord {
+                pages: unsaved.pages,
+                relations: unsaved.relations,
+                wal_bytes: unsaved.wal_bytes,
+                at_least: unsaved.at_least,
+            }),
+            _ => None,
+        },
         unpushed: Unpushed {
             snapshots: status.unpushed,
             bytes: status.unpushed_bytes,
@@ -248,5 +304,45 @@ pub fn too_old(seconds: Option<i64>, limit_secs: u64) -> Option<String> {
             interval(limit_secs)
         )),
         None => Some("never pushed from here".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_snapshotted() {
+        let shown = |pages, relations, wal_bytes, at_least| {
+            not_snapshotted(&Unsaved {
+                pages,
+                relations,
+                wal_bytes,
+                at_least,
+            })
+        };
+        for (said, expected) in [
+            (
+                shown(214, 5, Some(38_200), false),
+                "214 pages in 5 relations, 38 KB of WAL",
+            ),
+            (shown(1, 1, None, false), "1 page in 1 relation"),
+            (
+                shown(3, 0, Some(500), false),
+                "3 pages of catalogs, 500 B of WAL",
+            ),
+            (shown(0, 0, Some(500), false), "nothing"),
+            (shown(0, 0, Some(16_000_000), false), "16.0 MB of WAL"),
+            (
+                shown(20_000, 2, None, true),
+                "at least 20,000 pages in 2 relations",
+            ),
+            (
+                shown(0, 0, None, true),
+                "not known: too much was written to look at all of it",
+            ),
+        ] {
+            assert_eq!(said, expected);
+        }
     }
 }
