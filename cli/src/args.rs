@@ -94,7 +94,7 @@ Examples:
     Log(LogArgs),
     /// Materialise a snapshot: in a new directory, or as the managed cluster
     Checkout(CheckoutArgs),
-    /// What changed between two snapshots, or a snapshot and the cluster: pages of each relation
+    /// What changed between two snapshots, or since one: pages of each relation
     ///
     /// Without B the managed cluster is compared, running or not; without A, HEAD with it. No server
     /// is started: names come from the snapshots, pages are compared byte by byte.

@@ -284,17 +284,14 @@ impl Now {
         // pg_control changes with every checkpoint and says nothing about content.
         let files = self.scan.entries.iter().filter(|entry| !entry.is_dir);
         for entry in files.filter(|entry| entry.path != "global/pg_control") {
-            let before = match listing.get(&entry.path) {
-                Some(Node::File(before)) => before,
-                _ => {
-                    changes.push(FileChange {
-                        path: entry.path.clone(),
-                        before: None,
-                        after: Some(entry.size()),
-                        changed: 0,
-                    });
-                    continue;
-                }
+            let Some(Node::File(before)) = listing.get(&entry.path) else {
+                changes.push(FileChange {
+                    path: entry.path.clone(),
+                    before: None,
+                    after: Some(entry.size()),
+                    changed: 0,
+                });
+                continue;
             };
             match self.known.decide(entry, &self.boot_id) {
                 Plan::Reuse(after) => {

@@ -25,7 +25,7 @@ fn what_there_is() {
       sql          Ask a snapshot: run SQL on a short-lived server made from it
       psql         A psql session on a short-lived server made from a snapshot
       cp           Write a table of a snapshot as SQL that makes it anew
-      diff         What changed between two snapshots, or a snapshot and the cluster: pages of each relation
+      diff         What changed between two snapshots, or since one: pages of each relation
       branch       List, create, rename and delete branches
       tag          List, create and delete tags, which keep their snapshots
       push         Send snapshots that the storage does not have yet
