@@ -148,6 +148,12 @@ impl Ui {
         writeln!(io::stdout().lock(), "{line}").map_err(Failure::from_output)
     }
 
+    /// The same on stderr, where stdout is taken by what was asked for.
+    pub fn record_aside(&self, record: &impl Serialize) -> Result<(), Failure> {
+        self.stderr(&serde_json_line(record)?);
+        Ok(())
+    }
+
     /// Text of the answer as it is (completions, man pages).
     pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();

@@ -125,13 +125,43 @@ fn add(zenith: &Zenith, command: &str, page: &mut String) {
         title.trim_end(),
         shown.trim_end()
     ));
-    let listed = text
+    for name in subcommands(&text) {
+        add(zenith, format!("{command} {name}").trim_start(), page);
+    }
+}
+
+/// The commands that a help text lists.
+fn subcommands(help: &str) -> Vec<String> {
+    let listed = help
         .split_once("Commands:\n")
         .and_then(|(_, rest)| rest.split_once("\n\n"));
-    for line in listed.map(|(lines, _)| lines).unwrap_or_default().lines() {
-        let name = line.split_whitespace().next().unwrap();
-        if name != "help" {
-            add(zenith, format!("{command} {name}").trim_start(), page);
+    let names = listed.map(|(lines, _)| lines).unwrap_or_default().lines();
+    names
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty() && *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Every command that can be run: `snapshot list`, and `remote` beside `remote list`.
+pub(crate) fn leaves(zenith: &Zenith) -> Vec<String> {
+    let mut leaves = Vec::new();
+    let mut todo = vec![String::new()];
+    while let Some(command) = todo.pop() {
+        let line = format!("{command} --help");
+        let output = zenith.command(&line).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let below = subcommands(&text);
+        // Where a command below it may be left out, it is one itself.
+        if !command.is_empty() && (below.is_empty() || text.contains("[COMMAND]")) {
+            leaves.push(command.clone());
         }
+        todo.extend(
+            below
+                .iter()
+                .map(|name| format!("{command} {name}").trim().to_owned()),
+        );
     }
+    leaves.sort();
+    leaves
 }

@@ -9,4 +9,5 @@ mod manners;
 mod names;
 mod pager;
 mod prune;
+mod shapes;
 mod zenith;

@@ -84,7 +84,7 @@ fn lists() {
             ("branch", "(no branch)"),
             ("branch", "main"),
             ("branch", "side"),
-            ("remote_branch", "origin/main"),
+            ("tracking_branch", "origin/main"),
         ]
     );
     assert_eq!(objects[0]["id"], one.to_string());

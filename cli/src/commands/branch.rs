@@ -56,7 +56,7 @@ fn list(args: &BranchArgs, context: &Context) -> Result<(), Failure> {
         if args.all {
             let noted = state.refs().iter().filter_map(|(full, id)| {
                 let name = full.strip_prefix("remote/")?.to_owned();
-                Some(listed("remote_branch", name, false, Some(*id), &state))
+                Some(listed("tracking_branch", name, false, Some(*id), &state))
             });
             branches.extend(noted);
         }

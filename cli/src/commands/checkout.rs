@@ -43,6 +43,12 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
         .is_none_or(|dir| dir == managed.home.pgdata());
     if args.dry_run {
         let dir = target.clone().unwrap_or_else(|| managed.home.pgdata());
+        if context.ui.is_json() {
+            return context.ui.record(&serde_json::json!({
+                "type": "checkout_planned", "v": 1, "id": id.to_string(), "dir": dir,
+                "managed": is_managed, "saves_first": is_managed && !args.force,
+            }));
+        }
         return context.ui.answer(format_args!(
             "would check out {} into {}{}",
             named(id, &args.rev),

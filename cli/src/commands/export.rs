@@ -75,16 +75,22 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
         Some(dir) => place::path(dir, &context.env.current_dir),
         None => location.clone(),
     };
-    if ui.is_json() && !is_stream {
-        return ui.record(&serde_json::json!({
+    if ui.is_json() {
+        let record = serde_json::json!({
             "type": "export", "v": 1,
             "id": id.to_string(),
             "format": format.word(),
-            "location": location,
+            "location": if is_stream { "-" } else { &location },
             "files": files,
             "bytes": bytes,
             "millis": elapsed.as_millis() as u64,
-        }));
+        });
+        // stdout is the archive itself then.
+        return if is_stream {
+            ui.record_aside(&record)
+        } else {
+            ui.record(&record)
+        };
     }
     let what = match (&done, files) {
         (Emitted::Repository { branch, .. }, _) => format!("branch {branch}, {} sent", size(bytes)),
@@ -97,7 +103,6 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
         format.word(),
         took(elapsed)
     );
-    // stdout is the archive itself then.
     if is_stream {
         ui.talk(line);
         return Ok(());

@@ -11,14 +11,25 @@ use crate::error::Failure;
 
 pub fn run(args: &ManArgs, context: &Context) -> Result<(), Failure> {
     let Some(dir) = &args.dir else {
-        return context.ui.raw(&page(args::command())?);
+        let page = page(args::command())?;
+        if context.ui.is_json() {
+            return context.ui.record(&serde_json::json!({
+                "type": "man_page", "v": 1, "name": "zenith.1",
+                "page": String::from_utf8_lossy(&page),
+            }));
+        }
+        return context.ui.raw(&page);
     };
     let dir = context.env.absolute(dir);
     let pages = write(&args::command(), "zenith", &dir)?;
+    if context.ui.is_json() {
+        return context.ui.record(&serde_json::json!({
+            "type": "man_pages", "v": 1, "dir": dir, "pages": pages,
+        }));
+    }
     context
         .ui
-        .talk(format_args!("{pages} manual pages in {}", dir.display()));
-    Ok(())
+        .answer(format_args!("{pages} manual pages in {}", dir.display()))
 }
 
 /// One page for the command and each of its visible subcommands, named as git names its own; how

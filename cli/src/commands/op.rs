@@ -179,7 +179,8 @@ fn record(logged: &Logged) -> Value {
     json!({
         "type": "operation", "v": 1, "number": logged.seq,
         "verb": operation.verb, "detail": operation.detail, "who": operation.who,
-        "unix_micros": operation.time.unix_micros, "refs": refs,
+        "time": time::rfc3339(operation.time.unix_micros, operation.time.offset_secs),
+        "refs": refs,
         "added": ids(&operation.added), "removed": ids(&operation.removed),
     })
 }

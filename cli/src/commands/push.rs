@@ -21,6 +21,12 @@ pub fn run(args: &PushArgs, context: &Context) -> Result<(), Failure> {
     };
     if args.dry_run {
         let waiting = sync::unpushed_to(&*context.state(&managed)?, name);
+        if context.ui.is_json() {
+            return context.ui.record(&serde_json::json!({
+                "type": "push_planned", "v": 1, "remote": name, "location": location,
+                "snapshots": waiting.rows.len(), "bytes": waiting.bytes,
+            }));
+        }
         return context.ui.answer(format_args!(
             "would push {} ({}) to {location}",
             plural(waiting.rows.len() as u64, "snapshot"),

@@ -44,9 +44,18 @@ pub fn record(number: u32, slot: &Slot) -> Value {
             "memory_kib": slot.kdf.memory_kib,
             "passes": slot.kdf.passes,
             "lanes": slot.kdf.lanes,
+            "error": null,
         }),
         Err(e) => json!({
-            "type": "key_slot", "v": 1, "slot": number, "error": e.to_string(),
+            "type": "key_slot", "v": 1,
+            "slot": number,
+            "label": null,
+            "time": null,
+            "key_id": null,
+            "memory_kib": null,
+            "passes": null,
+            "lanes": null,
+            "error": e.to_string(),
         }),
     }
 }

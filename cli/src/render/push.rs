@@ -48,7 +48,6 @@ pub struct PushRecord<'a> {
     snapshots: u64,
     packs: u64,
     bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     diverged_to: Option<&'a str>,
 }
 

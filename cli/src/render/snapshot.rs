@@ -328,7 +328,7 @@ impl Shown<'_> {
     pub fn record(&self) -> ShownRecord<'_> {
         let (snapshot, facts) = (self.snapshot, self.facts);
         ShownRecord {
-            kind_of_record: "snapshot",
+            kind_of_record: "snapshot_shown",
             v: 1,
             id: self.id.to_string(),
             tree: snapshot.tree.to_string(),

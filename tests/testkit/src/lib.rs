@@ -14,6 +14,7 @@ pub mod s3;
 #[cfg(test)]
 mod selftest;
 pub mod server;
+pub mod shapes;
 pub mod tmpfs;
 pub mod turn;
 pub mod user;
