@@ -12,6 +12,7 @@ mod harmless;
 mod history;
 mod idle;
 mod inplace;
+mod json;
 mod kill;
 mod load;
 mod loss;
