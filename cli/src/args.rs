@@ -84,13 +84,7 @@ pub enum Verb {
     Snapshot(SnapshotVerb),
     /// Show the history of branches, newest first
     #[command(after_help = "\
-A line of dots (┊) is where snapshots are missing: they were pruned, or are not here.
-
-Examples:
-  zenith log                        what led to where HEAD is
-  zenith log --graph --all          every branch, with lines
-  zenith log main origin/main -n 20
-  zenith log --remote --branch main at the storage")]
+A line of dots (┊) is where snapshots are missing: they were pruned, or are not here.")]
     Log(LogArgs),
     /// Materialise a snapshot: in a new directory, or as the managed cluster
     Checkout(CheckoutArgs),
@@ -118,42 +112,21 @@ They belong together by primary key or replica identity; without one, whole rows
     ///
     /// A branch that is checked out is not deleted, and none that alone leads to snapshots without
     /// --force. Snapshots of a deleted branch stay until they are pruned.
-    ///
-    /// Example: zenith branch try-index main~2
     Branch(BranchArgs),
     /// List, create and delete tags, which keep their snapshots
-    ///
-    /// Example: zenith tag v1.0 main~2
     Tag(TagArgs),
     /// Send snapshots that the storage does not have yet
-    #[command(after_help = "Examples:
-  zenith push                       the branch that is checked out
-  zenith push --all --tags          every branch and every tag
-  zenith push offsite               to the remote `offsite`")]
     Push(PushArgs),
     /// Bring what a remote has; local branches stay where they are
-    #[command(after_help = "Examples:
-  zenith fetch                      the branch checked out, and those known already
-  zenith fetch --all --prune        every branch; those that are gone are forgotten
-  zenith fetch try-index --depth 0  one branch with all of its history
-  zenith checkout origin/try-index  what was fetched is called so")]
     Fetch(FetchArgs),
     /// Fetch, then move the branch and the managed cluster forward
-    #[command(after_help = "Example: zenith stop && zenith pull && zenith start")]
     Pull(PullArgs),
     /// Make a home from a storage: its branches, and a guarded copy of the cluster
-    #[command(after_help = "Examples:
-  zenith clone s3://bucket/orders ./orders
-  zenith clone /mnt/backup/orders /srv/drill --branch main --depth 0 --port 5433
-
+    #[command(after_help = "\
 DIR is the home: go on with `zenith -D DIR start`. A clone that was cut off goes on with the same
 command.")]
     Clone(CloneArgs),
     /// List, show, add, change and remove the repositories to fetch from and push to
-    #[command(after_help = "Examples:
-  zenith remote add offsite s3://bucket/orders
-  zenith push offsite --all
-  zenith remote show offsite")]
     Remote(RemoteArgs),
     /// Write a snapshot as plain PostgreSQL files, as tar, or as a repository
     Export(ExportArgs),
@@ -174,8 +147,6 @@ command.")]
     /// local time; what any rule keeps stays. Every branch is judged for itself. Whatever the rules
     /// say, these stay: the tip of a branch (unless --force), what HEAD stands on, what homes build
     /// on, and what has a tag, until `zenith tag -d NAME` deletes that. Space is freed by `zenith gc`.
-    ///
-    /// Example: zenith prune --keep-within 2d --keep-daily 30 --keep-monthly 12 --dry-run
     Prune(PruneArgs),
     /// List, add, change and remove the passphrases of an encrypted repository
     #[command(subcommand)]
@@ -320,9 +291,7 @@ pub struct At {
 #[command(after_help = "\
 What no snapshot uses is condemned first and deleted a day later, so that it can come back until
 then (`zenith undo`); --now does both. A storage may be in use by other homes meanwhile: what they
-are about to use is kept or sent again, whatever their clocks say.
-
-Example: zenith gc --dry-run")]
+are about to use is kept or sent again, whatever their clocks say.")]
 pub struct GcArgs {
     /// Say what would happen
     #[arg(long)]
@@ -336,9 +305,7 @@ pub struct GcArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exits with 0 when everything is whole and with 7 when something is missing or damaged.
-
-Example: zenith verify --read-data")]
+Exits with 0 when everything is whole and with 7 when something is missing or damaged.")]
 pub struct VerifyArgs {
     /// Read every byte and check every hash, instead of lengths and structure alone
     #[arg(long)]
@@ -351,9 +318,7 @@ pub struct VerifyArgs {
 #[command(after_help = "\
 Each branch, tag and snapshot goes back only where it still stands as the operation left it;
 otherwise nothing is changed. An undo is an operation, too, and can be undone. Deleted snapshots
-come back as long as `zenith gc` has not deleted what they need, at least a day.
-
-Examples: zenith undo; zenith undo 41, with a number of `zenith op log`")]
+come back as long as `zenith gc` has not deleted what they need, at least a day.")]
 pub struct UndoArgs {
     /// Number of the operation; otherwise the newest that somebody asked for
     #[arg(value_name = "N")]
@@ -469,8 +434,6 @@ pub enum SnapshotVerb {
     /// Delete one snapshot; its space is freed by the next collection
     ///
     /// What HEAD stands on and what homes build on stays in any case.
-    ///
-    /// Example: zenith snapshot delete main~3 --dry-run
     Delete(DeleteArgs),
 }
 
@@ -657,15 +620,11 @@ pub struct TagArgs {
 #[derive(Debug, Subcommand)]
 pub enum HomeVerb {
     /// List the homes for which snapshots are kept, and at which
-    ///
-    /// Example: zenith home list --remote
     List(HomeListArgs),
     /// Keep nothing any more for a home that is gone
     ///
     /// What such a home did not push yet builds on snapshots that may go then, so this is for homes
     /// that will not come back. One that does come back is noted again when it pushes.
-    ///
-    /// Example: zenith home forget 0a1b2c3d --remote
     Forget(HomeForgetArgs),
 }
 
@@ -944,7 +903,8 @@ pub struct AgentArgs {
 
 /// The whole definition, every long flag also in snake_case (hidden).
 pub fn command() -> Command {
-    complete::with_names(with_snake_case(Cli::command()))
+    let command = with_snake_case(Cli::command());
+    complete::with_names(crate::examples::add(command))
 }
 
 /// What was typed, or clap's error (help and version are errors of clap's, too).

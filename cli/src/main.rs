@@ -13,6 +13,7 @@ mod commands;
 mod complete;
 mod config;
 mod error;
+mod examples;
 mod exit;
 mod logging;
 mod pager;

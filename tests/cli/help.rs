@@ -8,8 +8,8 @@ use crate::zenith::Zenith;
 
 #[test]
 fn what_there_is() {
-    assert_snapshot!(Zenith::new().transcript("--help"), @r"
-    $ zenith --help
+    assert_snapshot!(Zenith::new().transcript("-h"), @r"
+    $ zenith -h
     git for PostgreSQL clusters: snapshots, branches and backups of a whole server
 
     Usage: zenith [OPTIONS] <COMMAND>
@@ -48,7 +48,7 @@ fn what_there_is() {
       help         Print this message or the help of the given subcommand(s)
 
     Options:
-      -h, --help     Print help
+      -h, --help     Print help (see more with '--help')
       -V, --version  Print version
 
     Global options:

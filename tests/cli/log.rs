@@ -101,7 +101,7 @@ fn histories_as_lines() {
     assert!(
         objects
             .iter()
-            .all(|o| o["type"] == "snapshot" && o["gap"] == false)
+            .all(|o| o["type"] == "log_entry" && o["gap"] == false)
     );
 }
 

@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     ("branch", "branch --remote", &["branch"]),
     ("snapshot list", "snapshot list", &["snapshot"]),
     ("snapshot show", "snapshot show main", &["snapshot_shown"]),
+    ("log", "log --graph --all", &["log_entry"]),
     ("remote", "remote", &["remote"]),
     ("remote list", "remote list", &["remote"]),
     ("remote show", "remote show", &["remote_branch"]),

@@ -61,7 +61,7 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
         .into_iter()
         .zip(gaps)
         .map(|(listed, gap)| Logged {
-            listed,
+            listed: listed.of_log(),
             gap,
             changes: None,
         })

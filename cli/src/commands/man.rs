@@ -55,5 +55,59 @@ fn page(command: Command) -> Result<Vec<u8>, Failure> {
     Man::new(command)
         .render(&mut page)
         .map_err(Failure::Output)?;
-    Ok(page)
+    Ok(with_sections(&String::from_utf8_lossy(&page)).into_bytes())
+}
+
+/// What follows the help is one section to clap; notes and examples have sections of their own, and
+/// examples keep their lines.
+fn with_sections(page: &str) -> String {
+    const EXTRA: &str = "\n.SH EXTRA\n";
+    let Some((before, after)) = page.split_once(EXTRA) else {
+        return page.to_owned();
+    };
+    let (extra, rest) = match after.find("\n.SH ") {
+        Some(end) => after.split_at(end + 1),
+        None => (after, ""),
+    };
+    let (notes, examples) = extra.split_once("Examples:\n").unwrap_or((extra, ""));
+    let mut page = before.to_owned();
+    if !notes.trim().is_empty() {
+        page.push_str("\n.SH NOTES\n");
+        page.push_str(notes.trim_end());
+    }
+    if !examples.is_empty() {
+        page.push_str("\n.SH EXAMPLES\n.nf\n");
+        page.push_str(examples.trim_end());
+        page.push_str("\n.fi");
+    }
+    page + "\n" + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each page has the examples of its command, in a section that keeps their lines.
+    #[test]
+    fn every_page_has_the_examples() {
+        fn walk(command: &Command) {
+            let help = command.clone().render_long_help().to_string();
+            let (_, examples) = help.split_once("\nExamples:\n").unwrap();
+            let page = String::from_utf8(page(command.clone()).unwrap()).unwrap();
+            assert!(!page.contains(".SH EXTRA"), "{page}");
+            let (_, section) = page.split_once("\n.SH EXAMPLES\n.nf\n").unwrap();
+            let section = section.split("\n.fi").next().unwrap();
+            // What troff must not take for its own is written in another way.
+            let plain = section
+                .replace("\\-", "-")
+                .replace("\\*(Aq", "'")
+                .replace("\\(aq", "'");
+            assert_eq!(plain.trim_end(), examples.trim_end());
+            command
+                .get_subcommands()
+                .filter(|sub| !sub.is_hide_set())
+                .for_each(walk);
+        }
+        walk(&args::command());
+    }
 }

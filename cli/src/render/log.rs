@@ -29,7 +29,6 @@ pub struct Logged {
     /// Whether snapshots are missing between it and its parent.
     pub gap: bool,
     /// Of the relations that were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<Changed>>,
 }
 

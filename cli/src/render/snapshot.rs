@@ -111,6 +111,14 @@ pub struct Listed {
     pub pushed: bool,
 }
 
+impl Listed {
+    /// The same as an entry of a log.
+    pub fn of_log(mut self) -> Self {
+        self.kind_of_record = "log_entry";
+        self
+    }
+}
+
 /// Rows in the order given; `head` is where the home stands, `unpushed` what is local only.
 /// `remotes`: also names of what a storage is known to have.
 pub fn listed<'a>(

@@ -117,9 +117,11 @@ impl Shapes {
         for field in shape.keys() {
             // Inside of a list that is empty there is nothing to see.
             let is_there = found.contains_key(field)
-                || field
-                    .split_once("[].")
-                    .is_some_and(|(list, _)| found.get(list).is_some_and(|kind| kind == "list"));
+                || field.split_once("[].").is_some_and(|(list, _)| {
+                    found
+                        .get(list)
+                        .is_some_and(|kind| kind == "list" || kind == "null")
+                });
             if !is_there {
                 return Err(format!("{name}.{field} is documented and missing"));
             }

@@ -246,3 +246,16 @@ fn end_of_string(text: &str) -> usize {
     }
     at
 }
+
+/// Kind and code go together as docs/exit-codes.md has them.
+#[test]
+fn every_kind_and_code_is_documented() {
+    let page = include_str!("../../../../docs/exit-codes.md");
+    for failure in all().iter().filter(|failure| !failure.is_silent()) {
+        let report = failure.report();
+        let row = format!("| {} |", report.exit);
+        let row = page.lines().find(|line| line.starts_with(&row));
+        let word = format!("`{}`", report.kind);
+        assert!(row.is_some_and(|row| row.contains(&word)), "{report:?}");
+    }
+}
