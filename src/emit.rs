@@ -1,12 +1,15 @@
 //! `export`: a snapshot goes to a path or URL, in the format that was asked for.
 
+use std::fs::{self, File, OpenOptions as OpenFile};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use zenith_store::objects::{OpenOptions, StorageUrl};
 use zenith_store::{Repository, SnapshotId};
 
-use crate::error::Result;
+use crate::disk;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::export::{self, ExportOptions, ExportReport, tar::TarDest};
 use crate::head::Head;
@@ -45,6 +48,70 @@ pub enum Emitted {
         /// Stored bytes.
         bytes: u64,
     },
+}
+
+/// A file that is being written under a temporary name; it goes when this does, unless it was kept.
+#[derive(Debug)]
+pub struct NewFile {
+    file: Option<File>,
+    temp: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Readable by its owner alone, since pages are secrets.
+    ///
+    /// Errors: `TargetInvalid` for a file that is there, `Io`.
+    pub fn create(path: &Path) -> Result<NewFile> {
+        if path.exists() {
+            return Err(Error::TargetInvalid {
+                dir: path.to_owned(),
+                why: "it exists already".to_owned(),
+            });
+        }
+        let temp = disk::temp_name(path);
+        let file = OpenFile::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temp)
+            .map_err(Error::io("create", &temp))?;
+        Ok(NewFile {
+            file: Some(file),
+            temp,
+            path: path.to_owned(),
+        })
+    }
+
+    /// What to write into.
+    pub fn writer(&mut self) -> &mut impl Write {
+        self.file.as_mut().expect("it is there until it is kept")
+    }
+
+    /// Gives it its name, durably where `sync`.
+    ///
+    /// Errors: `Io`.
+    pub fn keep(mut self, sync: bool) -> Result<()> {
+        let file = self.file.take().expect("it is there until it is kept");
+        if sync {
+            file.sync_all().map_err(Error::io("fsync", &self.temp))?;
+        }
+        fs::rename(&self.temp, &self.path).map_err(Error::io("rename", &self.temp))?;
+        if sync {
+            disk::sync_dir(disk::parent(&self.path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // What is left of it is a file that ends in `.tmp`.
+            let _ = fs::remove_file(&self.temp);
+        }
+    }
 }
 
 /// The directory of this machine that a location names, if it names one.

@@ -35,6 +35,9 @@ pub enum Server {
     Up(Postmaster),
     /// It does not; the state of the cluster as `pg_controldata` prints it.
     Down(String),
+    /// It does not: the cluster is a checkout of a snapshot that was taken from a running server,
+    /// and its first start brings it to where that was.
+    NotStarted,
     /// There is no cluster.
     Missing,
     /// The cluster cannot be used as it is, and why.
@@ -184,6 +187,8 @@ fn server(managed: &Managed) -> Server {
         }
         Ok(match managed.postmaster()? {
             Some(postmaster) => Server::Up(postmaster),
+            // The first start renames it.
+            None if managed.home.pgdata().join("backup_label").is_file() => Server::NotStarted,
             None => Server::Down(Control::read(&managed.home.pgdata())?.state.to_string()),
         })
     };

@@ -797,7 +797,7 @@ pub struct ExportArgs {
     /// The snapshot
     #[arg(value_name = "REV", default_value = "HEAD")]
     pub rev: String,
-    /// Where to: a path or URL; - writes a tar to stdout
+    /// Where to: a path or URL; FILE.tar is one tar file, - writes it to stdout
     #[arg(long, value_name = "PATH_OR_URL", value_parser = NonEmptyStringValueParser::new())]
     pub snapshot_path: String,
     /// In which format

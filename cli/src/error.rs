@@ -414,19 +414,30 @@ fn hints(error: &Error) -> Vec<String> {
         }
 
         Error::NoSuchPath { .. } => "Check the path; a relative one counts from here.".into(),
-        Error::NotShutDown { pgdata, .. } => format!(
-            "Start the server and stop it cleanly: `pg_ctl -D {0} start && pg_ctl -D {0} stop`; \
-             for the managed cluster `zenith start && zenith stop`. A running one is taken with \
-             `zenith snapshot create --pgdata {0} --dsn DSN`. `zenith checkout --force REV` discards.",
-            pgdata.display()
+        Error::NotShutDown { pgdata, .. } if is_managed(pgdata) => {
+            "`zenith start && zenith stop` shuts it down; `zenith checkout --force REV` discards \
+             what it holds."
+                .into()
+        }
+        Error::NotShutDown { pgdata, .. } if pgdata.is_absolute() => format!(
+            "Start the server and stop it cleanly: `{ctl} start && {ctl} stop`. A running one is \
+             taken with `zenith snapshot create --pgdata {0} --dsn DSN`.",
+            place::quoted(pgdata),
+            ctl = pg_ctl(pgdata)
         ),
+        Error::NotShutDown { .. } => {
+            "Make the archive of a server that is shut down, or of one that runs with \
+             `pg_basebackup -D DIR -F tar -X fetch`."
+                .into()
+        }
         Error::ServerRunning { pgdata, .. } if is_managed(pgdata) => {
             "Run `zenith stop` first, or check out beside it with `zenith checkout REV DIR`.".into()
         }
         Error::ServerRunning { pgdata, .. } => format!(
-            "Stop it with `pg_ctl -D {0} stop`, or take it as it runs: `zenith snapshot create \
-             --pgdata {0} --dsn DSN`.",
-            pgdata.display()
+            "Stop it with `{} stop`, or take it as it runs: `zenith snapshot create --pgdata {} \
+             --dsn DSN`.",
+            pg_ctl(pgdata),
+            place::quoted(pgdata)
         ),
         Error::ClusterChanged { .. } | Error::FileUnstable { .. } => {
             "Run the command again when the server is stopped, or online with --dsn DSN.".into()
@@ -441,17 +452,19 @@ fn hints(error: &Error) -> Vec<String> {
                 .into()
         }
         Error::BackupWithoutWal { .. } => {
-            "Make the backup again with its WAL: `pg_basebackup -X stream`.".into()
+            "Make the backup again with its WAL: `pg_basebackup -D DIR -X stream`, or `-X fetch` for \
+             a tar on stdout."
+                .into()
         }
         Error::BackupIncremental { .. } => {
-            "Combine it with the backups before it: `pg_combinebackup`.".into()
+            "Combine it with the backups before it: `pg_combinebackup -o DIR FULL … THIS`.".into()
         }
-        Error::BackupDamaged { .. } => "Make the backup again: `pg_basebackup`.".into(),
+        Error::BackupDamaged { .. } => "Make the backup again: `pg_basebackup -D DIR`.".into(),
         Error::WalMissing { .. } => {
             "Start the server once and stop it cleanly, then run the command again.".into()
         }
         Error::PathInvalid { .. } | Error::TarEntry { .. } => {
-            "Make the archive with `pg_basebackup -F tar -X fetch` or `zenith export --snapshot-path DIR \
+            "Make the archive with `pg_basebackup -D DIR -F tar -X fetch` or `zenith export --snapshot-path DIR \
              --snapshot-format tar`."
                 .into()
         }
@@ -459,9 +472,10 @@ fn hints(error: &Error) -> Vec<String> {
             "Move `{path}` out of the cluster; PostgreSQL itself makes no such entry there."
         ),
         Error::NameNotUtf8 { .. } => "Rename it, or move it out of the cluster.".into(),
-        Error::TablespaceMissing { .. } => {
-            "Mount or restore the directory of the tablespace, then run the command again.".into()
-        }
+        Error::TablespaceMissing { oid, .. } => format!(
+            "Mount or restore its directory; of tar files it is {oid}.tar beside base.tar. Then run \
+             the command again."
+        ),
         Error::OtherServer { .. } => {
             "Give the DSN of the server that runs on --pgdata: `SHOW data_directory` tells.".into()
         }
@@ -477,7 +491,7 @@ fn hints(error: &Error) -> Vec<String> {
             place::quoted(dir)
         ),
         Error::TargetForeign { .. } => "Name an empty or a new directory.".into(),
-        Error::TargetInvalid { .. } => "Name another directory.".into(),
+        Error::TargetInvalid { .. } => "Name another place.".into(),
         Error::TargetBusy { .. } => "Run the command again when the other one is done.".into(),
         Error::CheckoutPending { dir, snapshot } => {
             let short = snapshot.get(..8).unwrap_or(snapshot);
@@ -494,7 +508,12 @@ fn hints(error: &Error) -> Vec<String> {
             "`zenith snapshot show REV` lists the tablespaces of a snapshot.".into()
         }
         Error::TablespacesInStream { .. } => {
-            "Export to a directory or URL instead of `-`: one tar per tablespace goes there.".into()
+            "Export to a directory or URL instead: one tar per tablespace goes there.".into()
+        }
+        Error::FormatUnknown { path, .. } if path == std::path::Path::new("stdin") => {
+            "Pipe one tar in: `pg_basebackup -D - -F tar -X fetch | zenith import --snapshot-path \
+             -`."
+                .into()
         }
         Error::FormatUnknown { .. } => {
             "Name a data directory, the tar files of pg_basebackup, or a zenith repository; \
@@ -509,13 +528,20 @@ fn hints(error: &Error) -> Vec<String> {
                 "xz" => "unxz",
                 _ => "bunzip2",
             };
-            format!("Decompress it first: `{program} {}`.", path.display())
+            if path.is_absolute() && !path.to_string_lossy().contains("://") {
+                format!("Decompress it first: `{program} {}`.", place::quoted(path))
+            } else {
+                format!(
+                    "Decompress it on the way: `{program} -c < FILE | zenith import \
+                     --snapshot-path -`."
+                )
+            }
         }
         Error::BranchForeign { .. } => {
             "Give it a branch of its own: run the same command with --branch NEW.".into()
         }
         Error::TarTruncated { .. } | Error::StreamIncomplete { .. } => {
-            "Copy or make it again: `pg_basebackup -F tar -X fetch`.".into()
+            "Copy or make it again: `pg_basebackup -D DIR -F tar -X fetch`.".into()
         }
         Error::ExportUnfinished { .. } => {
             "Run the same export again; it goes on where it stopped.".into()
@@ -542,6 +568,13 @@ fn hints(error: &Error) -> Vec<String> {
         Error::Internal { .. } => bug_hint(),
     };
     vec![hint]
+}
+
+/// `pg_ctl -D DIR` as it can be typed here.
+fn pg_ctl(pgdata: &std::path::Path) -> String {
+    let path = std::env::var_os("PATH");
+    let program = place::program("pg_ctl", pgdata, path.as_deref(), None);
+    format!("{program} -D {}", place::quoted(pgdata))
 }
 
 /// Whether a directory is the managed cluster of a home: its neighbour is the config.

@@ -294,6 +294,10 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "",
             ),
             (
+                "zenith export main --snapshot-path /srv/orders.tar",
+                "one tar file",
+            ),
+            (
                 "zenith export v1.0 --snapshot-path - | gzip > orders.tar.gz",
                 "one tar on stdout",
             ),

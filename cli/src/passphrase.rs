@@ -11,6 +11,9 @@ use crate::config::Environment;
 use crate::error::Failure;
 use crate::ui::Ui;
 
+/// A new passphrase below this many bytes is warned of.
+const SHORT: usize = 8;
+
 /// A passphrase; wiped from memory when dropped, shown by nothing.
 #[derive(Clone)]
 pub struct Passphrase(Zeroizing<Vec<u8>>);
@@ -73,6 +76,12 @@ impl Sources<'_> {
         };
         if passphrase.bytes().is_empty() {
             return Err(self.failed(format!("the {prompt} is empty")));
+        }
+        if ask == Ask::Twice && passphrase.bytes().len() < SHORT {
+            ui.warn(format_args!(
+                "the {prompt} has fewer than {SHORT} characters and can be guessed by whoever has \
+                 the storage"
+            ));
         }
         Ok(passphrase)
     }

@@ -199,6 +199,7 @@ fn archive(intake: &mut Intake<'_>, kind: Kind, from: &mut dyn Read, path: &Path
     let mut from = BufReader::with_capacity(BUFFER, from);
     let head = io::BufRead::fill_buf(&mut from).map_err(Error::io("read", path))?;
     refuse_compressed(path, head)?;
+    let is_empty = head.is_empty();
     let ended = Rc::new(Cell::new(false));
     let mut archive = Archive::new(Watched {
         from,
@@ -208,12 +209,24 @@ fn archive(intake: &mut Intake<'_>, kind: Kind, from: &mut dyn Read, path: &Path
         path: path.to_owned(),
         entry: entry.to_owned(),
     };
+    let no_tar = || Error::FormatUnknown {
+        path: path.to_owned(),
+        found: if is_empty { "empty" } else { "no tar" }.to_owned(),
+    };
     let mut last = String::new();
     let entries = archive.entries().map_err(Error::io("read", path))?;
     for entry in entries {
         let mut entry = match entry {
             Ok(entry) => entry,
+            Err(_) if last.is_empty() => return Err(no_tar()),
             Err(_) if ended.get() => return Err(truncated(&last)),
+            // What is no header fails its checksum, which the reader says in words of its own.
+            Err(e) if e.kind() != io::ErrorKind::Other && e.raw_os_error().is_none() => {
+                return Err(Error::BackupDamaged {
+                    path: path.to_owned(),
+                    why: format!("what follows `{last}` is no entry of a tar"),
+                });
+            }
             Err(e) => return Err(Error::io("read", path)(e)),
         };
         let name = name_of(&entry, path)?;
@@ -244,12 +257,19 @@ fn archive(intake: &mut Intake<'_>, kind: Kind, from: &mut dyn Read, path: &Path
                 }
             }
             EntryType::XGlobalHeader => {}
-            other => return Err(refused(&format!("its type `{:?}` has no rule", other))),
+            EntryType::Link => return Err(refused("it is a hard link")),
+            EntryType::Char | EntryType::Block => return Err(refused("it is a device")),
+            EntryType::Fifo => return Err(refused("it is a pipe")),
+            _ => return Err(refused("it is of a kind that no rule covers")),
         }
     }
     // The reader above ends at a block of zeros, or where the file ends without one.
     if ended.get() {
-        return Err(truncated(&last));
+        return Err(if last.is_empty() {
+            no_tar()
+        } else {
+            truncated(&last)
+        });
     }
     // Whoever writes into a pipe wants to write to the end.
     let mut rest = archive.into_inner();

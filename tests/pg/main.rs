@@ -16,6 +16,7 @@ mod json;
 mod kill;
 mod load;
 mod loss;
+mod manners;
 mod scenarios;
 mod scratch;
 mod sealed;

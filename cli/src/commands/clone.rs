@@ -76,8 +76,11 @@ pub fn run(args: CloneArgs, context: &Context) -> Result<(), Failure> {
         ))?;
     } else {
         ui.answer(format_args!(
-            "cloned {location} into {shown}: {branch} at {tip}  {} fetched, {}",
-            size(bytes),
+            "cloned {location} into {shown}: {branch} at {tip}  {}{}",
+            match bytes {
+                0 => String::new(),
+                bytes => format!("{} fetched, ", size(bytes)),
+            },
             took(elapsed)
         ))?;
         for line in render::fetch::changed(report, "origin") {

@@ -3,8 +3,10 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use zenith::emit::{self, EmitOptions, Emitted, Target};
+use zenith::emit::{self, EmitOptions, Emitted, NewFile, Target};
 use zenith::import::Format;
+use zenith::managed::{self, Managed};
+use zenith::store::SnapshotId;
 
 use super::Context;
 use crate::args::{ExportArgs, ExportFormat};
@@ -19,11 +21,20 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
     context.env.refuse_memory(&args.snapshot_path)?;
     let is_stream = args.snapshot_path == "-";
     let location = context.env.absolute_location(&args.snapshot_path);
+    let dir = if is_stream {
+        None
+    } else {
+        emit::local_dir(&location)?
+    };
+    // A name that ends so is a file, unless it is a directory already.
+    let file = dir
+        .as_deref()
+        .filter(|path| path.extension().is_some_and(|ext| ext == "tar") && !path.is_dir());
     let format = match args.snapshot_format {
         Some(ExportFormat::Pgdata) => Format::Pgdata,
         Some(ExportFormat::Tar) => Format::Tar,
         Some(ExportFormat::Zenith) => Format::Zenith,
-        None if is_stream => Format::Tar,
+        None if is_stream || file.is_some() => Format::Tar,
         None => Format::Pgdata,
     };
     if is_stream && format != Format::Tar {
@@ -31,12 +42,8 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
             "only a tar can go to stdout: --snapshot-format tar",
         ));
     }
-    let dir = if is_stream {
-        None
-    } else {
-        emit::local_dir(&location)?
-    };
-    if let Some(dir) = &dir {
+    let file = file.filter(|_| format == Format::Tar);
+    if let (Some(dir), None) = (&dir, file) {
         let mapped: Vec<&Path> = args
             .tablespace_mapping
             .iter()
@@ -44,25 +51,51 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
             .collect();
         super::checkout::make_room(&args.rev, dir, &mapped, context)?;
     }
-    let managed = context.open()?;
-    let state = context.state(&managed)?;
-    let id = context.resolve_or_fetch(&managed, &state, &args.rev)?;
     let options = EmitOptions {
         tablespace_mapping: args.tablespace_mapping,
         no_sync: args.no_sync,
     };
-    let around = context.around();
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);
-    let done = if is_stream {
-        let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
-        let target = Target::Stream(&mut out, "stdout");
-        emit::emit(&managed, &around, id, target, format, &options, &on)
-            .map_err(Failure::from)
-            .and_then(|done| out.flush().map(|()| done).map_err(Failure::from_output))?
+    let to = |managed: &Managed, target: Target<'_>| -> Result<(SnapshotId, Emitted), Failure> {
+        let state = context.state(managed)?;
+        let id = context.resolve_or_fetch(managed, &state, &args.rev)?;
+        let around = context.around();
+        Ok((
+            id,
+            emit::emit(managed, &around, id, target, format, &options, &on)?,
+        ))
+    };
+    let (id, done) = if let Some(path) = file {
+        // The file belongs to whoever typed, the home perhaps to another.
+        let mut new = NewFile::create(path)?;
+        let mut out = BufWriter::with_capacity(1 << 20, new.writer());
+        let name = path.display().to_string();
+        let mut done = None;
+        managed::as_owner(&context.home, || {
+            let target = Target::Stream(&mut out, &name);
+            done = Some(context.look().and_then(|managed| to(&managed, target)));
+            Ok(())
+        })?;
+        let done = done.expect("it was asked for")?;
+        out.flush().map_err(|source| zenith::Error::Io {
+            verb: "write",
+            path: path.to_owned(),
+            source,
+        })?;
+        drop(out);
+        new.keep(!options.no_sync)?;
+        done
     } else {
-        let target = Target::Location(&location);
-        emit::emit(&managed, &around, id, target, format, &options, &on)?
+        let managed = context.open()?;
+        if is_stream {
+            let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
+            let done = to(&managed, Target::Stream(&mut out, "stdout"))?;
+            out.flush().map_err(Failure::from_output)?;
+            done
+        } else {
+            to(&managed, Target::Location(&location))?
+        }
     };
     let elapsed = progress.elapsed();
     drop(progress);
@@ -109,6 +142,7 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
     }
     ui.answer(line)?;
     if let (Format::Pgdata, Some(dir)) = (format, &dir) {
+        let managed = context.look()?;
         ui.talk(format_args!(
             "check it: {} {}",
             context.typed(&managed, dir, "pg_verifybackup"),

@@ -59,12 +59,12 @@ pub fn init(
     pg_user: Option<&str>,
     context: &Context,
 ) -> Result<Initialised, Failure> {
-    ready(&mut options, pg_user, context)?;
-    let progress = Progress::new(&context.ui);
-    let done = init::init(&context.home, &context.around(), &options, &|event| {
-        progress.on(event);
-    })?;
-    drop(progress);
+    let was_there = context.home.exists();
+    let made = make(&mut options, pg_user, context);
+    if made.is_err() && !was_there {
+        say_unfinished(context);
+    }
+    let done = made?;
     if context.ui.is_json() {
         let record = serde_json::json!({
             "type": "init", "v": 1,
@@ -87,10 +87,13 @@ pub fn init(
             format!("initialised home {shown} from {location}; it starts guarded as a copy")
         }
         (Origin::Attached { location, bytes }, _) => format!(
-            "attached home {shown} to {location}: {} at {}, {} fetched",
+            "attached home {shown} to {location}: {} at {}{}",
             done.branch,
             done.tip.short(),
-            size::size(*bytes)
+            match bytes {
+                0 => String::new(),
+                bytes => format!(", {} fetched", size::size(*bytes)),
+            }
         ),
         (Origin::Kept, true) => {
             format!(
@@ -118,6 +121,34 @@ pub fn init(
             .answer(push::line(report, location, done.push_took))?;
     }
     Ok(done)
+}
+
+fn make(
+    options: &mut InitOptions,
+    pg_user: Option<&str>,
+    context: &Context,
+) -> Result<Initialised, Failure> {
+    ready(options, pg_user, context)?;
+    let progress = Progress::new(&context.ui);
+    let on = |event| progress.on(event);
+    Ok(init::init(&context.home, &context.around(), options, &on)?)
+}
+
+/// What a failed init leaves is no home yet; the next one goes on with it.
+fn say_unfinished(context: &Context) {
+    let home = &context.home;
+    if !home.exists() || home.join("config.toml").exists() {
+        return;
+    }
+    // Directories alone are nothing to go on with. What is not empty stays.
+    let dirs = [home.join("run"), home.join("log"), home.clone()];
+    let removed = dirs.map(|dir| std::fs::remove_dir(dir).is_ok());
+    if !removed[2] {
+        let shown = place::path(home, &context.env.current_dir);
+        context.ui.talk(format_args!(
+            "what was made stays in {shown}: the same command goes on with it"
+        ));
+    }
 }
 
 /// What comes before anything is made: the right user, and a passphrase where one is needed.
@@ -182,7 +213,18 @@ fn refuse_unneeded(
     context: &Context,
 ) -> Result<(), Failure> {
     let is_given = context.env.passphrase.is_some() || !options.encryption.is_empty();
-    if !is_given || context.home.join("key").exists() {
+    if !is_given {
+        return Ok(());
+    }
+    if context.home.join("key").exists() {
+        // The environment may be set for other homes.
+        if options.encrypt || !options.encryption.is_empty() {
+            context.ui.warn(format_args!(
+                "the passphrase that was given is not used: {} has its key already; `zenith key \
+                 add` and `zenith key change` are for passphrases",
+                context.home.display()
+            ));
+        }
         return Ok(());
     }
     let place = match &settings.storage_dest {

@@ -61,19 +61,14 @@ pub struct Context {
     pub env: Environment,
     /// Where the home is or would be.
     pub home: PathBuf,
-    /// Whether root typed the command, whoever this process becomes.
-    typed_by_root: bool,
 }
 
 impl Context {
     pub fn new(ui: Ui, env: Environment, home: Option<&Path>) -> Self {
+        // Noted while this process is still who it was started as.
+        place::typed_by_root();
         let home = env.find_home(home);
-        Self {
-            ui,
-            env,
-            home,
-            typed_by_root: zenith::pg::user::is_root(),
-        }
+        Self { ui, env, home }
     }
 
     /// The same for a home that the command itself names.
@@ -82,7 +77,6 @@ impl Context {
             ui: self.ui.clone(),
             env: self.env.clone(),
             home: self.env.absolute(home),
-            typed_by_root: self.typed_by_root,
         }
     }
 
@@ -97,18 +91,8 @@ impl Context {
     /// A program of PostgreSQL for a cluster, as it can be typed where this command was: with its
     /// directory where PATH has none of that name, as the cluster's owner where root typed.
     pub fn typed(&self, managed: &Managed, pgdata: &Path, program: &str) -> String {
-        let dirs = self.env.path.as_deref().unwrap_or_default();
-        let mut command = program.to_owned();
-        if !std::env::split_paths(dirs).any(|dir| dir.join(program).is_file()) {
-            let major = zenith::pg::version::major_of_dir(pgdata).ok();
-            if let Ok(found) = managed.binaries(&self.around(), major) {
-                command = place::quoted(&found.program(program));
-            }
-        }
-        match zenith::pg::user::owner_of(pgdata) {
-            Ok(owner) if self.typed_by_root => format!("runuser -u {} -- {command}", owner.name),
-            _ => command,
-        }
+        let pg_bin = managed.settings.server.pg_bin.as_deref();
+        place::program(program, pgdata, self.env.path.as_deref(), pg_bin)
     }
 
     /// What the engine is given from outside.
@@ -190,11 +174,15 @@ impl Context {
         let operation = zenith::who::operation("fetch", id.short());
         let bytes = zenith::sync::fetch(&managed.home, &storage, id, &operation, &on)?;
         drop(progress);
+        // Its packs may be here for another snapshot.
+        let came = match bytes {
+            0 => String::new(),
+            bytes => format!("  {}", size(bytes)),
+        };
         self.ui.talk(format_args!(
-            "fetched {} from {}  {}",
+            "fetched {} from {}{came}",
             id.short(),
-            publish::location(managed)?,
-            size(bytes)
+            publish::location(managed)?
         ));
         Ok(id)
     }

@@ -27,10 +27,12 @@ pub fn lines(
         )
     } else {
         format!(
-            "fetched {} from {location}  {} in {}, {}",
+            "fetched {} from {location}  {}{}",
             plural(report.snapshots, "snapshot"),
-            size(report.bytes),
-            plural(report.packs, "pack"),
+            match report.packs {
+                0 => String::new(),
+                packs => format!("{} in {}, ", size(report.bytes), plural(packs, "pack")),
+            },
             took(duration)
         )
     }];
@@ -185,9 +187,12 @@ pub fn pull_lines(
                 None => String::new(),
             };
             lines.push(format!(
-                "{branch} moved {}{with}  {} fetched, {}",
+                "{branch} moved {}{with}  {}{}",
                 step(*from, *to),
-                size(report.bytes),
+                match report.bytes {
+                    0 => String::new(),
+                    bytes => format!("{} fetched, ", size(bytes)),
+                },
                 took(duration)
             ));
             lines

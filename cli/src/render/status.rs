@@ -145,7 +145,8 @@ fn server(server: &Server) -> String {
             )
         }
         Server::Down(state) if state == "shut down" => "server down".to_owned(),
-        Server::Down(state) => format!("server DOWN, not shut down (\"{state}\")"),
+        Server::Down(state) => format!("server DOWN, not shut down (its state is `{state}`)"),
+        Server::NotStarted => "server down, not started since the checkout".to_owned(),
         Server::Missing => "no cluster (start rebuilds it)".to_owned(),
         Server::Unusable(why) => format!("cluster NOT usable: {why}"),
     }
@@ -230,6 +231,7 @@ pub fn record(status: &Status, now: Timestamp) -> StatusRecord<'_> {
     let (server, postmaster, cluster_state) = match &status.server {
         Server::Up(postmaster) => ("up", Some(postmaster), None),
         Server::Down(state) => ("down", None, Some(state.as_str())),
+        Server::NotStarted => ("down", None, Some("not started since the checkout")),
         Server::Missing => ("missing", None, None),
         Server::Unusable(why) => ("unusable", None, Some(why.as_str())),
     };

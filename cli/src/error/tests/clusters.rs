@@ -10,6 +10,10 @@ pub(super) fn clusters() -> Vec<Error> {
             pgdata: pgdata(),
             state: s("in production"),
         },
+        Error::NotShutDown {
+            pgdata: p("stdin"),
+            state: s("in production"),
+        },
         Error::ServerRunning {
             pgdata: pgdata(),
             pid: 7,
@@ -85,7 +89,11 @@ fn clusters_in_words() {
 
     [1] error: the cluster in /data was not shut down: its state is `in production`
 
-    hint: Start the server and stop it cleanly: `pg_ctl -D /data start && pg_ctl -D /data stop`; for the managed cluster `zenith start && zenith stop`. A running one is taken with `zenith snapshot create --pgdata /data --dsn DSN`. `zenith checkout --force REV` discards.
+    hint: Start the server and stop it cleanly: `pg_ctl -D /data start && pg_ctl -D /data stop`. A running one is taken with `zenith snapshot create --pgdata /data --dsn DSN`.
+
+    [1] error: the cluster in stdin was not shut down: its state is `in production`
+
+    hint: Make the archive of a server that is shut down, or of one that runs with `pg_basebackup -D DIR -F tar -X fetch`.
 
     [4] error: a server runs on /data (process 7)
 
@@ -97,7 +105,7 @@ fn clusters_in_words() {
 
     [1] error: the base backup in /data lacks the WAL it needs: 000000010000000000000003 is missing
 
-    hint: Make the backup again with its WAL: `pg_basebackup -X stream`.
+    hint: Make the backup again with its WAL: `pg_basebackup -D DIR -X stream`, or `-X fetch` for a tar on stdout.
 
     [7] error: WAL segment 000000010000000000000003 that the cluster in /data needs is missing
 
@@ -105,15 +113,15 @@ fn clusters_in_words() {
 
     [1] error: `../x` cannot be the path of a file in a cluster
 
-    hint: Make the archive with `pg_basebackup -F tar -X fetch` or `zenith export --snapshot-path DIR --snapshot-format tar`.
+    hint: Make the archive with `pg_basebackup -D DIR -F tar -X fetch` or `zenith export --snapshot-path DIR --snapshot-format tar`.
 
     [1] error: /data is an incremental backup
 
-    hint: Combine it with the backups before it: `pg_combinebackup`.
+    hint: Combine it with the backups before it: `pg_combinebackup -o DIR FULL … THIS`.
 
     [7] error: /data/backup_label is damaged: no START
 
-    hint: Make the backup again: `pg_basebackup`.
+    hint: Make the backup again: `pg_basebackup -D DIR`.
 
     [1] error: `x` in the cluster /data is a socket, which no rule covers
 
@@ -125,7 +133,7 @@ fn clusters_in_words() {
 
     [7] error: tablespace 16384 has no files of this cluster at /ts
 
-    hint: Mount or restore the directory of the tablespace, then run the command again.
+    hint: Mount or restore its directory; of tar files it is 16384.tar beside base.tar. Then run the command again.
 
     [7] error: `base/1/1259` vanished from the cluster /data while it was read
 
@@ -185,9 +193,17 @@ pub(super) fn targets_and_sources() -> Vec<Error> {
             path: p("/x"),
             found: s("an empty directory"),
         },
+        Error::FormatUnknown {
+            path: p("stdin"),
+            found: s("no tar"),
+        },
         Error::Compressed {
             path: p("/x/base.tar.gz"),
             how: s("gz"),
+        },
+        Error::Compressed {
+            path: p("stdin"),
+            how: s("zst"),
         },
         Error::TarTruncated {
             path: p("/x.tar"),
@@ -246,7 +262,7 @@ fn targets_and_sources_in_words() {
 
     [1] error: /t cannot be a target: it is no directory
 
-    hint: Name another directory.
+    hint: Name another place.
 
     [4] error: another process is filling /t
 
@@ -262,27 +278,35 @@ fn targets_and_sources_in_words() {
 
     [1] error: a cluster with tablespaces does not fit into one tar stream: 2 of them, the first is 16384 at /ts
 
-    hint: Export to a directory or URL instead of `-`: one tar per tablespace goes there.
+    hint: Export to a directory or URL instead: one tar per tablespace goes there.
 
     [1] error: /x is nothing that can be imported: it is an empty directory
 
     hint: Name a data directory, the tar files of pg_basebackup, or a zenith repository; --snapshot-format says which.
 
+    [1] error: stdin is nothing that can be imported: it is no tar
+
+    hint: Pipe one tar in: `pg_basebackup -D - -F tar -X fetch | zenith import --snapshot-path -`.
+
     [1] error: /x/base.tar.gz is compressed (gz)
 
     hint: Decompress it first: `gunzip /x/base.tar.gz`.
 
+    [1] error: stdin is compressed (zst)
+
+    hint: Decompress it on the way: `unzstd -c < FILE | zenith import --snapshot-path -`.
+
     [7] error: /x.tar is cut off after `base/1/1259`
 
-    hint: Copy or make it again: `pg_basebackup -F tar -X fetch`.
+    hint: Copy or make it again: `pg_basebackup -D DIR -F tar -X fetch`.
 
     [1] error: `dev` in /x.tar cannot be part of a cluster: it is a device
 
-    hint: Make the archive with `pg_basebackup -F tar -X fetch` or `zenith export --snapshot-path DIR --snapshot-format tar`.
+    hint: Make the archive with `pg_basebackup -D DIR -F tar -X fetch` or `zenith export --snapshot-path DIR --snapshot-format tar`.
 
     [7] error: stdin holds no whole cluster: `backup_label` is missing
 
-    hint: Copy or make it again: `pg_basebackup -F tar -X fetch`.
+    hint: Copy or make it again: `pg_basebackup -D DIR -F tar -X fetch`.
 
     [7] error: the export at /x was not completed
 
