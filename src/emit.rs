@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions as OpenFile};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use zenith_store::objects::{OpenOptions, StorageUrl};
@@ -16,6 +16,7 @@ use crate::head::Head;
 use crate::import::Format;
 use crate::key;
 use crate::managed::{Managed, Surroundings};
+use crate::pg::user;
 use crate::who::operation;
 use crate::{publish, sync};
 
@@ -59,10 +60,11 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Readable by its owner alone, since pages are secrets.
+    /// Readable by its owner alone, since pages are secrets; as root, that of the home, as
+    /// everything that is exported.
     ///
     /// Errors: `TargetInvalid` for a file that is there, `Io`.
-    pub fn create(path: &Path) -> Result<NewFile> {
+    pub fn create(home: &Path, path: &Path) -> Result<NewFile> {
         if path.exists() {
             return Err(Error::TargetInvalid {
                 dir: path.to_owned(),
@@ -77,6 +79,10 @@ impl NewFile {
             .mode(0o600)
             .open(&temp)
             .map_err(Error::io("create", &temp))?;
+        if user::is_root() {
+            let owner = user::owner_of(home)?;
+            fchown(&file, Some(owner.uid), Some(owner.gid)).map_err(Error::io("chown", &temp))?;
+        }
         Ok(NewFile {
             file: Some(file),
             temp,

@@ -67,8 +67,8 @@ pub fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
         ))
     };
     let (id, done) = if let Some(path) = file {
-        // The file belongs to whoever typed, the home perhaps to another.
-        let mut new = NewFile::create(path)?;
+        // Where it lies whoever typed may write, but perhaps not the owner of the home.
+        let mut new = NewFile::create(&context.home, path)?;
         let mut out = BufWriter::with_capacity(1 << 20, new.writer());
         let name = path.display().to_string();
         let mut done = None;
