@@ -1,8 +1,9 @@
 //! Events → a bar on a terminal, or silence. Warnings are kept apart: they are always shown.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,9 +17,18 @@ const SHOW_AFTER: Duration = Duration::from_millis(250);
 /// Time between two drawings.
 const REDRAW_EVERY: Duration = Duration::from_millis(50);
 
+/// Time between two drawings where nothing is heard of the work.
+const REDRAW_IDLE: Duration = Duration::from_millis(250);
+
 /// Watches one long operation. Events come from any thread.
-pub struct Progress<'a> {
-    ui: &'a Ui,
+pub struct Progress {
+    shared: Arc<Shared>,
+    /// Draws where no event does: a phase may be silent for long.
+    idle: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    ui: Ui,
     begun: Instant,
     total: AtomicU64,
     done: AtomicU64,
@@ -30,12 +40,13 @@ pub struct Progress<'a> {
     bar: Mutex<Option<ProgressBar>>,
     /// Warnings.
     said: Mutex<HashSet<String>>,
+    ended: AtomicBool,
 }
 
-impl<'a> Progress<'a> {
-    pub fn new(ui: &'a Ui) -> Self {
-        Self {
-            ui,
+impl Progress {
+    pub fn new(ui: &Ui) -> Self {
+        let shared = Arc::new(Shared {
+            ui: ui.clone(),
             begun: Instant::now(),
             total: AtomicU64::new(0),
             done: AtomicU64::new(0),
@@ -44,15 +55,54 @@ impl<'a> Progress<'a> {
             phase: Mutex::new(("", 0)),
             bar: Mutex::new(None),
             said: Mutex::new(HashSet::new()),
-        }
+            ended: AtomicBool::new(false),
+        });
+        let idle = ui.draws().then(|| {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || {
+                while !shared.ended.load(Ordering::Acquire) {
+                    std::thread::park_timeout(REDRAW_IDLE);
+                    shared.draw();
+                }
+            })
+        });
+        Self { shared, idle }
+    }
+
+    /// The same with a phase that no event will tell.
+    pub fn of(ui: &Ui, phase: &'static str) -> Self {
+        let progress = Self::new(ui);
+        progress.on(Event::Phase(phase));
+        progress
     }
 
     /// Since this operation began.
     pub fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.shared.begun.elapsed()
     }
 
     pub fn on(&self, event: Event) {
+        self.shared.on(event);
+    }
+}
+
+impl Drop for Progress {
+    /// The line goes away: the result is said in words.
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Release);
+        if let Some(idle) = self.idle.take() {
+            idle.thread().unpark();
+            // It only draws; that it panicked was told by the hook.
+            let _ = idle.join();
+        }
+        if let Ok(Some(bar)) = self.shared.bar.lock().map(|mut bar| bar.take()) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Shared {
+    fn on(&self, event: Event) {
         match event {
             Event::Phase(phase) => self.begin(phase),
             Event::Total { bytes } => self.total.store(bytes, Ordering::Relaxed),
@@ -90,8 +140,8 @@ impl<'a> Progress<'a> {
 
     fn above_bar(&self, say: impl FnOnce(&Ui)) {
         match self.bar.lock().ok().and_then(|bar| bar.clone()) {
-            Some(bar) => bar.suspend(|| say(self.ui)),
-            None => say(self.ui),
+            Some(bar) => bar.suspend(|| say(&self.ui)),
+            None => say(&self.ui),
         }
     }
 
@@ -101,6 +151,7 @@ impl<'a> Progress<'a> {
         let next = now + REDRAW_EVERY.as_millis() as u64;
         // One of the threads draws, the others go on.
         if now < due
+            || self.ended.load(Ordering::Acquire)
             || self
                 .next_draw
                 .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
@@ -134,15 +185,6 @@ impl<'a> Progress<'a> {
     }
 }
 
-impl Drop for Progress<'_> {
-    /// The line goes away: the result is said in words.
-    fn drop(&mut self) {
-        if let Ok(Some(bar)) = self.bar.lock().map(|mut bar| bar.take()) {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 fn style(with_bar: bool) -> ProgressStyle {
     let template = if with_bar {
         "{bar:28.green}  {msg}"
@@ -154,10 +196,15 @@ fn style(with_bar: bool) -> ProgressStyle {
         .progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
-/// `reading files  1.20 GB of 2.37 GB  2.10 GB/s  new 3.9 MB  1 s left`
+/// `collecting  12 s`, `reading files  1.20 GB of 2.37 GB  2.10 GB/s  new 3.9 MB  1 s left`
 fn line(phase: &str, done: u64, total: u64, new: u64, millis: u64) -> String {
     let seconds = millis as f64 / 1000.0;
     let mut parts = vec![phase.to_owned()];
+    if done == 0 && millis >= 1000 {
+        parts.push(crate::render::time::took(Duration::from_secs(
+            millis / 1000,
+        )));
+    }
     if total > 0 {
         parts.push(format!("{} of {}", size(done.min(total)), size(total)));
     } else if done > 0 {
@@ -186,6 +233,7 @@ mod tests {
     #[test]
     fn a_line_says_what_is_known() {
         assert_eq!(line("reading files", 0, 0, 0, 10), "reading files");
+        assert_eq!(line("collecting", 0, 0, 0, 12_700), "collecting  12 s");
         assert_eq!(
             line(
                 "reading files",

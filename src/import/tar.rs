@@ -200,10 +200,11 @@ fn archive(intake: &mut Intake<'_>, kind: Kind, from: &mut dyn Read, path: &Path
     let head = io::BufRead::fill_buf(&mut from).map_err(Error::io("read", path))?;
     refuse_compressed(path, head)?;
     let is_empty = head.is_empty();
-    let ended = Rc::new(Cell::new(false));
+    let (ended, failed) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
     let mut archive = Archive::new(Watched {
         from,
         ended: ended.clone(),
+        failed: failed.clone(),
     });
     let truncated = |entry: &str| Error::TarTruncated {
         path: path.to_owned(),
@@ -218,16 +219,16 @@ fn archive(intake: &mut Intake<'_>, kind: Kind, from: &mut dyn Read, path: &Path
     for entry in entries {
         let mut entry = match entry {
             Ok(entry) => entry,
+            Err(e) if failed.get() => return Err(Error::io("read", path)(e)),
             Err(_) if last.is_empty() => return Err(no_tar()),
             Err(_) if ended.get() => return Err(truncated(&last)),
-            // What is no header fails its checksum, which the reader says in words of its own.
-            Err(e) if e.kind() != io::ErrorKind::Other && e.raw_os_error().is_none() => {
+            // What is no header has no checksum that fits.
+            Err(_) => {
                 return Err(Error::BackupDamaged {
                     path: path.to_owned(),
                     why: format!("what follows `{last}` is no entry of a tar"),
                 });
             }
-            Err(e) => return Err(Error::io("read", path)(e)),
         };
         let name = name_of(&entry, path)?;
         let refused = |why: &str| Error::TarEntry {
@@ -309,15 +310,24 @@ fn broken(refused: Refused, path: &Path) -> Error {
     }
 }
 
-/// Notes when the end of the file is met.
+/// Notes when the end of the file is met, and when it could not be read: the reader of tars says
+/// both in words of its own.
 struct Watched<R> {
     from: R,
     ended: Rc<Cell<bool>>,
+    failed: Rc<Cell<bool>>,
 }
 
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let len = self.from.read(into)?;
+        let len = match self.from.read(into) {
+            Ok(len) => len,
+            Err(e) => {
+                // An interrupted one is tried again.
+                self.failed.set(e.kind() != io::ErrorKind::Interrupted);
+                return Err(e);
+            }
+        };
         if len == 0 && !into.is_empty() {
             self.ended.set(true);
         }

@@ -7,6 +7,7 @@ use zenith::space::{self, Gc};
 use super::Context;
 use crate::args::GcArgs;
 use crate::error::Failure;
+use crate::progress::Progress;
 use crate::render::size::{plural, size};
 
 pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
@@ -15,6 +16,7 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
         dry_run: args.dry_run,
         at_once: args.now,
     };
+    let progress = Progress::of(&context.ui, "collecting");
     let (done, place) = if let Some(name) = &args.at.remote {
         let storage = context.storage(&managed, name)?;
         let place = remote::location(&managed, name)?;
@@ -23,6 +25,7 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
         let place = managed.home.dir().display().to_string();
         (space::collect_home(&managed, gc)?, place)
     };
+    drop(progress);
     let ui = &context.ui;
     if ui.is_json() {
         return ui.record(&json!({

@@ -11,6 +11,7 @@ use zenith::sync::ORIGIN;
 use super::Context;
 use crate::args::PruneArgs;
 use crate::error::Failure;
+use crate::progress::Progress;
 use crate::render;
 use crate::ui::Tone;
 
@@ -37,6 +38,7 @@ pub fn run(args: PruneArgs, context: &Context) -> Result<(), Failure> {
         dry_run: args.dry_run,
         now: now.as_second(),
     };
+    let progress = Progress::of(&context.ui, "pruning");
     let (pruned, state) = if let Some(name) = &args.at.remote {
         let storage = context.storage(&managed, name)?;
         let pruned = prune::prune_storage(&managed, name, &storage, &options)?;
@@ -45,6 +47,7 @@ pub fn run(args: PruneArgs, context: &Context) -> Result<(), Failure> {
         let pruned = prune::prune(&managed, &options)?;
         (pruned, context.state(&managed)?)
     };
+    drop(progress);
     let ui = &context.ui;
     for pattern in &options.keep.tags {
         let mut tags = state.refs().keys().filter_map(|n| n.strip_prefix("tag/"));
