@@ -8,6 +8,7 @@
 //! Pages are compared byte by byte. Permissions, and the times of files, are no content.
 
 mod cluster;
+mod only;
 mod relations;
 mod stored;
 
@@ -20,6 +21,7 @@ use crate::pg::path::Fork;
 use crate::snapshot::threads;
 
 pub use cluster::{Bounds, Unsaved, cluster, unsaved};
+pub use only::{Follower, Pattern};
 
 /// A file that is not the same on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]

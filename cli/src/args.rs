@@ -9,8 +9,8 @@ mod scratch;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-pub use scratch::{CpArgs, CpFormat, PsqlArgs, ScratchArgs, SqlArgs};
 use crate::complete;
+pub use scratch::{CpArgs, CpFormat, PsqlArgs, ScratchArgs, SqlArgs};
 
 const AFTER_HELP: &str = "\
 Revisions (REV): a branch, a tag, a snapshot id or a unique prefix of one, or HEAD; then any of
@@ -495,6 +495,10 @@ pub struct LogArgs {
     pub limit: Option<usize>,
     #[command(flatten)]
     pub at: At,
+    /// Only snapshots in which one of these changed, or one of its indexes: orders, public.orders,
+    /// app.public.orders; * stands for any text
+    #[arg(value_name = "TABLE", last = true)]
+    pub tables: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -1043,6 +1047,7 @@ mod tests {
             "zenith remote remove offsite --dry_run",
             "zenith snapshot list --remote --all",
             "zenith log",
+            "zenith log main~1 --graph -- public.orders app.*",
             "zenith log main origin/main --graph -n 3 --oneline",
             "zenith log --all --remote=offsite",
             "zenith snapshot list --remote=offsite",

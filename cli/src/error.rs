@@ -976,6 +976,9 @@ fn revision_hints(error: &RevisionError) -> Vec<String> {
                 "branch" => "`zenith branch` lists those that are here, `zenith branch --remote` \
                              those of the storage."
                     .to_owned(),
+                "table or index" => "A name is `orders`, `public.orders` or `app.public.orders`; \
+                                     `*` stands for any text, and quotes are as in SQL."
+                    .to_owned(),
                 what => format!("`zenith {what}` lists what there is."),
             };
             match similar.first() {

@@ -150,6 +150,10 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("zenith log", "what led to where HEAD is"),
             ("zenith log --graph --all", "every branch, with lines"),
+            (
+                "zenith log --graph -- public.orders",
+                "what happened to a table and its indexes",
+            ),
             ("zenith log main origin/main -n 20", "two branches"),
             ("zenith log --remote --branch main", "at the storage"),
         ],

@@ -98,6 +98,20 @@ struct Found {
     change: RelationChange,
 }
 
+/// Where one file of a relation lies.
+pub(super) fn path(layout: Layout, id: RelationId, fork: Fork, segment: u32) -> String {
+    let dir = relation_dir(layout.catalog, id.tablespace, id.database);
+    let fork = match fork {
+        Fork::Main => String::new(),
+        other => format!("_{}", other.name()),
+    };
+    let segment = match segment {
+        0 => String::new(),
+        n => format!(".{n}"),
+    };
+    format!("{dir}/{}{fork}{segment}", id.filenode)
+}
+
 impl Sides<'_> {
     fn names(&self, side: Side) -> &Names {
         match side {
@@ -114,16 +128,7 @@ impl Sides<'_> {
     }
 
     fn path(&self, id: RelationId, fork: Fork, segment: u32) -> String {
-        let dir = relation_dir(self.layout.catalog, id.tablespace, id.database);
-        let fork = match fork {
-            Fork::Main => String::new(),
-            other => format!("_{}", other.name()),
-        };
-        let segment = match segment {
-            0 => String::new(),
-            n => format!(".{n}"),
-        };
-        format!("{dir}/{}{fork}{segment}", id.filenode)
+        path(self.layout, id, fork, segment)
     }
 
     /// Whether one of the snapshots lacks the content of an unlogged relation, since nothing would

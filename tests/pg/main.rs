@@ -15,6 +15,7 @@ mod inplace;
 mod json;
 mod kill;
 mod load;
+mod log;
 mod loss;
 mod manners;
 mod scenarios;

@@ -1,10 +1,12 @@
 //! `zenith log`: the history of branches, newest first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use zenith::diff::{Follower, Pattern, RelationChange};
 use zenith::head::Head;
-use zenith::log;
+use zenith::log::{self, Entry};
+use zenith::managed::Managed;
 use zenith::refs::Kind;
 use zenith::store::SnapshotId;
 use zenith::sync;
@@ -13,7 +15,7 @@ use super::Context;
 use super::snapshot::stands_at;
 use crate::args::LogArgs;
 use crate::error::Failure;
-use crate::render::log::{Detail, Logged, lines};
+use crate::render::log::{Changed, Detail, Logged, Naming, changes_text, lines};
 use crate::render::snapshot;
 use crate::ui::Tone;
 
@@ -43,6 +45,11 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
         }
     }
     let mut entries = log::entries(&state, &tips);
+    let mut followed = None;
+    if !args.tables.is_empty() {
+        let (left, changes) = follow(entries, args, &managed, context)?;
+        (entries, followed) = (left, Some(changes));
+    }
     let all = entries.len();
     entries.truncate(args.limit.unwrap_or(usize::MAX));
 
@@ -56,23 +63,32 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
     };
     let rows = entries.iter().map(|entry| entry.row);
     let listed = snapshot::listed(rows, &state, here, &unpushed, true);
-    let gaps = entries.iter().map(|entry| entry.is_gap);
+    let all_changes = followed.iter().flat_map(BTreeMap::values);
+    let naming = Naming::of(all_changes.flat_map(|followed| &followed.changes));
     let logged: Vec<Logged> = listed
         .into_iter()
-        .zip(gaps)
-        .map(|(listed, gap)| Logged {
-            listed: listed.of_log(),
-            gap,
-            changes: None,
+        .zip(&entries)
+        .map(|(listed, entry)| {
+            let followed = followed.as_ref().and_then(|all| all.get(&entry.row.id));
+            let records =
+                |followed: &Followed| followed.changes.iter().map(Changed::from).collect();
+            let text = |f: &Followed| changes_text(&f.changes, naming, f.is_first);
+            Logged {
+                listed: listed.of_log(),
+                gap: entry.is_gap,
+                changes: followed.map(records),
+                text: followed.map(text).unwrap_or_default(),
+            }
         })
         .collect();
     let ui = &context.ui;
     if ui.is_json() {
         return logged.iter().try_for_each(|one| ui.record(one));
     }
-    let detail = match args.oneline {
-        true => Detail::Short,
-        false => Detail::Full,
+    let detail = match (args.oneline, &followed) {
+        (true, _) => Detail::Short,
+        (false, Some(_)) => Detail::Changes,
+        (false, None) => Detail::Full,
     };
     let glyphs = context.env.glyphs();
     let now = Timestamp::now();
@@ -86,7 +102,7 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
             (Head::Branch(branch), true) => {
                 ui.talk(format_args!("branch {branch} has no snapshot yet"));
             }
-            _ => ui.talk("no snapshot"),
+            _ => ui.talk("no snapshot in which that changed"),
         }
     } else if entries.len() < all {
         ui.talk(format_args!(
@@ -95,4 +111,53 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// What changed of the tables that were asked about in one snapshot.
+struct Followed {
+    changes: Vec<RelationChange>,
+    /// What was before is not known: it was pruned, or is not here.
+    is_first: bool,
+}
+
+type Changes = BTreeMap<SnapshotId, Followed>;
+
+/// Only the snapshots in which one of the tables changed, and how.
+fn follow<'a>(
+    entries: Vec<Entry<'a>>,
+    args: &LogArgs,
+    managed: &Managed,
+    context: &Context,
+) -> Result<(Vec<Entry<'a>>, Changes), Failure> {
+    let (repo, _guard) = match &args.at.remote {
+        Some(name) => (context.storage(managed, name)?, None),
+        None => {
+            let (repo, guard) = managed.home.reader()?;
+            (repo, Some(guard))
+        }
+    };
+    let patterns = args.tables.iter().map(|table| Pattern::parse(table));
+    let mut follower = Follower::new(&repo, patterns.collect());
+    let mut found = Changes::new();
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let left = log::only(entries, |entry| {
+        if found.len() >= limit {
+            return Ok::<_, Failure>(false);
+        }
+        let id = entry.row.id;
+        let changes = follower.changes(entry.parents.first().copied(), id)?;
+        let changed = !changes.is_empty();
+        if changed {
+            let is_first = entry.is_gap && entry.parents.is_empty();
+            found.insert(id, Followed { changes, is_first });
+        }
+        Ok(changed)
+    })?;
+    if found.is_empty() {
+        follower.refuse_unknown()?;
+    }
+    for warning in follower.warnings() {
+        context.ui.warn(warning);
+    }
+    Ok((left, found))
 }

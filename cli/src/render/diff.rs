@@ -386,7 +386,7 @@ pub fn file_record(file: &FileChange, block_size: u32) -> Value {
     })
 }
 
-fn what_word(what: What) -> &'static str {
+pub fn what_word(what: What) -> &'static str {
     match what {
         What::Changed => "changed",
         What::Rewritten => "rewritten",

@@ -357,6 +357,11 @@ pub(super) fn revisions() -> Vec<Error> {
             similar: vec![],
         },
         RevisionError::NoRef {
+            what: "table or index",
+            name: s("public.ordrs"),
+            similar: vec![s("orders")],
+        },
+        RevisionError::NoRef {
             what: "home",
             name: s("0a1b"),
             similar: vec![],

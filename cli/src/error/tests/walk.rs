@@ -34,7 +34,7 @@ variants!(PG, pg_variant, PgError:
     WalRecycled, WalForeign, NoBinaries, WrongBinaries, NoSuchUser, CannotSearch, BecomeUser,
     Program, PathUnquotable, BadPidFile, PortInUse, AlreadyRunning, LockFileExists, StartFailed,
     NotReady, StopTimeout, BadDsn, Connect, Query, Privilege, WalLevelMinimal, SlotRefused,
-    SlotLost, ServerChanged, Io);
+    SlotLost, ServerChanged, CatalogUnreadable, Io);
 variants!(MANAGED, managed_variant, Refusal:
     NothingToStart, NoCluster, ClusterMissing, NoStorage, BranchNotAtStorage, NothingToClone,
     BranchTaken, StorageGone, StorageReplaced, OtherStorage, OtherBranch, OtherCluster, Unmounted, Incomplete, AgentSilent,
@@ -53,7 +53,7 @@ variants!(ENGINE, engine_variant, Error:
     ExportUnfinished, Url, NothingToPush, Diverged, PullDiverged, StorageBusy, Managed, Io,
     Internal);
 variants!(FAILURE, failure_variant, Failure:
-    Engine, CommandLine, Usage, Words, Passphrase, Damaged, No, BrokenPipe, Output, Place, Bug);
+    Engine, CommandLine, Usage, Words, Passphrase, Damaged, No, Differs, Trouble, BrokenPipe, Output, Place, Bug);
 
 /// Facts of an error that its words leave to the hint, or say in another way: variant, field.
 const UNSAID: &[(&str, &str)] = &[

@@ -1,0 +1,318 @@
+//! What changed of some relations alone, snapshot by snapshot: other files are passed over by
+//! their names, and pages are counted of those relations only.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use zenith_store::{Node, Repository, SnapshotId, TreeId};
+
+use super::{FileChange, Kind, Layout, RelationChange, What, relations, snapshot, stored};
+use crate::error::Result;
+use crate::names::{Named, Names, RelationId};
+use crate::retain::matches;
+use crate::revision::{self, RevisionError};
+use crate::snapshot::threads;
+
+/// Snapshots of which names are kept: a log comes to each twice in a short while.
+const KEPT: usize = 8;
+
+/// A table or index as people name it: `orders`, `public.orders`, `app.public.orders`, each part
+/// with `*` and `?`, in lower case unless it is quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    /// The last one is the relation's.
+    parts: Vec<String>,
+}
+
+impl Pattern {
+    /// The pattern that this text is.
+    pub fn parse(text: &str) -> Pattern {
+        let mut parts = vec![String::new()];
+        let mut is_quoted = false;
+        for c in text.trim().chars() {
+            let part = parts.last_mut().expect("never empty");
+            match c {
+                '"' => is_quoted = !is_quoted,
+                '.' if !is_quoted => parts.push(String::new()),
+                c if is_quoted => part.push(c),
+                c => part.extend(c.to_lowercase()),
+            }
+        }
+        Pattern {
+            text: text.to_owned(),
+            parts,
+        }
+    }
+
+    /// Whether it names this relation. Catalogs are meant only where their schema is named.
+    fn is(&self, named: Named<'_>) -> bool {
+        let (database, relation) = (&named.database.name, named.relation);
+        let fits = |pattern: &String, name: &str| matches(pattern, name);
+        match &self.parts[..] {
+            [name] => fits(name, &relation.name) && !named.is_catalog(),
+            [schema, name] => fits(schema, &relation.schema) && fits(name, &relation.name),
+            [base, schema, name] => {
+                fits(base, database) && fits(schema, &relation.schema) && fits(name, &relation.name)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// One snapshot and what its files are called.
+#[derive(Debug)]
+struct Side {
+    id: SnapshotId,
+    tree: TreeId,
+    names: Names,
+    layout: Layout,
+    /// The relations that are asked about.
+    wanted: BTreeSet<RelationId>,
+}
+
+/// Follows relations through a history.
+#[derive(Debug)]
+pub struct Follower<'a> {
+    repo: &'a Repository,
+    patterns: Vec<Pattern>,
+    /// Which patterns named something.
+    found: Vec<bool>,
+    /// Names of tables and indexes, for who mistyped one.
+    seen: BTreeSet<String>,
+    kept: VecDeque<Arc<Side>>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Follower<'a> {
+    /// Of the tables and indexes that these name, each table with its indexes and TOAST table.
+    pub fn new(repo: &'a Repository, patterns: Vec<Pattern>) -> Follower<'a> {
+        Follower {
+            repo,
+            found: vec![false; patterns.len()],
+            patterns,
+            seen: BTreeSet::new(),
+            kept: VecDeque::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What changed of them from one snapshot to another, tables first; from nothing where there
+    /// is none before. Changes of their maps alone are none.
+    ///
+    /// Errors: those of the store, `FactsDamaged`.
+    pub fn changes(
+        &mut self,
+        before: Option<SnapshotId>,
+        after: SnapshotId,
+    ) -> Result<Vec<RelationChange>> {
+        let after = self.side(after)?;
+        let before = before.map(|id| self.side(id)).transpose()?;
+        let is_wanted = |id: &RelationId| {
+            let before = before.as_ref().is_some_and(|side| side.wanted.contains(id));
+            before || after.wanted.contains(id)
+        };
+        let files = match &before {
+            Some(before) => self.differing(before.tree, &after, is_wanted)?,
+            None => self.all(&after)?,
+        };
+        let nothing = Names::default();
+        let tree_before = before.as_ref().map(|side| side.tree);
+        let sides = relations::Sides {
+            before: before.as_ref().map_or(&nothing, |side| &side.names),
+            after: &after.names,
+            size_before: &|path| match tree_before {
+                Some(tree) => stored::size(self.repo, tree, path),
+                None => Ok(None),
+            },
+            size_after: &|path| stored::size(self.repo, after.tree, path),
+            layout: after.layout,
+        };
+        let mut relations = relations::group(files, &sides)?.relations;
+        relations.retain(|relation| relation.what != What::Changed || relation.touched() > 0);
+        relations.sort_by_key(|relation| match relation.kind {
+            Kind::Index => 1,
+            Kind::Toast => 2,
+            _ => 0,
+        });
+        Ok(relations)
+    }
+
+    /// Sees that every pattern named something in the snapshots that were looked at.
+    ///
+    /// Errors: `Revision(NoRef)`.
+    pub fn refuse_unknown(&self) -> Result<()> {
+        let unknown = self.patterns.iter().zip(&self.found).find(|(_, f)| !**f);
+        let Some((pattern, _)) = unknown else {
+            return Ok(());
+        };
+        let last = pattern.parts.last().map_or("", String::as_str);
+        let seen = self.seen.iter().map(String::as_str);
+        Err(RevisionError::NoRef {
+            what: "table or index",
+            name: pattern.text.clone(),
+            similar: revision::similar(seen, last),
+        }
+        .into())
+    }
+
+    /// For people: names that are not known.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn side(&mut self, id: SnapshotId) -> Result<Arc<Side>> {
+        if let Some(side) = self.kept.iter().find(|side| side.id == id) {
+            return Ok(Arc::clone(side));
+        }
+        let (snapshot, facts) = snapshot(self.repo, id)?;
+        let names = Names::of_snapshot(self.repo, snapshot.tree, &facts)?;
+        let mut wanted = BTreeSet::new();
+        for named in names.iter() {
+            let table = names.table_of(named);
+            let mut is_wanted = false;
+            for (pattern, found) in self.patterns.iter().zip(&mut self.found) {
+                if pattern.is(named) || pattern.is(table) {
+                    (is_wanted, *found) = (true, true);
+                }
+            }
+            if is_wanted {
+                wanted.insert(RelationId {
+                    database: named.database.oid,
+                    tablespace: named.relation.tablespace,
+                    filenode: named.relation.filenode,
+                });
+            }
+        }
+        if self.found.contains(&false) {
+            let own = names.iter().filter(|named| !named.is_catalog());
+            let own = own.filter(|named| named.relation.kind != 't');
+            self.seen
+                .extend(own.map(|named| named.relation.name.clone()));
+        }
+        for warning in &names.warnings {
+            if !self.warnings.contains(warning) {
+                self.warnings.push(warning.clone());
+            }
+        }
+        let side = Arc::new(Side {
+            id,
+            tree: snapshot.tree,
+            names,
+            layout: Layout::of(&facts),
+            wanted,
+        });
+        self.kept.truncate(KEPT - 1);
+        self.kept.push_front(Arc::clone(&side));
+        Ok(side)
+    }
+
+    fn differing(
+        &self,
+        before: TreeId,
+        after: &Side,
+        is_wanted: impl Fn(&RelationId) -> bool,
+    ) -> Result<Vec<FileChange>> {
+        let mut pairs = Vec::new();
+        self.repo
+            .changed_entries(before, after.tree, &mut |change| {
+                let relation = RelationId::of_path(&change.path);
+                if !relation.is_some_and(|(id, _)| is_wanted(&id)) {
+                    return Ok(());
+                }
+                let file = |node: Option<Node>| match node {
+                    Some(Node::File(file)) => Some(file),
+                    _ => None,
+                };
+                let pair = stored::Pair {
+                    path: change.path,
+                    before: file(change.before),
+                    after: file(change.after),
+                };
+                if pair.differs() {
+                    pairs.push(pair);
+                }
+                Ok(())
+            })?;
+        stored::compare(self.repo, pairs, after.layout.block_size, threads(0))
+    }
+
+    /// Every file of the relations' content, as if there had been none.
+    fn all(&self, side: &Side) -> Result<Vec<FileChange>> {
+        let mut files = Vec::new();
+        for id in &side.wanted {
+            for segment in 0.. {
+                let path = relations::path(side.layout, *id, crate::pg::path::Fork::Main, segment);
+                let Some(size) = stored::size(self.repo, side.tree, &path)? else {
+                    break;
+                };
+                files.push(FileChange {
+                    path,
+                    before: None,
+                    after: Some(size),
+                    changed: 0,
+                });
+            }
+        }
+        Ok(files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Database, Relation};
+
+    #[test]
+    fn names_as_people_write_them() {
+        let relation = |schema: &str, name: &str, oid| Relation {
+            filenode: oid,
+            tablespace: 1663,
+            schema: schema.into(),
+            name: name.into(),
+            kind: 'r',
+            oid,
+            table: None,
+        };
+        let database = Database {
+            oid: 5,
+            name: "app".into(),
+            relations: vec![
+                relation("public", "orders", 20_000),
+                relation("sales", "Orders", 20_001),
+                relation("public", "order.lines", 20_002),
+                relation("pg_catalog", "pg_class", 1259),
+            ],
+        };
+        let named = |text: &str| -> Vec<u32> {
+            let pattern = Pattern::parse(text);
+            let relations = database.relations.iter();
+            let named = relations.filter(|relation| {
+                pattern.is(Named {
+                    database: &database,
+                    relation,
+                })
+            });
+            named.map(|relation| relation.oid % 100).collect()
+        };
+        for (text, expected) in [
+            ("orders", &[0][..]),
+            ("ORDERS", &[0]),
+            ("public.orders", &[0]),
+            ("app.public.orders", &[0]),
+            ("other.public.orders", &[]),
+            ("\"Orders\"", &[1]),
+            ("sales.\"Orders\"", &[1]),
+            ("\"order.lines\"", &[2]),
+            ("order*", &[0, 2]),
+            ("*", &[0, 1, 2]),
+            ("*.*", &[0, 1, 2, 59]),
+            ("pg_catalog.pg_class", &[59]),
+            ("pg_class", &[]),
+            ("a.b.c.d", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(named(text), expected, "{text}");
+        }
+    }
+}
