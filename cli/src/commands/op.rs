@@ -43,7 +43,7 @@ pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
     } else {
         let progress = Progress::new(&context.ui);
         undo::undo_home(&managed, args.number, args.dry_run, &|event| {
-            progress.on(event)
+            progress.on(event);
         })?
     };
     let (ui, logged) = (&context.ui, &undone.logged);
