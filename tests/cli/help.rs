@@ -22,10 +22,10 @@ fn what_there_is() {
       snapshot     Take, list, show and delete snapshots
       log          Show the history of branches, newest first
       checkout     Materialise a snapshot: in a new directory, or as the managed cluster
+      diff         What changed between two snapshots, or since one: pages of each relation
       sql          Ask a snapshot: run SQL on a short-lived server made from it
       psql         A psql session on a short-lived server made from a snapshot
       cp           Write a table of a snapshot as SQL that makes it anew
-      diff         What changed between two snapshots, or since one: pages of each relation
       branch       List, create, rename and delete branches
       tag          List, create and delete tags, which keep their snapshots
       push         Send snapshots that the storage does not have yet

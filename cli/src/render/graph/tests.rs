@@ -24,6 +24,7 @@ fn row(n: u8) -> Row {
         summary: Vec::new(),
         usage: BTreeMap::new(),
         made_from: None,
+        line: None,
     }
 }
 
