@@ -118,7 +118,7 @@ pub fn client(
         .env("PGPORT", scratch.port().to_string())
         .env("PGUSER", scratch.user())
         .env("PGDATABASE", database);
-    if context.typed_by_root
+    if crate::render::place::typed_by_root()
         && let Ok(Some(user)) = User::from_uid(Uid::effective())
     {
         // Root's own files cannot be read any more.

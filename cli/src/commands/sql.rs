@@ -32,7 +32,7 @@ pub fn run(args: &SqlArgs, context: &Context) -> Result<(), Failure> {
     }
     // As root, while the file can still be opened.
     let only = match args.file.as_slice() {
-        [file] if context.typed_by_root && file != Path::new("-") => {
+        [file] if crate::render::place::typed_by_root() && file != Path::new("-") => {
             let open = File::open(file).map_err(|e| Failure::Words {
                 what: format!("{}: {e}", file.display()),
                 hint: "Check the path; a relative one counts from here.".to_owned(),
