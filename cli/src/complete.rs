@@ -61,6 +61,7 @@ fn with_name(command: &str, arg: Arg) -> Arg {
         (_, "remote") => remotes,
         ("show" | "set-url" | "remove", "name") => remotes,
         ("fetch", "names") => remotes_and_branches,
+        ("diff", "before" | "after") => revisions,
         _ if is_revision(&arg) => revisions,
         _ => return arg,
     };
@@ -216,6 +217,7 @@ mod tests {
         walk(&args::command(), "", &mut found);
         for wanted in [
             " log revs",
+            " diff before",
             " log branch",
             " log remote",
             " checkout rev",

@@ -272,7 +272,10 @@ impl ServerArgs {
 /// Whether the answer of a command is a list that may be longer than a screen.
 pub fn is_long(verb: &Verb) -> bool {
     match verb {
-        Verb::Log(_) | Verb::Snapshot(SnapshotVerb::List(_)) | Verb::Op(OpVerb::Log(_)) => true,
+        Verb::Log(_)
+        | Verb::Diff(_)
+        | Verb::Snapshot(SnapshotVerb::List(_))
+        | Verb::Op(OpVerb::Log(_)) => true,
         Verb::Branch(args) => args.name.is_none(),
         Verb::Tag(args) => args.name.is_none(),
         Verb::Prune(args) => args.dry_run,

@@ -420,6 +420,10 @@ fn revisions_in_words() {
 
     hint: `zenith tag` lists what there is.
 
+    [1] error: no table or index is called `public.ordrs`
+
+    hint: Did you mean `orders`? A name is `orders`, `public.orders` or `app.public.orders`; `*` stands for any text, and quotes are as in SQL.
+
     [1] error: no home is called `0a1b`
 
     hint: `zenith home list --remote` lists what there is.

@@ -51,9 +51,9 @@ variants!(ENGINE, engine_variant, Error:
     TargetForeign, TargetChanged, TargetInvalid, TargetBusy, CheckoutPending, NoSuchTablespace, Revision,
     TablespacesInStream, FormatUnknown, Compressed, TarTruncated, TarEntry, StreamIncomplete,
     ExportUnfinished, Url, NothingToPush, Diverged, PullDiverged, StorageBusy, Managed, Io,
-    Internal);
+    Internal, Scratch, Table);
 variants!(FAILURE, failure_variant, Failure:
-    Engine, CommandLine, Usage, Words, Passphrase, Damaged, No, Differs, Trouble, BrokenPipe, Output, Place, Bug);
+    Engine, CommandLine, Usage, Words, Passphrase, Damaged, No, Differs, Trouble, BrokenPipe, Output, Place, Bug, Client);
 
 /// Facts of an error that its words leave to the hint, or say in another way: variant, field.
 const UNSAID: &[(&str, &str)] = &[
