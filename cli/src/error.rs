@@ -1012,8 +1012,8 @@ fn scratch_hints(error: &ScratchError) -> Vec<String> {
                 .into()
         }
         ScratchError::NoProgram { .. } => {
-            "Install the client programs (`apt install postgresql-client`); `zenith sql --json` \
-             needs none."
+            "Install the client programs (`apt install postgresql-client`); `zenith sql REV --json \
+             -c SQL` needs none."
                 .into()
         }
         ScratchError::NoRole { .. } => "Name a role that can log in with -U ROLE.".into(),
@@ -1029,6 +1029,7 @@ fn scratch_hints(error: &ScratchError) -> Vec<String> {
              --rows TABLE`."
                 .into()
         }
+        ScratchError::Interrupted => "Run the command again; nothing of it is left.".into(),
         _ => return vec![],
     };
     vec![hint]
@@ -1044,7 +1045,8 @@ fn table_hints(error: &TableError) -> Vec<String> {
         },
         TableError::Ambiguous { candidates, .. } => match candidates.first() {
             Some(name) => format!(
-                "Name one of them, for instance `{name}`; `zenith cp --all-matching` takes all."
+                "Name one of them, for instance `{name}`; `zenith cp REV:TABLE --all-matching` takes \
+                 all that match."
             ),
             None => "Name one of them.".into(),
         },
