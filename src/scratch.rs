@@ -296,6 +296,16 @@ impl Scratch {
         }
     }
 
+    /// What went wrong, or the server's death where that is why.
+    pub fn explain(&self, error: Error) -> Error {
+        match &error {
+            Error::Pg(pg::Error::Connect { .. } | pg::Error::Query { code: None, .. }) => {
+                self.check().err().unwrap_or(error)
+            }
+            _ => error,
+        }
+    }
+
     /// That the server still runs, for whoever lost the connection to it.
     ///
     /// Errors: `Died`.
@@ -317,10 +327,7 @@ impl Scratch {
             match connected {
                 Ok(_) => return Ok(name.clone()),
                 Err(e) if e.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {}
-                Err(e) => {
-                    self.check()?;
-                    return Err(connect_error(&e));
-                }
+                Err(e) => return Err(self.explain(connect_error(&e))),
             }
         }
         let id = self.id.short();
@@ -340,10 +347,11 @@ impl Scratch {
 
     /// A connection.
     ///
-    /// Errors: `Connect`.
+    /// Errors: `Connect`, `Died`.
     pub fn connect(&self, database: &str) -> Result<Client> {
         let config = self.config(&self.user, database);
-        config.connect(NoTls).map_err(|e| connect_error(&e))
+        let connected = config.connect(NoTls);
+        connected.map_err(|e| self.explain(connect_error(&e)))
     }
 
     /// The database that is meant: the one that is `asked` for, else the only one besides those
@@ -352,7 +360,8 @@ impl Scratch {
     /// Errors: `NoDatabase`.
     pub fn database(&self, asked: Option<&str>) -> Result<String> {
         let mut client = self.connect("template1")?;
-        database(&mut client, &format!("snapshot {}", self.id.short()), asked)
+        let place = format!("snapshot {}", self.id.short());
+        database(&mut client, &place, asked).map_err(|e| self.explain(e))
     }
 
     /// The snapshot.

@@ -8,7 +8,7 @@ use zenith::scratch::{Keeper, Scratch};
 use zenith::table::{self, Table, TableName};
 
 use super::Context;
-use super::scratch::{client, ended, keeper, resolve, serve};
+use super::scratch::{client, ended, explain, keeper, resolve, serve};
 use crate::args::{CpArgs, CpFormat};
 use crate::error::Failure;
 use crate::render::size::{count, plural, size};
@@ -38,16 +38,41 @@ pub fn run(args: &CpArgs, context: &Context) -> Result<(), Failure> {
     let id = resolve(context, &managed, revision)?;
     let begun = Instant::now();
     let scratch = serve(context, &managed, &keeper, id, &args.scratch)?;
+    let (tables, sent) = send(args, &name, revision, context, &keeper, &scratch)
+        .map_err(|e| explain(e, &scratch))?;
+    scratch.close()?;
+    let mut parts = vec![size(sent.bytes), took(begun.elapsed())];
+    if sent.rows > 0 {
+        parts.insert(0, format!("{} rows", count(sent.rows)));
+    }
+    context.ui.talk(format_args!(
+        "{} of {}  {}",
+        list(&tables),
+        id.short(),
+        parts.join(", ")
+    ));
+    Ok(())
+}
+
+/// Finds the tables and writes them.
+fn send(
+    args: &CpArgs,
+    name: &TableName,
+    revision: &str,
+    context: &Context,
+    keeper: &Keeper,
+    scratch: &Scratch,
+) -> Result<(Vec<Table>, Sent), Failure> {
     let database = scratch.database(args.scratch.dbname.as_deref().or(name.database()))?;
     let mut client = scratch.connect(&database)?;
-    let place = format!("snapshot {}", id.short());
+    let place = format!("snapshot {}", scratch.id().short());
     let tables = if args.all_matching {
         name.find_all(&mut client, &place)?
     } else {
         vec![name.find(&mut client, &place)?]
     };
     let sent = match (args.format, tables.as_slice()) {
-        (CpFormat::Csv, [table]) => csv(table, &scratch, &database)?,
+        (CpFormat::Csv, [table]) => csv(table, scratch, &database)?,
         (CpFormat::Csv, _) => {
             return Err(Failure::Words {
                 what: format!(
@@ -62,25 +87,13 @@ pub fn run(args: &CpArgs, context: &Context) -> Result<(), Failure> {
             let head = format!(
                 "-- {} of snapshot {} ({})\n",
                 list(&tables),
-                id.short(),
+                scratch.id().short(),
                 revision.replace(['\n', '\r'], " ")
             );
-            dump(args, &all, &head, context, &keeper, &scratch, &database)?
+            dump(args, &all, &head, context, keeper, scratch, &database)?
         }
     };
-    drop(client);
-    scratch.close()?;
-    let mut parts = vec![size(sent.bytes), took(begun.elapsed())];
-    if sent.rows > 0 {
-        parts.insert(0, format!("{} rows", count(sent.rows)));
-    }
-    context.ui.talk(format_args!(
-        "{} of {}  {}",
-        list(&tables),
-        id.short(),
-        parts.join(", ")
-    ));
-    Ok(())
+    Ok((tables, sent))
 }
 
 fn refuse(args: &CpArgs, name: &TableName, context: &Context) -> Result<(), Failure> {

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use zenith::rows::{Difference, Plan, Side};
 use zenith::scratch;
+use zenith::store::SnapshotId;
 use zenith::table::TableName;
 
 use super::Context;
-use super::scratch::{keeper, resolve, serve};
+use super::scratch::{explain, keeper, resolve, serve};
 use crate::args::ScratchArgs;
 use crate::error::Failure;
 use crate::render::rows;
@@ -24,7 +25,6 @@ pub fn run(
     table: &str,
     args: &ScratchArgs,
 ) -> Result<bool, Failure> {
-    let ui = &context.ui;
     let name = TableName::parse(table).map_err(zenith::Error::from)?;
     let asked = args.dbname.as_deref().or(name.database());
     let keeper = keeper()?;
@@ -45,7 +45,7 @@ pub fn run(
         Some(id) => Some(serve(context, &managed, &keeper, id, args)?),
         None => None,
     };
-    let place = |id: zenith::store::SnapshotId| format!("snapshot {}", id.short());
+    let place = |id: SnapshotId| format!("snapshot {}", id.short());
     let (right, database, there) = match (&second, now) {
         (Some(second), _) => {
             let database = second.database(asked)?;
@@ -56,7 +56,28 @@ pub fn run(
     };
     let left = first.connect(&first.database(Some(&database))?)?;
     let here = place(before);
-    let (mut left, mut right) = Side::pair(&name, (left, &here), (right, &there))?;
+    let differ = Side::pair(&name, (left, &here), (right, &there))
+        .map_err(Failure::from)
+        .and_then(|(left, right)| tell(context, before, after, left, right));
+    let differ = differ.map_err(|e| match &second {
+        Some(second) => explain(explain(e, &first), second),
+        None => explain(e, &first),
+    })?;
+    for server in [Some(first), second].into_iter().flatten() {
+        server.close()?;
+    }
+    Ok(differ)
+}
+
+/// Compares and answers; whether any row differs.
+fn tell(
+    context: &Context,
+    before: SnapshotId,
+    after: Option<SnapshotId>,
+    mut left: Side,
+    mut right: Side,
+) -> Result<bool, Failure> {
+    let ui = &context.ui;
     let plan = Plan::make(&mut left, &mut right)?;
     let table = left.table.clone().or(right.table.clone());
     let table = table.ok_or_else(|| Failure::Bug("neither side has the table".to_owned()))?;
@@ -70,7 +91,7 @@ pub fn run(
         }
     }
     let mut out = String::new();
-    let mut tell = |difference: Difference<'_>| -> Result<(), Failure> {
+    let mut line_out = |difference: Difference<'_>| -> Result<(), Failure> {
         let line = if ui.is_json() {
             rows::record(&plan, difference)
         } else {
@@ -83,16 +104,12 @@ pub fn run(
         }
         Ok(())
     };
-    let counts = plan.run(&mut left, &mut right, &mut tell)?;
+    let counts = plan.run(&mut left, &mut right, &mut line_out)?;
     ui.raw(out.as_bytes())?;
     if ui.is_json() {
         ui.record(&rows::summary_record(&counts))?;
     } else {
         ui.answer(rows::summary(&counts))?;
-    }
-    drop((left, right));
-    for server in [Some(first), second].into_iter().flatten() {
-        server.close()?;
     }
     Ok(counts.differ())
 }

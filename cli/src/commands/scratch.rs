@@ -127,6 +127,14 @@ pub fn client(
     Ok(command)
 }
 
+/// The same failure, or the death of a server where that is why.
+pub fn explain(failure: Failure, scratch: &Scratch) -> Failure {
+    match failure {
+        Failure::Engine(error) => Failure::from(scratch.explain(*error)),
+        failure => failure,
+    }
+}
+
 /// What the end of a client program means for this one.
 ///
 /// Errors: `Failure::Client`, `BrokenPipe`, and the server's death.

@@ -9,7 +9,7 @@ use zenith::query::{self, Answer};
 use zenith::scratch::Scratch;
 
 use super::Context;
-use super::scratch::{client, ended, keeper, resolve, serve};
+use super::scratch::{client, ended, explain, keeper, resolve, serve};
 use crate::args::SqlArgs;
 use crate::error::Failure;
 use crate::render::value;
@@ -84,7 +84,7 @@ fn records(
     let mut client = scratch.connect(database)?;
     for (n, sql) in args.command.iter().enumerate() {
         let statement = n + 1;
-        let answered = query::run::<Failure>(&mut client, sql, &mut |answer| {
+        query::run::<Failure>(&mut client, sql, &mut |answer| {
             let line = match answer {
                 Answer::Row(columns, values) => {
                     let fields = columns.iter().zip(values).map(|(column, text)| {
@@ -100,14 +100,8 @@ fn records(
                 ),
             };
             context.ui.raw(line.as_bytes())
-        });
-        if let Err(e) = answered {
-            // A lost connection has a reason.
-            if client.is_closed() {
-                scratch.check()?;
-            }
-            return Err(e);
-        }
+        })
+        .map_err(|e| explain(e, scratch))?;
     }
     Ok(())
 }
