@@ -71,7 +71,6 @@ const SETTINGS: [(&str, &str); 25] = [
 
 /// Why a snapshot cannot be asked.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum ScratchError {
     /// The temporary checkout would fill the disk.
     #[error(

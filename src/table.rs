@@ -19,7 +19,6 @@ const LISTED_MAX: usize = 8;
 
 /// Why a text names no table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum TableError {
     /// It is no name.
     #[error("`{text}` is not the name of a table: {why}")]

@@ -1030,7 +1030,6 @@ fn scratch_hints(error: &ScratchError) -> Vec<String> {
                 .into()
         }
         ScratchError::Interrupted => "Run the command again; nothing of it is left.".into(),
-        _ => return vec![],
     };
     vec![hint]
 }
