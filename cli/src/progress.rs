@@ -167,7 +167,7 @@ impl Shared {
         });
         let total = self.total.load(Ordering::Relaxed);
         let done = self.done.load(Ordering::Relaxed);
-        bar.set_style(style(total > 0));
+        bar.set_style(style(total > 0, self.ui.colors_talk()));
         bar.set_length(total);
         bar.set_position(done.min(total));
         bar.set_message(line(
@@ -185,11 +185,13 @@ impl Shared {
     }
 }
 
-fn style(with_bar: bool) -> ProgressStyle {
-    let template = if with_bar {
-        "{bar:28.green}  {msg}"
-    } else {
-        "{spinner:.green} {msg}"
+/// As wide as the terminal and no wider, since a line that wraps cannot be drawn over.
+fn style(with_bar: bool, colored: bool) -> ProgressStyle {
+    let template = match (with_bar, colored) {
+        (true, true) => "{bar:28.green}  {wide_msg}",
+        (true, false) => "{bar:28}  {wide_msg}",
+        (false, true) => "{spinner:.green} {wide_msg}",
+        (false, false) => "{spinner} {wide_msg}",
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())

@@ -134,6 +134,11 @@ impl Ui {
         self.terminal_err && !self.quiet && !self.json
     }
 
+    /// Whether what is said on stderr may be coloured.
+    pub fn colors_talk(&self) -> bool {
+        self.colored_err
+    }
+
     /// One line of the answer, on stdout.
     pub fn answer(&self, line: impl Display) -> Result<(), Failure> {
         if let Some(pager) = &self.pager {
