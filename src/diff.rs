@@ -12,6 +12,8 @@ mod only;
 mod relations;
 mod stored;
 
+use std::collections::BTreeSet;
+
 use zenith_store::{Node, Repository, Snapshot, SnapshotId};
 
 use crate::error::{Error, Result};
@@ -338,19 +340,22 @@ pub fn snapshots(repo: &Repository, before: SnapshotId, after: SnapshotId) -> Re
         Ok(())
     })?;
     let files = stored::compare(repo, pairs, block_size, threads)?;
-    let names = |tree, facts: &Facts| match need_names(&files) {
-        true => Names::of_snapshot(repo, tree, facts),
-        false => Ok(Names::default()),
+    let databases = databases_of(&files);
+    let layout = Layout::of(&new_facts);
+    let wal_bytes = new_facts.wal_bytes;
+    let names = |tree, facts: Facts| match databases.is_empty() {
+        true => Ok(Names::default()),
+        false => Names::of_snapshot(repo, tree, facts, &databases),
     };
     let sides = relations::Sides {
-        before: &names(old.tree, &old_facts)?,
-        after: &names(new.tree, &new_facts)?,
+        before: &names(old.tree, old_facts)?,
+        after: &names(new.tree, new_facts)?,
         size_before: &|path| stored::size(repo, old.tree, path),
         size_after: &|path| stored::size(repo, new.tree, path),
-        layout: Layout::of(&new_facts),
+        layout,
     };
     let mut diff = relations::group(files, &sides)?;
-    diff.pages = (new.size.saturating_sub(new_facts.wal_bytes)).div_ceil(block_size.into());
+    diff.pages = (new.size.saturating_sub(wal_bytes)).div_ceil(block_size.into());
     Ok(diff)
 }
 
@@ -395,11 +400,12 @@ impl Layout {
     }
 }
 
-/// Whether any of them belongs to a relation.
-fn need_names(files: &[FileChange]) -> bool {
-    files
+/// The databases whose relations the files belong to; 0 is `global`.
+fn databases_of(files: &[FileChange]) -> BTreeSet<u32> {
+    let relations = files
         .iter()
-        .any(|file| RelationId::of_path(&file.path).is_some())
+        .filter_map(|file| RelationId::of_path(&file.path));
+    relations.map(|(id, _)| id.database).collect()
 }
 
 /// Whether pages of a fork are content of the relation.

@@ -3,7 +3,7 @@
 //! A snapshot carries the names that were known when it was taken. Where it has none of a database
 //! (it came as a stream, or the database could not be asked) they are read from its own pages.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::facts::{Database, Facts, Relation};
 use crate::pg::catalog::{self, Catalog, GLOBAL_TABLESPACE, Layout};
 use crate::pg::files::{Files, Pgdata};
 use crate::pg::path::{RelationFile, is_relation_dir, relation_file};
-use crate::pg::{Control, session};
+use crate::pg::{self, Control, session};
 
 /// FirstNormalObjectId: relations with smaller oids came with initdb.
 const FIRST_NORMAL: u32 = 16384;
@@ -114,50 +114,46 @@ impl Names {
         names
     }
 
-    /// Of a snapshot: those it carries, and what is not among them from its pages.
+    /// Of a snapshot: those it carries, and what of `wanted` is not among them from its pages.
     ///
     /// Errors: those of the store; catalogs that cannot be read are a warning.
-    pub fn of_snapshot(repo: &Repository, tree: TreeId, facts: &Facts) -> Result<Names> {
-        let is_whole = |database: &Database| !database.relations.is_empty();
-        let has_shared = facts.databases.iter().any(|d| d.oid == 0);
-        if has_shared && facts.databases.iter().all(is_whole) {
-            return Ok(Names::new(facts.databases.clone(), Vec::new()));
-        }
+    pub fn of_snapshot(
+        repo: &Repository,
+        tree: TreeId,
+        facts: Facts,
+        wanted: &BTreeSet<u32>,
+    ) -> Result<Names> {
         let layout = Layout {
             major: facts.major,
             catalog_version: facts.catalog_version,
             block_size: facts.block_size,
         };
+        let mut carried = facts.databases;
+        carried.retain(|database| !database.relations.is_empty());
+        let has = |oid: &u32| carried.iter().any(|database| database.oid == *oid);
+        if !carried.is_empty() && wanted.iter().all(has) {
+            return Ok(Names::new(carried, Vec::new()));
+        }
         let files = Stored { repo, tree };
-        let (mut databases, warnings) = match catalog::read(&files, layout) {
+        // Where there is nothing at all, everything is read: how relations are called depends on
+        // which databases there are.
+        let is_wanted = |oid| carried.is_empty() || wanted.contains(&oid) && !has(&oid);
+        let (databases, warnings) = match catalog::read(&files, layout, &is_wanted) {
             Ok(catalog) => facts_of(catalog),
-            Err(e) => (
-                Vec::new(),
-                vec![format!("the names of relations are not known: {e}")],
-            ),
+            Err(e) => (Vec::new(), vec![unknown_at_all(&e)]),
         };
         // What the server said goes before: it knew of more than was written.
-        let carried = facts.databases.iter().filter(|d| is_whole(d));
-        for database in carried {
-            databases.retain(|d| d.oid != database.oid);
-            databases.push(database.clone());
-        }
-        databases.sort_by_key(|database| database.oid);
-        Ok(Names::new(databases, warnings))
+        let has = |oid: u32| carried.iter().any(|database| database.oid == oid);
+        let read: Vec<_> = databases.into_iter().filter(|d| !has(d.oid)).collect();
+        carried.extend(read);
+        carried.sort_by_key(|database| database.oid);
+        Ok(Names::new(carried, warnings))
     }
 
     /// Of a cluster that lies in a directory, from its pages.
     pub fn of_pgdata(pgdata: &Path, control: &Control) -> Names {
-        match catalog::read(&Pgdata(pgdata.to_owned()), control.into()) {
-            Ok(catalog) => {
-                let (databases, warnings) = facts_of(catalog);
-                Names::new(databases, warnings)
-            }
-            Err(e) => Names::new(
-                Vec::new(),
-                vec![format!("the names of relations are not known: {e}")],
-            ),
-        }
+        let (databases, warnings) = read(pgdata, control);
+        Names::new(databases, warnings)
     }
 
     /// Of a running server.
@@ -237,8 +233,17 @@ impl Names {
     }
 }
 
+/// The databases of a cluster that lies in a directory, and what is not known of them, from its
+/// pages.
+pub(crate) fn read(pgdata: &Path, control: &Control) -> (Vec<Database>, Vec<String>) {
+    match catalog::read(&Pgdata(pgdata.to_owned()), control.into(), &|_| true) {
+        Ok(catalog) => facts_of(catalog),
+        Err(e) => (Vec::new(), vec![unknown_at_all(&e)]),
+    }
+}
+
 /// A catalog that was read, as a snapshot carries it; and what could not be read.
-pub(crate) fn facts_of(catalog: Catalog) -> (Vec<Database>, Vec<String>) {
+fn facts_of(catalog: Catalog) -> (Vec<Database>, Vec<String>) {
     let relation = |r: catalog::Relation| Relation {
         filenode: r.filenode,
         tablespace: r.tablespace,
@@ -270,6 +275,10 @@ impl From<session::Relation> for Relation {
             table: relation.table_oid,
         }
     }
+}
+
+fn unknown_at_all(e: &pg::Error) -> String {
+    format!("the names of relations are not known: {e}")
 }
 
 /// For people.

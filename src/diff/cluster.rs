@@ -47,12 +47,14 @@ pub fn cluster(
     let now = Now::look(managed, repo)?;
     let listing = repo.listing(old.tree)?;
     let files = now.compare(repo, &listing, facts.block_size, &Bounds::none(), on)?;
-    let (before, after) = match super::need_names(&files) {
-        true => (
-            Names::of_snapshot(repo, old.tree, &facts)?,
+    let databases = super::databases_of(&files);
+    let layout = Layout::of(&facts);
+    let (before, after) = match databases.is_empty() {
+        true => Default::default(),
+        false => (
+            Names::of_snapshot(repo, old.tree, facts, &databases)?,
             now.names(managed),
         ),
-        false => Default::default(),
     };
     let mut diff = relations::group(
         files,
@@ -66,11 +68,11 @@ pub fn cluster(
                 })
             },
             size_after: &|path| Ok(now.size(path)),
-            layout: Layout::of(&facts),
+            layout,
         },
     )?;
     let bytes: u64 = now.scan.entries.iter().map(Entry::size).sum();
-    diff.pages = bytes.div_ceil(facts.block_size.into());
+    diff.pages = bytes.div_ceil(layout.block_size.into());
     diff.is_moving = now.postmaster.is_some();
     Ok(diff)
 }

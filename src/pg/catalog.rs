@@ -99,11 +99,12 @@ pub fn relation_dir(layout: Layout, tablespace: u32, database: u32) -> String {
     }
 }
 
-/// Reads the names of all relations that have files.
+/// Reads the names of all relations that have files, of those databases that are wanted; shared
+/// ones come with any of them, or alone as number 0.
 ///
 /// Errors: `CatalogUnreadable` where not even the databases are known; a database that cannot be
 /// read is one of [`Catalog::unreadable`].
-pub fn read(files: &dyn Files, layout: Layout) -> Result<Catalog> {
+pub fn read(files: &dyn Files, layout: Layout, wanted: &dyn Fn(u32) -> bool) -> Result<Catalog> {
     let mut reader = Reader {
         files,
         layout,
@@ -113,18 +114,25 @@ pub fn read(files: &dyn Files, layout: Layout) -> Result<Catalog> {
     let mut catalog = Catalog::default();
     let mut shared = Vec::new();
     for (oid, name, tablespace) in reader.databases(&global)? {
+        let is_wanted = wanted(oid);
+        if !is_wanted && (!shared.is_empty() || !wanted(0)) {
+            continue;
+        }
         match reader.relations(oid, tablespace, &global) {
             Ok((relations, common)) => {
                 // Every database lists the shared relations.
                 if shared.is_empty() {
                     shared = common;
                 }
-                catalog.databases.push(Database {
-                    oid,
-                    name,
-                    relations,
-                });
+                if is_wanted {
+                    catalog.databases.push(Database {
+                        oid,
+                        name,
+                        relations,
+                    });
+                }
             }
+            Err(_) if !is_wanted => {}
             Err(e) => catalog.unreadable.push(Unreadable {
                 database: name,
                 reason: e.to_string(),

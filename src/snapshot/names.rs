@@ -12,9 +12,8 @@ use super::Parent;
 use crate::error::Result;
 use crate::facts::Database;
 use crate::names;
-use crate::pg::files::Pgdata;
+use crate::pg::Control;
 use crate::pg::session::Session;
-use crate::pg::{self, Control};
 
 /// The names, and the databases that could not be asked.
 #[derive(Debug, Default)]
@@ -82,19 +81,10 @@ pub(super) fn ask(
 /// Reads the names from a cluster where no server runs. Names are for people: what cannot be read
 /// is a warning. Of a base backup they are what was written when it was copied, before replay.
 pub(super) fn read(pgdata: &Path, control: &Control) -> Names {
-    let files = Pgdata(pgdata.to_owned());
-    match pg::catalog::read(&files, control.into()) {
-        Ok(catalog) => {
-            let (databases, warnings) = names::facts_of(catalog);
-            Names {
-                databases,
-                warnings,
-            }
-        }
-        Err(e) => Names {
-            databases: Vec::new(),
-            warnings: vec![format!("the names of relations are not known: {e}")],
-        },
+    let (databases, warnings) = names::read(pgdata, control);
+    Names {
+        databases,
+        warnings,
     }
 }
 

@@ -98,7 +98,12 @@ fn pages_say_what_the_server_says() {
         let databases = ["postgres", "other", "there", "template1"];
         let asked = databases.map(|database| asked(&cluster, database));
         cluster.stop("fast");
-        let catalog = read(&Pgdata(cluster.pgdata().to_owned()), layout(&cluster)).unwrap();
+        let catalog = read(
+            &Pgdata(cluster.pgdata().to_owned()),
+            layout(&cluster),
+            &|_| true,
+        )
+        .unwrap();
         assert_eq!(catalog.unreadable, []);
         assert_eq!(catalog.databases.len(), 1 + databases.len() + 1);
         for (database, asked) in databases.iter().zip(asked) {
@@ -130,9 +135,19 @@ fn without_hint_bits_transactions_tell() {
     cluster.sql("drop table seen; create table last (x text)");
     cluster.stop("fast");
     let files = Pgdata(cluster.pgdata().to_owned());
-    let catalog = read(&files, layout(&cluster)).unwrap();
+    let catalog = read(&files, layout(&cluster), &|_| true).unwrap();
     let whole = read_lines(&catalog, "postgres").join("\n");
     assert!(whole.contains("|last|") && !whole.contains("seen|"));
+
+    // Of what is not wanted nothing is read, but for the shared ones.
+    let only = |oid| {
+        let catalog = read(&files, layout(&cluster), &|o| o == oid).unwrap();
+        let found = catalog.databases.iter().filter(|d| !d.relations.is_empty());
+        found.map(|d| d.oid).collect::<Vec<_>>()
+    };
+    assert_eq!(only(0), [0]);
+    assert_eq!(only(5), [0, 5]);
+    assert!(only(7).is_empty());
 }
 
 #[test]
@@ -143,7 +158,7 @@ fn a_database_that_cannot_be_read_is_named() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[20] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let catalog = read(&files, layout(&cluster)).unwrap();
+    let catalog = read(&files, layout(&cluster), &|_| true).unwrap();
     let [unreadable] = &catalog.unreadable[..] else {
         panic!("{:?}", catalog.unreadable);
     };
@@ -151,7 +166,7 @@ fn a_database_that_cannot_be_read_is_named() {
     assert!(unreadable.reason.contains("checksum"), "{unreadable:?}");
     assert_eq!(catalog.databases.len(), 3);
     std::fs::remove_file(cluster.pgdata().join("global/pg_filenode.map")).unwrap();
-    let error = read(&files, layout(&cluster)).unwrap_err();
+    let error = read(&files, layout(&cluster), &|_| true).unwrap_err();
     assert!(
         error.to_string().contains("global/pg_filenode.map"),
         "{error}"
@@ -188,5 +203,5 @@ fn a_cluster_of_nothing_is_an_error() {
         catalog_version: 1,
         block_size: 8192,
     };
-    assert!(read(&Mem::new(), layout).is_err());
+    assert!(read(&Mem::new(), layout, &|_| true).is_err());
 }
