@@ -130,7 +130,7 @@ pub fn local_dir(location: &str) -> Result<Option<PathBuf>> {
 
 /// Writes a snapshot.
 ///
-/// Errors: those of `export`, of [`sync::copy`] and of the objects.
+/// Errors: those of `export`, of [`sync::copy_out`] and of the objects.
 pub fn emit(
     managed: &Managed,
     around: &Surroundings,
@@ -140,7 +140,7 @@ pub fn emit(
     options: &EmitOptions,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Emitted> {
-    let (repo, _guard) = managed.home.reader()?;
+    let (repo, guard) = managed.home.reader()?;
     let defaults = ExportOptions::default();
     let export_options = ExportOptions {
         tablespace_mapping: options.tablespace_mapping.clone(),
@@ -196,7 +196,8 @@ pub fn emit(
                 sync::open_or_create(objects, repo.params(), repo.seal().cloned(), &operation)?
             };
             let branch = branch_of(managed, &repo, id)?;
-            let bytes = sync::copy(&repo, &to, id, &branch, &operation, on)?;
+            drop((repo, guard));
+            let bytes = sync::copy_out(&managed.home, &to, id, &branch, &operation, on)?;
             Ok(Emitted::Repository { branch, bytes })
         }
     }

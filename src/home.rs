@@ -5,6 +5,7 @@
 //! HEAD          the branch or snapshot it stands on
 //! lock          held exclusively (flock) by whoever writes; names its holder
 //! gc.lock       held shared by readers of packs, exclusively by collection
+//! storage.lock  held by whoever writes to a storage that cannot keep two writers apart
 //! key           the master key of a sealed repository
 //! zenith.json, roots/, packs/, keys/, …   the local repository, laid out as every repository
 //! index.db/     the index of the repository; disposable
@@ -198,6 +199,11 @@ impl Home {
     /// What files looked like when they were read.
     pub fn file_cache_dir(&self) -> PathBuf {
         self.dir.join("filecache")
+    }
+
+    /// Locked by whoever writes to a storage that this home alone may write to.
+    pub fn storage_lock(&self) -> PathBuf {
+        storage_lock(&self.dir)
     }
 
     /// The index of the local repository.
@@ -424,11 +430,12 @@ impl Home {
 
     /// What init may find in a directory that it began to fill earlier.
     fn refuse_foreign_content(&self) -> Result<()> {
-        const OURS: [&str; 20] = [
+        const OURS: [&str; 21] = [
             "HEAD",
             "HEAD.tmp",
             "lock",
             "gc.lock",
+            "storage.lock",
             "config.toml.tmp",
             "zenith.json",
             "keys",
@@ -490,6 +497,11 @@ impl Drop for HomeLock {
         // Only so that nobody reads a name that holds nothing; the kernel releases the lock.
         let _ = self.file.set_len(0);
     }
+}
+
+/// [`Home::storage_lock`] of a home that may not be there yet.
+pub(crate) fn storage_lock(dir: &Path) -> PathBuf {
+    dir.join("storage.lock")
 }
 
 fn open_lock(path: &Path) -> Result<File> {

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zenith_store::objects::{Objects, OpenOptions, StorageUrl};
-use zenith_store::{IndexChoice, Params, Repository, SnapshotId, SnapshotKind};
+use zenith_store::objects::{Exclusive, Objects, OpenOptions, StorageUrl, exclusive};
+use zenith_store::{IndexChoice, Params, Repository, SnapshotId, SnapshotKind, World};
 use zeroize::Zeroizing;
 
 use crate::disk;
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::facts::{Facts, Summary};
 use crate::head::{self, Head};
-use crate::home::{Home, Wait};
+use crate::home::{self, Home, Wait};
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::pg::{self, Binaries, Control, user};
 use crate::settings::{EncryptionSettings, OnDamage, Settings};
@@ -64,6 +64,8 @@ pub struct InitOptions {
     pub attach_only: bool,
     /// A new home leaves packs at the storage until they are read, and makes no cluster yet.
     pub lazy: bool,
+    /// This home is the only one that writes to the storage, now and later.
+    pub single_writer: bool,
     /// Whether a repository that is made is sealed.
     pub encrypt: bool,
     /// What opens a sealed storage, or is to open what is made. Never saved.
@@ -217,6 +219,9 @@ pub fn init(
     let mut managed = Managed { home, settings };
     let lock = managed.home.lock("init", Wait::UpTo(LOCK_WAIT))?;
     storage.keep_key(&managed.home, options)?;
+    if let (Some(repository), true) = (&storage.repository, managed.settings.single_writer) {
+        repository.claim(operation("init", "--single-writer"))?;
+    }
     managed
         .home
         .create_repository(storage.params(), operation("init", ""))?;
@@ -315,7 +320,10 @@ pub fn init(
         &managed.settings.storage_dest,
         managed.home.config_path().exists(),
     ) {
-        publish::storage(&managed, around, location, &OpenOptions::interactive())?;
+        let made = publish::storage(&managed, around, location, &OpenOptions::interactive())?;
+        if managed.settings.single_writer {
+            made.claim(operation("init", "--single-writer"))?;
+        }
     }
     // Last: without settings there is no home, and init begins or goes on.
     if was_home {
@@ -395,6 +403,7 @@ fn settings(dir: &Path, saved: Settings, options: &InitOptions) -> Result<Settin
     if let Some(what) = options.on_damage {
         settings.snapshots.on_damage = what;
     }
+    settings.single_writer |= options.single_writer;
     Ok(settings)
 }
 
@@ -426,8 +435,13 @@ impl Storage {
         };
         sync::refuse_unusable(location, dir)?;
         publish::warn_unread(around, location, &OpenOptions::interactive(), on);
-        let objects =
+        let mut objects =
             sync::open_objects(location, dir, &around.storage, &OpenOptions::interactive())?;
+        let is_bucket = objects.local_path("").is_none();
+        if settings.single_writer {
+            // Its directory may not be there yet; nothing is made by a look.
+            objects = Arc::new(Exclusive::new(objects, home::storage_lock(dir)));
+        }
         let key = key::find(dir, Some(&*objects), passphrase, options.encrypt)?;
         let seal = key.as_ref().map(|found| found.key.seal());
         let repository = match Repository::open(objects.clone(), seal, IndexChoice::Memory) {
@@ -435,10 +449,25 @@ impl Storage {
             Err(zenith_store::Error::NotARepository { .. }) => None,
             Err(e) => return Err(e.into()),
         };
+        let repository = repository.map(|repository| sync::only_of(settings, location, repository));
         let branches = match &repository {
-            None => vec![],
+            None => {
+                // What is made on a bucket is made for many, unless one is declared.
+                if is_bucket && !settings.single_writer && !options.attach_only {
+                    exclusive::check(&*objects, &World::real())?;
+                }
+                vec![]
+            }
             Some(repository) => {
                 let state = repository.state()?;
+                // A home that is known there has written there before.
+                let mine = format!("homes/{}", settings.home_id);
+                if !options.single_writer {
+                    repository.refuse_other_writer(&state)?;
+                    if is_bucket && !settings.single_writer && state.get_ref(&mine).is_none() {
+                        repository.check_create()?;
+                    }
+                }
                 let names = state
                     .refs()
                     .keys()
@@ -601,7 +630,7 @@ fn is_init(managed: &Managed, tip: SnapshotId) -> Result<bool> {
 
 fn first_snapshot(
     managed: &Managed,
-    lock: &crate::home::HomeLock,
+    lock: &home::HomeLock,
     kind: SnapshotKind,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<SnapshotReport> {

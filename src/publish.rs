@@ -39,7 +39,8 @@ pub fn storage(
     location: &str,
     options: &OpenOptions,
 ) -> Result<Repository> {
-    let objects = sync::open_objects(location, managed.home.dir(), &around.storage, options)?;
+    let (home, settings) = (&managed.home, &managed.settings);
+    let objects = sync::open_of(home, settings, location, &around.storage, options)?;
     // The guard goes at once: a storage that does not answer must not keep packs from collection.
     let params = managed.home.reader()?.0.params();
     let key = key::read(&managed.home)?;
@@ -51,7 +52,7 @@ pub fn storage(
     let seal = key.map(|key| key.seal());
     let storage = sync::open_or_create(objects, params, seal, &operation("init", ""))?;
     known::meet(&managed.home, location, &storage)?;
-    Ok(storage)
+    Ok(sync::only_of(settings, location, storage))
 }
 
 /// Says which variables are set, expected to work for this place, and not read.

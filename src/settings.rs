@@ -21,6 +21,10 @@ pub struct Settings {
     /// An absolute URL or path, or nothing when snapshots stay on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_dest: Option<String>,
+    /// Whether this home is declared to be the only one that writes to `storage_dest`, which
+    /// cannot keep two writers apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_writer: bool,
     /// Whether packs stay at `storage_dest` until something is read of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lazy: bool,
@@ -214,6 +218,7 @@ impl Settings {
             home_id: format!("{:032x}", rand::random::<u128>()),
             branch: main_branch(),
             storage_dest: None,
+            single_writer: false,
             lazy: false,
             primary: false,
             server: ServerSettings::default(),

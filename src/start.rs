@@ -439,7 +439,8 @@ pub fn open_storage(
     location: &str,
 ) -> Result<zenith_store::Repository> {
     let options = OpenOptions::interactive();
-    let objects = sync::open_objects(location, managed.home.dir(), &around.storage, &options)?;
+    let (home, settings) = (&managed.home, &managed.settings);
+    let objects = sync::open_of(home, settings, location, &around.storage, &options)?;
     let (seal, index) = (managed.home.seal()?, zenith_store::IndexChoice::Memory);
     match zenith_store::Repository::open(objects, seal, index) {
         // Everything but the settings was lost: the key, too.
@@ -457,7 +458,7 @@ pub fn open_storage(
         opened => {
             let storage = opened?;
             known::meet(&managed.home, location, &storage)?;
-            Ok(storage)
+            Ok(sync::only_of(settings, location, storage))
         }
     }
 }

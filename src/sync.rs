@@ -15,10 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zenith_store::objects::{Environment, Objects, OpenOptions, StorageUrl};
+use zenith_store::objects::{Environment, Exclusive, Objects, OpenOptions, StorageUrl, exclusive};
 use zenith_store::{
     Change, IndexChoice, Operation, PackName, Params, RefChange, Repository, Row, Seal, SnapshotId,
-    State, Transfer, TransferEvent, Transferred, transfer, transfer_without_packs,
+    State, Transfer, TransferEvent, Transferred, World, transfer, transfer_without_packs,
 };
 
 use crate::error::{Error, Result};
@@ -26,6 +26,7 @@ use crate::event::Event;
 use crate::head::Head;
 use crate::history::History;
 use crate::home::{Home, Wait};
+use crate::settings::Settings;
 use crate::who::operation;
 
 /// The remote that is the home's storage.
@@ -44,6 +45,34 @@ pub fn open_objects(
     options: &OpenOptions,
 ) -> Result<Arc<dyn Objects>> {
     Ok(StorageUrl::parse(url, cwd)?.open(environment, options)?)
+}
+
+/// The objects of a home's storage, or of another place that it goes to. Where the home is declared
+/// the only writer of its storage, its processes there take turns.
+pub(crate) fn open_of(
+    home: &Home,
+    settings: &Settings,
+    location: &str,
+    environment: &Environment,
+    options: &OpenOptions,
+) -> Result<Arc<dyn Objects>> {
+    let objects = open_objects(location, home.dir(), environment, options)?;
+    if is_only_writer(settings, location) {
+        return Ok(Arc::new(Exclusive::new(objects, home.storage_lock())));
+    }
+    Ok(objects)
+}
+
+/// The same for a repository there: it may write where this home alone may.
+pub(crate) fn only_of(settings: &Settings, location: &str, repository: Repository) -> Repository {
+    match is_only_writer(settings, location) {
+        true => repository.only(&settings.home_id),
+        false => repository,
+    }
+}
+
+fn is_only_writer(settings: &Settings, location: &str) -> bool {
+    settings.single_writer && settings.storage_dest.as_deref() == Some(location)
 }
 
 /// Sees that a repository may be made at a place of this machine: not in a cluster, whose files
@@ -275,6 +304,9 @@ fn upload(
                 })?;
         let theirs = there.get_ref(&format!("branch/{branch}"));
         let own = there.get_ref(&mine);
+        if own.is_none() {
+            first_use(storage)?;
+        }
         let target = match relation(&here, ours, &there, theirs, own) {
             Relation::New | Relation::Ahead => branch,
             Relation::Same => {
@@ -352,6 +384,13 @@ fn upload(
         location: storage.location(),
         tries: TRIES,
     })
+}
+
+/// Before a home writes to a storage for the first time: whoever made the repository may have had
+/// a better server.
+fn first_use(storage: &Repository) -> Result<()> {
+    storage.refuse_other_writer(&*storage.state()?)?;
+    Ok(storage.check_create()?)
 }
 
 /// Gives packs of the home names that no storage has used up.
@@ -732,6 +771,33 @@ pub fn copy(
     })
 }
 
+/// The same out of a home. Packs whose names are used up there go under new ones.
+///
+/// Errors: those of [`copy`]; `HomeBusy` and `HomeInUse` where packs have to be renamed.
+pub fn copy_out(
+    home: &Home,
+    to: &Repository,
+    id: SnapshotId,
+    branch: &str,
+    operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<u64> {
+    for _ in 0..TRIES {
+        let (local, guard) = home.reader()?;
+        match copy(&local, to, id, branch, operation, on) {
+            Err(Error::Store(zenith_store::Error::NamesUsedUp { packs, floor })) => {
+                drop(guard);
+                rename(home, &packs, floor, operation)?;
+            }
+            done => return done,
+        }
+    }
+    Err(Error::StorageBusy {
+        location: to.location(),
+        tries: TRIES,
+    })
+}
+
 /// The repository at a storage; made with `params` where there is none yet.
 pub fn open_or_create(
     objects: Arc<dyn Objects>,
@@ -743,6 +809,7 @@ pub fn open_or_create(
         Err(zenith_store::Error::NotARepository { .. }) => {}
         other => return Ok(other?),
     }
+    exclusive::check(&*objects, &World::real())?;
     let made = Repository::create(
         objects.clone(),
         params,

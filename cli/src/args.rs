@@ -251,6 +251,12 @@ pub struct InitArgs {
     pub branch: Option<String>,
     #[command(flatten)]
     pub damage: DamageArgs,
+    /// Declare this home the only one that ever writes to --storage-dest
+    ///
+    /// For servers that cannot create an object only where there is none. Other homes are refused
+    /// there, until one takes over with this flag.
+    #[arg(long)]
+    pub single_writer: bool,
     /// Encrypt what is stored, here and at --storage-dest, under a passphrase
     #[arg(long)]
     pub encrypt: bool,

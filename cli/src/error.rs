@@ -609,6 +609,18 @@ fn store_hints(error: &StoreError) -> Vec<String> {
         StoreError::TooNew { .. } => {
             "Install a newer zenith; this one changes nothing there.".into()
         }
+        StoreError::NoConditionalWrites { .. } => {
+            "Use a directory, or a server with conditional writes (If-None-Match). Where this home \
+             is the only one that will ever write there, say so: `zenith init --single-writer \
+             --storage-dest URL`."
+                .into()
+        }
+        StoreError::SingleWriter { .. } => {
+            "Where that home is gone for good, `zenith init --single-writer --storage-dest URL` \
+             makes this one the writer; `zenith import --snapshot-path URL --snapshot-format \
+             zenith` only reads."
+                .into()
+        }
         StoreError::Damaged { .. }
         | StoreError::BlobDamaged { .. }
         | StoreError::BaseMissing { .. }

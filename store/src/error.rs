@@ -80,6 +80,26 @@ pub enum Error {
         /// Sessions with a smaller label are fenced: see [`PackName::label`].
         floor: u64,
     },
+    /// The place does not create objects only where there are none.
+    #[error(
+        "{location} cannot keep two writers apart: asked to create an object only where there is none, {why}"
+    )]
+    NoConditionalWrites {
+        /// The place.
+        location: String,
+        /// What it does instead.
+        why: String,
+    },
+    /// Another home is the only one that may write.
+    #[error(
+        "the repository at {location} is written by home {writer} alone, as its storage cannot keep two writers apart"
+    )]
+    SingleWriter {
+        /// Where.
+        location: String,
+        /// The id of that home.
+        writer: String,
+    },
     /// A ref names a snapshot that was to be removed.
     #[error("snapshot {} is not removed: {name} stands on it", id.short())]
     InUse {
@@ -264,8 +284,9 @@ impl Error {
             | Error::Contended { .. }
             | Error::NamesUsedUp { .. }
             | Error::InUse { .. }
+            | Error::SingleWriter { .. }
             | Error::NotUndone { .. } => ErrorKind::Conflict,
-            Error::TooNew { .. } => ErrorKind::Unsupported,
+            Error::TooNew { .. } | Error::NoConditionalWrites { .. } => ErrorKind::Unsupported,
             Error::Damaged { .. }
             | Error::BlobDamaged { .. }
             | Error::BaseMissing { .. }

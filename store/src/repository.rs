@@ -9,7 +9,7 @@ use crate::id::{Ids, Kind, PackName, SnapshotId};
 use crate::index::{Index, Location, MemIndex};
 use crate::keys::Keys;
 use crate::log;
-use crate::objects::{Created, Objects, disk};
+use crate::objects::{Created, Objects, disk, exclusive};
 use crate::pack::frame::{self, Part};
 use crate::pack::{self, PackWriter};
 use crate::root::{Operation, PackRow, ROOT_MAX, RefChange, Root, SPILL_BYTES, SPILL_LEAST};
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// The object that makes a place a repository.
 pub const HEADER_KEY: &str = "zenith.json";
@@ -127,6 +127,8 @@ pub(crate) struct Inner {
     pub(crate) live: RwLock<Live>,
     pub(crate) cache: Cache,
     alone: AtomicBool,
+    /// The home that writes, where it takes care to be the only one.
+    only: OnceLock<String>,
 }
 
 /// Which packs may be read, and the state that says so.
@@ -300,6 +302,7 @@ impl Repository {
                 live: RwLock::default(),
                 cache: Cache::default(),
                 alone: AtomicBool::new(false),
+                only: OnceLock::new(),
             }),
         })
     }
@@ -530,6 +533,16 @@ impl Repository {
     pub(crate) fn commit_with(
         &self,
         operation: Operation,
+        make: impl FnMut(&mut State) -> Result<()>,
+    ) -> Result<Arc<State>> {
+        self.commit_of(operation, false, make)
+    }
+
+    /// As [`Repository::commit_with`]; a claim is made also where another home writes.
+    fn commit_of(
+        &self,
+        operation: Operation,
+        is_claim: bool,
         mut make: impl FnMut(&mut State) -> Result<()>,
     ) -> Result<Arc<State>> {
         let objects = &*self.inner.objects;
@@ -539,6 +552,9 @@ impl Repository {
             let current = self.state()?;
             if doubt.as_ref().is_some_and(|did| current.has(did)) {
                 return Ok(current);
+            }
+            if !is_claim {
+                self.refuse_other_writer(&current)?;
             }
             let unknown = current.unknown_for_writing();
             if !unknown.is_empty() {
@@ -643,6 +659,57 @@ impl Repository {
     pub fn alone(self) -> Self {
         self.inner.alone.store(true, Ordering::Relaxed);
         self
+    }
+
+    /// Says that the caller is this home, and that its objects keep its own processes apart
+    /// ([`crate::objects::Exclusive`]): it may write where one home alone may.
+    #[must_use]
+    pub fn only(self, home: &str) -> Self {
+        self.inner.only.get_or_init(|| home.to_owned());
+        self
+    }
+
+    /// Has the home that [`Repository::only`] named be the only one to write from now on, in the
+    /// place of whichever was.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when none was named; those of a commit.
+    pub fn claim(&self, operation: Operation) -> Result<Arc<State>> {
+        let home = self.inner.only.get().ok_or_else(|| Error::Invalid {
+            what: "a repository is claimed by a home".into(),
+        })?;
+        let state = self.state()?;
+        if state.writer() == Some(home) {
+            return Ok(state);
+        }
+        self.commit_of(operation, true, |next| {
+            next.set_writer(home);
+            Ok(())
+        })
+    }
+
+    /// Sees that this home may write.
+    ///
+    /// # Errors
+    /// [`Error::SingleWriter`] when another home is the only one that may.
+    pub fn refuse_other_writer(&self, state: &State) -> Result<()> {
+        match state.writer() {
+            Some(writer) if self.inner.only.get().is_none_or(|own| own != writer) => {
+                Err(Error::SingleWriter {
+                    location: self.location(),
+                    writer: writer.to_owned(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the place keeps two writers apart: see [`exclusive::check`].
+    ///
+    /// # Errors
+    /// [`Error::NoConditionalWrites`] when it does not; when it cannot be asked.
+    pub fn check_create(&self) -> Result<()> {
+        exclusive::check(&**self.objects(), self.world())
     }
 
     /// Whether nobody else writes or collects here.

@@ -28,6 +28,8 @@ pub(crate) const CONDEMNED: &str = "condemned 1";
 pub(crate) const LINES: &str = "usage lines 1";
 /// Usage lists of removed rows may be differences: who does not know that may not bring one back.
 pub(crate) const REMOVED_2: &str = "removed 2";
+/// One home alone writes: who does not look for it may not write.
+pub(crate) const SINGLE_WRITER: &str = "single writer 1";
 pub(crate) const VERSION: u16 = 1;
 pub(crate) const HASH_LEN: usize = 32;
 
@@ -268,6 +270,9 @@ pub struct Root {
     /// [`PackName::label`]).
     #[n(16)]
     pub floor: Option<u64>,
+    /// The home that alone may write, where the storage cannot keep two apart.
+    #[n(17)]
+    pub writer: Option<String>,
 }
 
 impl Root {

@@ -8,7 +8,7 @@ use crate::keys::Keys;
 use crate::objects::Objects;
 use crate::root::{
     CONDEMNED, Fence, HASH_LEN, LINES, Operation, PACKS_2, PackRow, REMOVED_2, Removed, Root, Row,
-    VERSION,
+    SINGLE_WRITER, VERSION,
 };
 use crate::table::{Inline, Table};
 use crate::usage::{self, Gone, Lines, Usage, apply, difference};
@@ -96,6 +96,7 @@ impl State {
                 fences: vec![],
                 removed: None,
                 floor: None,
+                writer: None,
             },
             hash: [0; HASH_LEN],
             snapshots: Table::default(),
@@ -123,8 +124,23 @@ impl State {
     /// Features without which writing is refused and which this program does not know.
     pub(crate) fn unknown_for_writing(&self) -> Vec<&String> {
         let needed = self.root.read_only.iter();
-        let is_known = |feature: &&String| [CONDEMNED, REMOVED_2].contains(&feature.as_str());
+        let is_known =
+            |feature: &&String| [CONDEMNED, REMOVED_2, SINGLE_WRITER].contains(&feature.as_str());
         needed.filter(|feature| !is_known(feature)).collect()
+    }
+
+    /// The home that alone may write here, by its id; none where all may.
+    pub fn writer(&self) -> Option<&str> {
+        self.root.writer.as_deref()
+    }
+
+    /// Has one home alone write from the next root on.
+    pub(crate) fn set_writer(&mut self, home: &str) {
+        self.root.writer = Some(home.to_owned());
+        let needed = &mut self.root.read_only;
+        if !needed.iter().any(|feature| feature == SINGLE_WRITER) {
+            needed.push(SINGLE_WRITER.to_owned());
+        }
     }
 
     fn need_condemned(&mut self) {

@@ -177,6 +177,7 @@ fn run(
     }
     let source = from.state()?;
     let target = to.state()?;
+    to.refuse_other_writer(&target)?;
     // Refs are checked before anything travels, and again by the commit.
     for change in &what.refs {
         let found = target.get_ref(&change.name);

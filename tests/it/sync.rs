@@ -13,8 +13,8 @@ use zenith::sync::{self, Attached, PushOptions, PushReport};
 use zenith::{Error, Result, head::Head};
 use zenith_store::objects::{Directory, Objects};
 use zenith_store::{
-    Change, Listing, Node, Params, RefChange, Repository, Snapshot, SnapshotId, SnapshotKind,
-    SnapshotSource, State,
+    Change, Collect, Listing, Node, Params, RefChange, Repository, Snapshot, SnapshotId,
+    SnapshotKind, SnapshotSource, State, Verify,
 };
 use zenith_testkit::Place;
 
@@ -470,4 +470,84 @@ fn one_snapshot_is_copied_into_a_repository_of_its_own() {
     let one = from.state().unwrap().snapshots().next().unwrap().id;
     let back = sync::copy(&from, &to, one, "main", &operation(), &ignore);
     is(back, |e| matches!(e, Error::Diverged { .. }));
+}
+
+/// Packs that were deleted there are never sent again under their names.
+#[test]
+fn a_copy_goes_where_its_packs_were_collected() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let id = a.snapshot("main", "1");
+    let to = storage(&place);
+    let copy = || sync::copy_out(&a.home, &to, id, "main", &operation(), &ignore);
+    assert!(copy().unwrap() > 0);
+    let main = RefChange {
+        name: "branch/main".into(),
+        from: Some(id),
+        to: None,
+    };
+    to.commit(Change {
+        remove: vec![id],
+        refs: vec![main],
+        ..Change::default()
+    })
+    .unwrap();
+    let at_once = Collect {
+        grace: 0,
+        ..Collect::at(4_000_000_000)
+    };
+    assert_eq!(to.collect(operation(), at_once).unwrap().packs, 1);
+    assert!(copy().unwrap() > 0);
+    let tree = to.snapshot(id).unwrap().tree;
+    assert_eq!(to.listing(tree).unwrap().len(), 2);
+    assert!(to.verify(Verify::ReadData).unwrap().is_good());
+    assert!(
+        a.home
+            .reader()
+            .unwrap()
+            .0
+            .verify(Verify::ReadData)
+            .unwrap()
+            .is_good()
+    );
+}
+
+/// Where one home alone writes, another one reads, and takes over only when it says so.
+#[test]
+fn a_single_writer_is_told_from_others() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let options = PushOptions {
+        branch: "main".into(),
+        background: false,
+        operation: operation(),
+    };
+    let one = a.snapshot("main", "1");
+    let as_a = || storage(&place).only(&a.id);
+    as_a().claim(operation()).unwrap();
+    let writer = |id: &str| assert_eq!(storage(&place).state().unwrap().writer(), Some(id));
+    writer(&a.id);
+    sync::push(&a.home, &as_a(), &options, &ignore).unwrap();
+
+    let refused = |repo: &Repository, by: &Machine| {
+        is(
+            sync::push(&by.home, repo, &options, &ignore),
+            |e| matches!(e, Error::Store(zenith_store::Error::SingleWriter { writer, .. }) if *writer == a.id),
+        );
+    };
+    b.snapshot("main", "2");
+    refused(&storage(&place), &b);
+    refused(&storage(&place).only(&b.id), &b);
+    // The same home without its turns is a stranger, too.
+    a.snapshot("main", "3");
+    refused(&storage(&place), &a);
+    sync::fetch(&b.home, &storage(&place), one, &operation(), &ignore).unwrap();
+    assert!(b.state().snapshot(&one).is_some());
+
+    storage(&place).only(&b.id).claim(operation()).unwrap();
+    writer(&b.id);
+    is(
+        sync::push(&a.home, &as_a(), &options, &ignore),
+        |e| matches!(e, Error::Store(zenith_store::Error::SingleWriter { writer, .. }) if *writer == b.id),
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use zenith_testkit::s3::S3Server;
+use zenith_testkit::s3::{Fault, S3Server};
 use zenith_testkit::{Zenith, load};
 
 use crate::support::{Home, PROGRAM, id_of, on_s3};
@@ -149,4 +149,40 @@ fn snapshot_path_has_credentials_of_its_own() {
         !config.contains("source") && !config.contains("testkit"),
         "{config}"
     );
+}
+
+/// A server that replaces what is to be created is refused before anything is made, unless this
+/// home is declared the only one that writes there.
+#[test]
+fn a_server_without_conditional_writes_has_one_writer() {
+    let s3 = S3Server::start();
+    s3.set_fault(Fault::NoConditions);
+    let (one, other) = (Home::new(), Home::new());
+    let env = s3.env("bucket");
+    let [first, second] = [&one, &other].map(|home| with_env(&home.zenith, env.clone()));
+    let url = "s3://bucket/x";
+    let init = ["init", "--storage-dest", url];
+    let declared = ["init", "--storage-dest", url, "--single-writer"];
+    first.run(&init).failed(6).hints().says("--single-writer");
+    assert!(!first.home().join("config.toml").exists());
+    assert!(
+        std::fs::read_dir(s3.object_path("bucket", "x")).map_or(true, |mut dir| {
+            dir.all(|entry| {
+                std::fs::read_dir(entry.unwrap().path())
+                    .unwrap()
+                    .next()
+                    .is_none()
+            })
+        })
+    );
+    first.ok(&declared);
+    first.ok(&["push"]);
+    second.run(&init).failed(4).hints().says("--single-writer");
+    second.ok(&declared);
+    first.ok(&["tag", "v1"]);
+    first
+        .run(&["push", "--tags"])
+        .failed(4)
+        .hints()
+        .says("alone");
 }

@@ -35,6 +35,7 @@ pub fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
         on_damage: args.damage.asked(),
         attach_only: false,
         lazy: false,
+        single_writer: args.single_writer,
         encrypt: args.encrypt,
         passphrase: None,
         encryption: EncryptionSettings {

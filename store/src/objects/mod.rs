@@ -9,6 +9,7 @@ pub mod directory;
 pub mod disk;
 mod environment;
 mod error;
+pub mod exclusive;
 pub mod lazy;
 pub mod url;
 
@@ -20,6 +21,7 @@ pub use bucket::Bucket;
 pub use directory::Directory;
 pub use environment::Environment;
 pub use error::{ObjectsError, ObjectsErrorKind};
+pub use exclusive::Exclusive;
 pub use lazy::Lazy;
 pub use url::{OpenOptions, StorageUrl, UrlError, Warning};
 

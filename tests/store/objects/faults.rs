@@ -10,7 +10,10 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use zenith_store::objects::{Created, Objects, ObjectsError, ObjectsErrorKind};
+use zenith_store::World;
+use zenith_store::objects::{
+    Created, Exclusive, Objects, ObjectsError, ObjectsErrorKind, exclusive,
+};
 use zenith_testkit::s3::{Fault, S3Server};
 
 use super::{bytes, open};
@@ -316,4 +319,65 @@ fn packs_take_one_request_each() {
         (server.n_requests("PUT"), server.n_requests("POST")),
         (1, 0)
     );
+}
+
+/// A server without create-if-absent is told from one that has it, whichever way it lacks it.
+#[test]
+fn a_server_that_keeps_no_two_writers_apart_is_found() {
+    let server = S3Server::start();
+    let objects = open("s3://bucket", server.env("bucket"), PROBE).unwrap();
+    let world = World::real();
+    let left = || objects.list("").unwrap();
+    exclusive::check(&*objects, &world).unwrap();
+    for fault in [Fault::NoConditions, Fault::RefusesConditions] {
+        server.set_fault(fault);
+        let found = exclusive::check(&*objects, &world).unwrap_err();
+        assert!(
+            matches!(found, zenith_store::Error::NoConditionalWrites { .. }),
+            "{fault:?}: {found}"
+        );
+        assert!(found.to_string().starts_with("s3://"), "{found}");
+        assert!(left().is_empty(), "{fault:?}: {:?}", left());
+    }
+    // That it does not answer says nothing about it.
+    server.set_fault(Fault::Unavailable);
+    let silent = exclusive::check(&*objects, &world).unwrap_err();
+    assert_eq!(
+        silent.kind(),
+        zenith_store::ErrorKind::Unavailable,
+        "{silent}"
+    );
+}
+
+/// Its processes take turns, so that a name is given once all the same.
+#[test]
+fn one_machine_keeps_its_own_writers_apart() {
+    let server = S3Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    for fault in [Fault::NoConditions, Fault::RefusesConditions] {
+        server.set_fault(fault);
+        let made: u32 = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8)
+                .map(|n: u8| {
+                    let objects = Exclusive::new(
+                        open("s3://bucket", server.env("bucket"), PROBE).unwrap(),
+                        dir.path().join("lock"),
+                    );
+                    let key = format!("roots/{fault:?}");
+                    scope.spawn(move || match objects.create(&key, &[n]).unwrap() {
+                        Created::New => {
+                            assert_eq!(objects.get(&key).unwrap(), [n]);
+                            1
+                        }
+                        Created::Exists => 0,
+                    })
+                })
+                .collect();
+            writers
+                .into_iter()
+                .map(|writer| writer.join().unwrap())
+                .sum()
+        });
+        assert_eq!(made, 1, "{fault:?}");
+    }
 }

@@ -42,6 +42,10 @@ pub enum Fault {
     Unavailable,
     /// Every upload is done, and then the connection closes instead of an answer.
     LostAnswers,
+    /// Uploads do not look whether there is an object already, whatever they are told.
+    NoConditions,
+    /// Conditional uploads are answered with 501 Not Implemented.
+    RefusesConditions,
 }
 
 /// A running server. It stops when dropped.
@@ -226,6 +230,10 @@ impl Shared {
                 "Reduce your request rate.",
             );
         }
+        if fault == Fault::RefusesConditions && request.headers().contains_key("if-none-match") {
+            let message = "A header you provided implies functionality that is not implemented";
+            return refusal(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message);
+        }
         let path = request.uri().path().trim_start_matches('/');
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
         let creates_bucket = method == Method::PUT && key.is_empty();
@@ -243,6 +251,10 @@ impl Shared {
         } else {
             None
         };
+        if fault == Fault::NoConditions && conditional {
+            // The header is signed, so it stays; what it would find does not.
+            let _ = fs::remove_file(self.directory.join(bucket).join(key));
+        }
         let answer = self.service.call(request.map(Body::from)).await;
         drop(turn);
         if fault == Fault::LostAnswers && matches!(method, Method::PUT | Method::POST) {

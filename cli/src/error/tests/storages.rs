@@ -88,6 +88,14 @@ pub(super) fn storages() -> Vec<Error> {
         },
         moved(None),
         moved(Some(id(1))),
+        StoreError::NoConditionalWrites {
+            location: location(),
+            why: s("it replaces what is there instead"),
+        },
+        StoreError::SingleWriter {
+            location: location(),
+            writer: s("0f3a"),
+        },
         StoreError::Contended {
             location: location(),
             tries: 9,
@@ -189,6 +197,14 @@ fn storages_in_words() {
     [4] error: branch/x moved: expected 01010101, found 02020202
 
     hint: Somebody else was faster: run the command again.
+
+    [6] error: s3://b/p cannot keep two writers apart: asked to create an object only where there is none, it replaces what is there instead
+
+    hint: Use a directory, or a server with conditional writes (If-None-Match). Where this home is the only one that will ever write there, say so: `zenith init --single-writer --storage-dest URL`.
+
+    [4] error: the repository at s3://b/p is written by home 0f3a alone, as its storage cannot keep two writers apart
+
+    hint: Where that home is gone for good, `zenith init --single-writer --storage-dest URL` makes this one the writer; `zenith import --snapshot-path URL --snapshot-format zenith` only reads.
 
     [4] error: other writers committed 9 times before this commit to s3://b/p could
 
