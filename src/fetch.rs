@@ -13,9 +13,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use zenith_store::{
-    Change, Operation, RefChange, Repository, SnapshotId, State, Transfer, transfer,
-};
+use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, State, Transfer};
 
 use crate::checkout;
 use crate::error::{Error, Result};
@@ -245,7 +243,7 @@ fn once(
         sync::bring(home, storage, &local, what, on)?
     } else {
         // A lazy home looks for packs at its storage alone.
-        transfer(storage, &local, what, &|event| sync::tell(event, on))?
+        sync::bring_packs(home, storage, &local, what, on)?
     };
     report.packs = done.packs;
     report.bytes = done.bytes;

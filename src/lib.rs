@@ -37,6 +37,7 @@ pub mod manifest;
 pub mod marker;
 pub mod names;
 pub mod pg;
+mod pin;
 pub mod plan;
 pub mod prune;
 pub mod publish;

@@ -234,13 +234,14 @@ pub struct Known {
 /// Every home that a repository keeps snapshots for, by id.
 pub fn homes(state: &State) -> Vec<Known> {
     let mut homes: Vec<Known> = Vec::new();
+    // By name, the ref of a home itself comes before those below it, and its pins come last.
     for (name, id) in state.refs() {
-        let Some(rest) = name.strip_prefix("homes/") else {
+        let folders = ["homes/", "pins/"];
+        let Some(rest) = folders.iter().find_map(|folder| name.strip_prefix(folder)) else {
             continue;
         };
-        // By name, the ref of a home itself comes before those below it.
         let home = rest.split('/').next().unwrap_or(rest);
-        match homes.last_mut().filter(|known| known.home == home) {
+        match homes.iter_mut().find(|known| known.home == home) {
             Some(known) => known.refs.push((name.clone(), *id)),
             None => homes.push(Known {
                 home: home.to_owned(),

@@ -26,6 +26,7 @@ use crate::event::Event;
 use crate::head::Head;
 use crate::history::History;
 use crate::home::{Home, Wait};
+use crate::pin;
 use crate::settings::Settings;
 use crate::who::operation;
 
@@ -686,7 +687,21 @@ pub(crate) fn bring(
     if home.is_lazy() {
         return Ok(transfer_without_packs(storage, local, what)?);
     }
-    Ok(transfer(storage, local, what, &|event| tell(event, on))?)
+    bring_packs(home, storage, local, what, on)
+}
+
+/// Moves snapshots of any remote into a home with their packs, which are not pruned there meanwhile.
+pub(crate) fn bring_packs(
+    home: &Home,
+    remote: &Repository,
+    local: &Repository,
+    what: Transfer,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Transferred> {
+    let home_id = home.settings()?.home_id;
+    pin::during(remote, &home_id, &what.clone(), || {
+        Ok(transfer(remote, local, what, &|event| tell(event, on))?)
+    })
 }
 
 /// Has the storage keep what commits of a home build on from now on, under the home's ref.

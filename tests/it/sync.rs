@@ -3,6 +3,7 @@
 //! The snapshots are made up: what they hold does not matter here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use zenith::event::{Event, ignore};
 use zenith::facts::Facts;
@@ -550,4 +551,75 @@ fn a_single_writer_is_told_from_others() {
         sync::push(&a.home, &as_a(), &options, &ignore),
         |e| matches!(e, Error::Store(zenith_store::Error::SingleWriter { writer, .. }) if *writer == b.id),
     );
+}
+
+/// A reader that takes long keeps what it reads, and nothing of it afterwards.
+#[test]
+fn what_is_fetched_is_not_pruned_meanwhile() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let options = PushOptions {
+        branch: "main".into(),
+        background: false,
+        operation: operation(),
+    };
+    let tip = a.snapshot("main", "1");
+    sync::push(&a.home, &storage(&place), &options, &ignore).unwrap();
+    let pins = || {
+        let state = storage(&place).state().unwrap();
+        let names = state.refs().keys().filter(|name| name.starts_with("pins/"));
+        names.cloned().collect::<Vec<_>>()
+    };
+    // Nothing else is to stand on it, as after `home forget` and `branch delete`.
+    let remove = || {
+        let there = storage(&place);
+        let state = there.state().unwrap();
+        let gone = |(name, at): (&String, &SnapshotId)| RefChange {
+            name: name.clone(),
+            from: Some(*at),
+            to: None,
+        };
+        let refs = state
+            .refs()
+            .iter()
+            .filter(|(name, _)| !name.starts_with("pins/"));
+        there.commit(Change {
+            refs: refs.map(gone).collect(),
+            remove: vec![tip],
+            ..Change::default()
+        })
+    };
+    // What an earlier fetch left when it crashed.
+    let left = RefChange {
+        name: format!("pins/{}/left", b.id),
+        from: None,
+        to: Some(tip),
+    };
+    storage(&place)
+        .commit(Change {
+            refs: vec![left],
+            ..Change::default()
+        })
+        .unwrap();
+    let known = zenith::refs::homes(&storage(&place).state().unwrap());
+    let known: Vec<_> = known.into_iter().map(|known| known.home).collect();
+    assert_eq!(known, [a.id.clone(), b.id.clone()]);
+
+    let refused = AtomicU32::new(0);
+    let on = |event: Event| {
+        if let Event::Total { .. } = event {
+            assert_eq!(pins().len(), 2);
+            let name = match remove() {
+                Err(zenith_store::Error::InUse { id, name }) if id == tip => name,
+                done => panic!("{done:?}"),
+            };
+            assert!(name.starts_with("pins/"), "{name}");
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    sync::fetch(&b.home, &storage(&place), tip, &operation(), &on).unwrap();
+    assert_eq!(refused.into_inner(), 1);
+    assert!(pins().is_empty());
+    remove().unwrap();
+    assert!(b.state().snapshot(&tip).is_some());
 }
