@@ -7,27 +7,20 @@
 //! uploaded and never committed is deleted after a root has fenced its session, which then can
 //! never commit it. docs/concurrency.md has the whole argument.
 //!
-//! A home also packs mostly dead packs anew, under its lock.
+//! What is alive in mostly dead packs, and in many small ones, is packed anew (`repack`).
 
 use crate::error::{Error, Result};
-use crate::id::{Id, Kind, PackName};
-use crate::index::{Location, locations};
+use crate::id::PackName;
 use crate::log;
 use crate::objects::disk;
-use crate::pack::{self, frame};
-use crate::repository::{Live, Repository};
+use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
 use crate::state::{FENCES_MAX, State};
-use crate::writer::Writer;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// A pack with less than this share of its bytes in use is packed anew.
-const REPACK_BELOW_PERCENT: u64 = 50;
 /// Roots kept: the operations that can be looked at and undone.
 const ROOTS_KEPT: u64 = 1000;
-/// Packs of one run that are packed anew at most: a bitmap of blobs is kept of each.
-const REPACK_MAX: usize = 64;
 /// How often a run looks again for packs to be packed anew.
 const REPACK_ROUNDS: u32 = 8;
 const DAY: i64 = 24 * 3600;
@@ -43,17 +36,20 @@ pub struct Collect {
     pub grace: i64,
     /// Seconds after which a session that left uncommitted packs is taken to be over.
     pub sessions: i64,
+    /// Bytes of packs that may be read at a storage to pack them anew; a home is not bounded.
+    pub traffic: u64,
     /// Change nothing.
     pub dry_run: bool,
 }
 
 impl Collect {
-    /// A day of grace, a week for sessions.
+    /// A day of grace, a week for sessions, and no traffic for packing anew.
     pub fn at(now: i64) -> Self {
         Collect {
             now,
             grace: DAY,
             sessions: 7 * DAY,
+            traffic: 0,
             dry_run: false,
         }
     }
@@ -74,7 +70,7 @@ pub struct Collected {
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Bytes written anew to keep what was alive in packs that were mostly dead.
+    /// Bytes written anew to keep what was alive in packs that were small or mostly dead.
     pub rewritten: u64,
     /// Packs deleted that were never committed.
     pub orphans: u64,
@@ -158,9 +154,7 @@ impl Repository {
             done.orphan_bytes += len;
         }
         self.remove_sessions(&state)?;
-        if self.is_alone() {
-            self.repack_all(&operation, how, &mut done)?;
-        }
+        self.repack_all(&operation, how, &mut done)?;
         done.unfinished = self.remove_unfinished(how)?;
         done.roots = log::trim(&**self.objects(), self.state()?.seq(), ROOTS_KEPT)?;
         Ok(done)
@@ -169,9 +163,14 @@ impl Repository {
     /// Packs mostly dead packs anew, and takes the steps that follow. Only now, when copies in packs
     /// that are not used count for nothing; what is moved may leave the next pack mostly dead.
     fn repack_all(&self, operation: &Operation, how: Collect, done: &mut Collected) -> Result<()> {
-        for _ in 0..REPACK_ROUNDS {
+        let rounds = match (self.is_alone(), how.traffic) {
+            (true, _) => REPACK_ROUNDS,
+            (false, 0) => 0,
+            (false, _) => 1,
+        };
+        for _ in 0..rounds {
             let before = self.state()?.packs().map(|p| (p.name, p.state)).collect();
-            match self.repack(operation)? {
+            match self.repack(operation, how.traffic)? {
                 0 => break,
                 rewritten => done.rewritten += rewritten,
             }
@@ -276,219 +275,6 @@ impl Repository {
             removed += done.map_err(Error::file("remove unfinished files from", &path))?;
         }
         Ok(removed)
-    }
-
-    /// Writes what is alive in mostly dead packs into new ones; the old ones are condemned by the
-    /// step that follows. The bytes written.
-    fn repack(&self, operation: &Operation) -> Result<u64> {
-        let state = self.state()?;
-        // No snapshot alone uses half of it; together they may, so these are looked at closely.
-        let used = state.used();
-        let mut candidates: BTreeMap<u64, PackRow> = BTreeMap::new();
-        for pack in state.packs() {
-            let Some(most) = used.get(&pack.ordinal) else {
-                continue;
-            };
-            // What lies elsewhere takes no space here.
-            let is_here = || self.objects().local_path(&pack.name.key()).is_some();
-            let is_poor = most * 100 < pack.len * REPACK_BELOW_PERCENT;
-            if is_poor && candidates.len() < REPACK_MAX && is_here() {
-                candidates.insert(pack.ordinal, *pack);
-            }
-        }
-        if candidates.is_empty() {
-            return Ok(0);
-        }
-        let mut names: HashSet<PackName> = candidates.values().map(|pack| pack.name).collect();
-        // Every blob in use of these packs, once, by pack.
-        let mut in_use: HashMap<PackName, HashMap<u32, (Id, Kind, Location)>> = HashMap::new();
-        let mut seen = HashSet::new();
-        for row in state.snapshots() {
-            let usage = state.usage(&row.id);
-            if !usage.keys().any(|name| names.contains(name)) {
-                continue;
-            }
-            let walked = self.places(row.id, row.tree, &mut seen, &mut |id, kind, place| {
-                if names.contains(&place.pack) {
-                    let blobs = in_use.entry(place.pack).or_default();
-                    blobs.insert(place.ordinal, (id, kind, place));
-                }
-            });
-            match walked {
-                // What a damaged snapshot needs of a pack cannot be told, so all of it stays.
-                Err(e) if e.is_lost() => {
-                    tracing::warn!("packs of snapshot {} are not packed anew: {e}", row.id);
-                    names.retain(|name| !usage.contains_key(name));
-                }
-                walked => walked?,
-            }
-        }
-        candidates.retain(|_, pack| names.contains(&pack.name));
-        let mut repack = Vec::new();
-        for pack in candidates.values() {
-            let used: u64 = in_use.get(&pack.name).map_or(0, |blobs| {
-                blobs.values().map(|(_, _, p)| p.stored_share()).sum()
-            });
-            let enough = used * 100 >= pack.len * REPACK_BELOW_PERCENT
-                || used > 0 && used * 100 >= self.could_use(pack)? * REPACK_BELOW_PERCENT;
-            if !enough {
-                repack.push((pack.name, pack.len));
-            }
-        }
-        if repack.is_empty() {
-            return Ok(0);
-        }
-        self.move_out(&repack, &in_use, operation.clone())
-    }
-
-    /// What would be in use of a pack if all of it were. That is much less than its length where
-    /// blobs are small: names and tables then take more than what they name.
-    fn could_use(&self, pack: &PackRow) -> Result<u64> {
-        let directory = self.directory(pack.name, pack.len)?;
-        Ok(locations(pack.name, &directory)
-            .map(|(_, place)| place.stored_share())
-            .sum())
-    }
-
-    /// Writes what is alive in `repack` into new packs and commits a root whose snapshots use
-    /// these.
-    fn move_out(
-        &self,
-        repack: &[(PackName, u64)],
-        in_use: &HashMap<PackName, HashMap<u32, (Id, Kind, Location)>>,
-        operation: Operation,
-    ) -> Result<u64> {
-        let writer = self.writer()?;
-        for (name, len) in repack {
-            if let Some(alive) = in_use.get(name) {
-                self.move_pack(*name, *len, alive, &writer)?;
-            }
-        }
-        let new = writer.into_packs()?;
-        // From here on the old packs are not to be found, so usage is counted without them.
-        let gone: HashSet<PackName> = repack.iter().map(|(name, _)| *name).collect();
-        let hide = |live: &mut Live| live.packs.retain(|name, _| !gone.contains(name));
-        hide(&mut self.lock_live_write());
-        let outcome = self.use_new(&gone, operation);
-        let mut live = self.lock_live_write();
-        live.pending.clear();
-        // The next look lists the old packs again, condemned or not.
-        live.state = None;
-        drop(live);
-        outcome?;
-        Ok(new.values().sum())
-    }
-
-    fn use_new(&self, gone: &HashSet<PackName>, operation: Operation) -> Result<()> {
-        let state = self
-            .lock_live_read()
-            .state
-            .clone()
-            .ok_or_else(|| Error::Invalid {
-                what: "a collection without a state".into(),
-            })?;
-        let mut usages = Vec::new();
-        for row in state.snapshots() {
-            let old = state.usage(&row.id);
-            let usage = match old.keys().any(|name| gone.contains(name)) {
-                true => self.usage_of(row.id, row.tree)?,
-                false => old,
-            };
-            usages.push((row.serial, usage));
-        }
-        let lengths: HashMap<PackName, u64> = {
-            // Pending are the new packs, and whole ones that an interrupted collection left.
-            let live = self.lock_live_read();
-            live.packs
-                .iter()
-                .chain(&live.pending)
-                .map(|(name, len)| (*name, *len))
-                .collect()
-        };
-        let base = state.seq();
-        self.commit_with(operation, |next| {
-            // The lock keeps others out; a root from elsewhere means that it was not held.
-            if next.seq() != base + 1 {
-                return Err(Error::Contended {
-                    location: self.location(),
-                    tries: 1,
-                });
-            }
-            for (serial, usage) in &usages {
-                let with_len: BTreeMap<PackName, (u64, u64)> = usage
-                    .iter()
-                    .map(|(name, bytes)| (*name, (lengths[name], *bytes)))
-                    .collect();
-                next.set_usage(*serial, &with_len)?;
-            }
-            Ok(())
-        })?;
-        Ok(())
-    }
-
-    /// Writes what is alive in one pack into another: frames that are mostly alive as they lie, of
-    /// others the blobs that are. A delta stays the delta it is; what it stands on is alive, too.
-    fn move_pack(
-        &self,
-        name: PackName,
-        len: u64,
-        alive: &HashMap<u32, (Id, Kind, Location)>,
-        writer: &Writer,
-    ) -> Result<()> {
-        // Frames and bodies are moved as they lie, so what rotted must not get a fresh hash.
-        self.check_content(name)?;
-        let directory = self.directory(name, len)?;
-        let mut ordinals = 0u32..;
-        for frame in &directory.frames {
-            let blobs: Vec<_> = frame
-                .blobs
-                .iter()
-                .zip(&mut ordinals)
-                .filter_map(|(blob, ordinal)| Some((blob, alive.get(&ordinal)?)))
-                .collect();
-            let used: u64 = blobs
-                .iter()
-                .map(|(blob, _)| u64::from(blob.part.body_len))
-                .sum();
-            if blobs.is_empty() {
-                continue;
-            }
-            let all: u64 = frame
-                .blobs
-                .iter()
-                .map(|blob| u64::from(blob.part.body_len))
-                .sum();
-            let as_it_lies = all <= 2 * used
-                && frame.payload_offset - frame.offset
-                    == frame::payload_at(self.seal().is_some()) as u64;
-            if as_it_lies {
-                let frame_len = (frame.end() - frame.offset) as usize;
-                let bytes = self
-                    .objects()
-                    .get_range(&name.key(), frame.offset, frame_len)?;
-                writer.append_verbatim(frame, &bytes)?;
-                continue;
-            }
-            for (blob, (_, _, place)) in blobs {
-                let body = self.body(place)?;
-                writer.store_body(blob.id, blob.part, &body)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a pack is what its writer wrote.
-    fn check_content(&self, name: PackName) -> Result<()> {
-        let Some(path) = self.objects().local_path(&name.key()) else {
-            return Ok(());
-        };
-        let mut file = std::fs::File::open(&path).map_err(Error::file("open", &path))?;
-        let checked = pack::reader::check_file(&mut file).map_err(Error::file("read", &path))?;
-        checked.map_err(|why| Error::Damaged {
-            what: format!("pack {name}"),
-            location: self.location(),
-            why,
-        })
     }
 }
 

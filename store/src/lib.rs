@@ -27,6 +27,7 @@ pub mod objects;
 pub mod pack;
 pub mod parts;
 mod read;
+mod repack;
 pub mod repository;
 pub mod root;
 pub mod seal;

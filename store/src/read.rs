@@ -123,6 +123,13 @@ impl Repository {
         }
     }
 
+    /// One node of a tree.
+    pub(crate) fn tree_node(&self, id: TreeId) -> Result<tree::TreeNode> {
+        let mut bytes = Vec::new();
+        self.read_blob(Kind::Tree, id.into(), &mut bytes)?;
+        tree::TreeNode::decode(&bytes).map_err(|e| self.malformed("tree node", id.into(), e))
+    }
+
     /// The bytes of a chunk that is not [`ChunkId::ZERO`].
     ///
     /// # Errors
@@ -211,16 +218,12 @@ impl Repository {
         };
         place(Kind::Snapshot, id.into())?;
         let mut trees = vec![tree];
-        let mut bytes = Vec::new();
         while let Some(tree) = trees.pop() {
             if !seen.insert(tree.into()) {
                 continue;
             }
             place(Kind::Tree, tree.into())?;
-            self.read_blob(Kind::Tree, tree.into(), &mut bytes)?;
-            let node = tree::TreeNode::decode(&bytes)
-                .map_err(|e| self.malformed("tree node", tree.into(), e))?;
-            let entries = match node {
+            let entries = match self.tree_node(tree)? {
                 tree::TreeNode::Inner(_, items) => {
                     trees.extend(items.into_iter().map(|(_, id)| id));
                     continue;

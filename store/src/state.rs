@@ -658,23 +658,43 @@ impl State {
         }
     }
 
-    /// Sets what a row uses. Rows are to be set in their order, all after the first that changes.
-    pub(crate) fn set_usage(
+    /// Gives rows that use one of the packs `gone` the usage that `new` says; how many.
+    ///
+    /// # Errors
+    /// [`Error::NamesUsedUp`], as [`State::add_snapshot`].
+    pub(crate) fn replace_usage(
         &mut self,
-        serial: u64,
-        usage: &BTreeMap<PackName, (u64, u64)>,
-    ) -> Result<()> {
-        let Some(mut row) = self.snapshots.get(serial).cloned() else {
-            return Ok(());
-        };
-        let full = self.ordinals(usage, true)?;
-        let before = self.usage_before(row.line, serial);
-        let usage = difference(&before, &full);
-        if row.usage != usage {
-            row.usage = usage;
-            self.snapshots.put(row);
+        gone: &HashSet<PackName>,
+        new: &HashMap<SnapshotId, BTreeMap<PackName, (u64, u64)>>,
+        alone: bool,
+    ) -> Result<usize> {
+        let gone: HashSet<u64> = self
+            .packs()
+            .filter(|row| gone.contains(&row.name))
+            .map(|row| row.ordinal)
+            .collect();
+        let rows: Vec<Row> = self.snapshots.rows().cloned().collect();
+        let (mut lines, mut new_lines) = (Lines::default(), Lines::default());
+        let mut replaced = 0;
+        for mut row in rows {
+            let full = lines.next(&row);
+            let uses_gone = || full.keys().any(|ordinal| gone.contains(ordinal));
+            let after = match new.get(&row.id).filter(|_| uses_gone()) {
+                Some(usage) => {
+                    replaced += 1;
+                    self.ordinals(usage, alone)?
+                }
+                None => full.clone(),
+            };
+            let last = new_lines.last(row.line);
+            let usage = difference(last, &after);
+            *last = after;
+            if usage != row.usage {
+                row.usage = usage;
+                self.snapshots.put(row);
+            }
         }
-        Ok(())
+        Ok(replaced)
     }
 
     /// Usage by ordinal: packs without a row get one, condemned ones are rescued.

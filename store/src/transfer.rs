@@ -324,7 +324,7 @@ impl Repository {
 }
 
 /// A session is known to the repository before the first of its packs arrives.
-fn announce_sessions(
+pub(crate) fn announce_sessions(
     packs: &BTreeMap<PackName, u64>,
     to: &Repository,
     operation: &Operation,

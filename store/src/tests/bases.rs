@@ -27,8 +27,9 @@ fn add_pack(repository: &Repository, number: u8, blobs: &[(Id, Part, &[u8])]) ->
             let lens: HashMap<_, _> = state.packs().map(|p| (p.name, p.len)).collect();
             let usage = state.usage(&row.id).into_iter();
             let mut usage: BTreeMap<_, _> = usage.map(|(n, b)| (n, (lens[&n], b))).collect();
+            let before = usage.keys().copied().collect();
             usage.insert(name, (sealed.len, 1));
-            state.set_usage(row.serial, &usage)?;
+            state.replace_usage(&before, &HashMap::from([(row.id, usage)]), true)?;
             Ok(())
         })
         .unwrap();

@@ -34,6 +34,7 @@ fn collect_beside(there: &Repository) -> Result<()> {
     let how = Collect {
         grace: 0,
         sessions: 0,
+        traffic: u64::MAX,
         ..Collect::at(4_000_000_000)
     };
     there.collect(Operation::default(), how).map(drop)

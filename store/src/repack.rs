@@ -1,0 +1,629 @@
+//! Packs packed anew: what is alive in mostly dead packs, and many small packs as one.
+//!
+//! Blobs keep their form and frames their bytes, so that a delta stays the delta it is and
+//! ciphertext is moved without being opened. Snapshots go on to use the new packs by one root; the
+//! old ones are condemned by the step that follows, and readers that miss one look again.
+//!
+//! A home does this under its lock. At a storage it is done beside everybody, and only to packs
+//! that no branch and no home builds on: what the next push builds on would have to come again. A
+//! home moves that itself, and its next push takes the new packs along.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
+use crate::index::{Location, locations};
+use crate::object::tree::TreeNode;
+use crate::object::{Content, Entry, Extents};
+use crate::pack::{self, FrameEntry, PACK_BLOBS, PACK_BYTES, PackWriter, frame};
+use crate::repository::Repository;
+use crate::root::{Operation, PackRow};
+use crate::state::State;
+use crate::transfer::announce_sessions;
+use crate::writer::Writer;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+
+/// A pack with less than this share in use is packed anew: in a home, and at a storage.
+const POOR_HERE_PERCENT: u64 = 50;
+const POOR_THERE_PERCENT: u64 = 25;
+/// Packs of one run at most: a bitmap of blobs is kept of each.
+const PACKS_MAX: usize = 64;
+/// A pack that is shorter is merged with others of about its length, once there are so many.
+const SMALL_BYTES: u64 = 1 << 20;
+const MERGED_FROM: usize = 32;
+/// Two packs are of about the same length when their bits differ by fewer than this: what was
+/// merged is not merged again with the next few.
+const CLASS_BITS: u32 = 3;
+
+/// Blobs in use, by their number in the pack.
+type Alive = HashMap<u32, (Id, Kind, Location)>;
+/// Packs with the stored bytes used of each.
+type Usage = BTreeMap<PackName, u64>;
+
+impl Repository {
+    /// Packs anew what it is time for; the bytes written. At a storage packs of at most `traffic`
+    /// bytes are read, and what others did first is left to the next run.
+    pub(crate) fn repack(&self, operation: &Operation, traffic: u64) -> Result<u64> {
+        match self.try_repack(operation, traffic) {
+            Err(e) if !self.is_alone() && (e.kind() == ErrorKind::Conflict || e.is_lost()) => {
+                tracing::warn!("nothing is packed anew at {}: {e}", self.location());
+                Ok(0)
+            }
+            done => done,
+        }
+    }
+
+    fn try_repack(&self, operation: &Operation, traffic: u64) -> Result<u64> {
+        let state = self.state()?;
+        let built_on = match self.is_alone() {
+            true => HashSet::new(),
+            false => built_on(&state),
+        };
+        let is_candidate = |pack: &PackRow| {
+            // In a home, what lies elsewhere takes no space.
+            let is_here = || self.objects().local_path(&pack.name.key()).is_some();
+            !built_on.contains(&pack.name) && (!self.is_alone() || is_here())
+        };
+        let used = state.used();
+        let percent = self.poor_percent();
+        let (mut poor, mut small) = (Vec::new(), BTreeMap::<u32, Vec<PackRow>>::new());
+        for pack in state.packs() {
+            let Some(most) = used.get(&pack.ordinal).filter(|_| is_candidate(pack)) else {
+                continue;
+            };
+            // No snapshot alone uses that much; together they may, so these are looked at closely.
+            if most * 100 < pack.len * percent {
+                poor.push(*pack);
+            } else if pack.len < SMALL_BYTES {
+                let class = pack.len.max(1).ilog2() / CLASS_BITS;
+                small.entry(class).or_default().push(*pack);
+            }
+        }
+        small.retain(|_, packs| packs.len() >= MERGED_FROM);
+        poor.truncate(PACKS_MAX);
+        let mut candidates = poor;
+        let is_poor: HashSet<PackName> = candidates.iter().map(|pack| pack.name).collect();
+        candidates.extend(small.into_values().flatten().take(PACKS_MAX));
+        if !self.is_alone() {
+            let mut left = traffic;
+            candidates.retain(|pack| match left.checked_sub(pack.len) {
+                Some(less) => {
+                    left = less;
+                    true
+                }
+                None => false,
+            });
+        }
+        if candidates.is_empty() {
+            return Ok(0);
+        }
+        let mut needs = Needs::new(self, candidates.iter().map(|pack| pack.name).collect());
+        needs.look(&state)?;
+        let mut moved = Vec::new();
+        for pack in candidates.iter().filter(|p| needs.noted.contains(&p.name)) {
+            let alive = needs.alive.get(&pack.name);
+            if !is_poor.contains(&pack.name) || self.is_poor(pack, alive)? {
+                moved.push((pack.name, pack.len));
+            }
+        }
+        // One small pack alone is as small afterwards.
+        if moved.is_empty() || (moved.len() == 1 && !is_poor.contains(&moved[0].0)) {
+            return Ok(0);
+        }
+        self.move_out(&state, &moved, &needs, operation)
+    }
+
+    fn poor_percent(&self) -> u64 {
+        match self.is_alone() {
+            true => POOR_HERE_PERCENT,
+            false => POOR_THERE_PERCENT,
+        }
+    }
+
+    /// Whether so little of a pack is in use that it is worth writing that anew.
+    fn is_poor(&self, pack: &PackRow, alive: Option<&Alive>) -> Result<bool> {
+        let Some(alive) = alive else {
+            return Ok(true);
+        };
+        let percent = self.poor_percent();
+        if !self.is_alone() {
+            // Frames are moved whole there, so that a second time would gain nothing.
+            let directory = self.directory(pack.name, pack.len)?;
+            let (mut used, mut all) = (0, 0);
+            for (frame, is_alive) in frames(&directory, alive) {
+                let len = frame.end() - frame.offset;
+                all += len;
+                used += if is_alive { len } else { 0 };
+            }
+            return Ok(used * 100 < all * percent && self.moves_as_it_lies(&directory));
+        }
+        let used: u64 = alive.values().map(|(_, _, p)| p.stored_share()).sum();
+        let enough = used * 100 >= pack.len * percent
+            || used > 0 && used * 100 >= self.could_use(pack)? * percent;
+        Ok(!enough)
+    }
+
+    /// Packs of the first version have frames of another layout.
+    fn moves_as_it_lies(&self, directory: &pack::Directory) -> bool {
+        let at = frame::payload_at(self.seal().is_some()) as u64;
+        let mut frames = directory.frames.iter();
+        frames.all(|frame| frame.payload_offset - frame.offset == at)
+    }
+
+    /// What would be in use of a pack if all of it were. That is much less than its length where
+    /// blobs are small: names and tables then take more than what they name.
+    fn could_use(&self, pack: &PackRow) -> Result<u64> {
+        let directory = self.directory(pack.name, pack.len)?;
+        Ok(locations(pack.name, &directory)
+            .map(|(_, place)| place.stored_share())
+            .sum())
+    }
+
+    /// Writes what is alive in packs into new ones and commits a root whose snapshots use these.
+    fn move_out(
+        &self,
+        state: &State,
+        moved: &[(PackName, u64)],
+        needs: &Needs<'_>,
+        operation: &Operation,
+    ) -> Result<u64> {
+        let with_alive = moved
+            .iter()
+            .filter_map(|(name, len)| Some((*name, *len, needs.alive.get(name)?)));
+        let new = if self.is_alone() {
+            let writer = self.writer()?;
+            for (name, len, alive) in with_alive {
+                self.move_pack(name, len, alive, &writer)?;
+            }
+            writer.into_packs()?
+        } else {
+            let mut uploads = Uploads::new(self, state, operation);
+            for (name, len, alive) in with_alive {
+                uploads.take(name, len, alive)?;
+            }
+            uploads.finish()?
+        };
+        let outcome = self.use_new(moved, &new, needs, operation);
+        let mut live = self.lock_live_write();
+        live.pending.clear();
+        // The next look lists what there is.
+        live.state = None;
+        drop(live);
+        outcome?;
+        Ok(new.values().sum())
+    }
+
+    /// Commits that snapshots which used what was moved use the new packs instead. Rows that came
+    /// since, or whose packs others moved first, stay as they are.
+    fn use_new(
+        &self,
+        moved: &[(PackName, u64)],
+        new: &BTreeMap<PackName, u64>,
+        needs: &Needs<'_>,
+        operation: &Operation,
+    ) -> Result<()> {
+        let gone: HashSet<PackName> = moved.iter().map(|(name, _)| *name).collect();
+        let shares = self.shares(&gone, new, needs)?;
+        let lengths: HashMap<PackName, u64> = {
+            let live = self.lock_live_read();
+            let packs = live.packs.iter().chain(&live.pending).chain(new);
+            packs.map(|(name, len)| (*name, *len)).collect()
+        };
+        let moved_on = || Error::Contended {
+            location: self.location(),
+            tries: 1,
+        };
+        let mut usages = HashMap::new();
+        for (id, usage) in &needs.usages {
+            let mut after = Usage::new();
+            for (name, bytes) in usage {
+                match shares.get(name).filter(|_| gone.contains(name)) {
+                    Some(shares) => {
+                        for (to, (share, of)) in shares {
+                            let bytes = u128::from(*bytes) * u128::from(*share) / u128::from(*of);
+                            *after.entry(*to).or_default() += bytes as u64;
+                        }
+                    }
+                    None => *after.entry(*name).or_default() += bytes,
+                }
+            }
+            let mut with_len = BTreeMap::new();
+            for (name, bytes) in after {
+                // One that was there when we looked, and is not any more.
+                let len = *lengths.get(&name).ok_or_else(moved_on)?;
+                with_len.insert(name, (len, bytes.min(len)));
+            }
+            usages.insert(*id, with_len);
+        }
+        self.commit_with(operation.clone(), |next| {
+            match next.replace_usage(&gone, &usages, self.is_alone())? {
+                // Others moved it all meanwhile.
+                0 => Err(moved_on()),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Where what was alive in each old pack is now: new pack → (its part, of how much). Parts are
+    /// such that who uses all of a new pack uses its whole length.
+    fn shares(
+        &self,
+        gone: &HashSet<PackName>,
+        new: &BTreeMap<PackName, u64>,
+        needs: &Needs<'_>,
+    ) -> Result<HashMap<PackName, BTreeMap<PackName, (u64, u64)>>> {
+        let mut places: HashMap<Id, BTreeSet<PackName>> = HashMap::new();
+        for (name, len) in new {
+            for (id, _) in locations(*name, &self.directory(*name, *len)?) {
+                places.entry(id).or_default().insert(*name);
+            }
+        }
+        let mut came: BTreeMap<PackName, u64> = BTreeMap::new();
+        let mut parts: HashMap<PackName, BTreeMap<PackName, u64>> = HashMap::new();
+        let mut wholes: HashMap<PackName, u64> = HashMap::new();
+        for (old, alive) in needs.alive.iter().filter(|(old, _)| gone.contains(old)) {
+            for (id, kind, place) in alive.values() {
+                let Some(found) = places.get(id) else {
+                    return Err(self.missing(*kind, *id)?);
+                };
+                let share = place.stored_share().max(1);
+                *wholes.entry(*old).or_default() += share;
+                for to in found {
+                    *came.entry(*to).or_default() += share;
+                    *parts.entry(*old).or_default().entry(*to).or_default() += share;
+                }
+            }
+        }
+        let scaled = |old: &PackName, to: PackName, part: u64| {
+            let (len, came) = (u128::from(new[&to]), u128::from(came[&to]));
+            let share = u128::from(part) * len / came;
+            (to, (share as u64, wholes[old]))
+        };
+        let of = |(old, parts): (PackName, BTreeMap<PackName, u64>)| {
+            let shares = parts.iter().map(|(to, part)| scaled(&old, *to, *part));
+            (old, shares.collect())
+        };
+        let mut shares: HashMap<_, BTreeMap<_, _>> = parts.into_iter().map(of).collect();
+        // Nothing was alive in it: nobody uses it from now on.
+        for old in gone {
+            shares.entry(*old).or_default();
+        }
+        Ok(shares)
+    }
+
+    /// Writes what is alive in one pack into another: frames that are mostly alive as they lie, of
+    /// others the blobs that are. A delta stays the delta it is; what it stands on is alive, too.
+    fn move_pack(
+        &self,
+        name: PackName,
+        len: u64,
+        alive: &HashMap<u32, (Id, Kind, Location)>,
+        writer: &Writer,
+    ) -> Result<()> {
+        // Frames and bodies are moved as they lie, so what rotted must not get a fresh hash.
+        self.check_content(name)?;
+        let directory = self.directory(name, len)?;
+        let mut ordinals = 0u32..;
+        for frame in &directory.frames {
+            let blobs: Vec<_> = frame
+                .blobs
+                .iter()
+                .zip(&mut ordinals)
+                .filter_map(|(blob, ordinal)| Some((blob, alive.get(&ordinal)?)))
+                .collect();
+            let used: u64 = blobs
+                .iter()
+                .map(|(blob, _)| u64::from(blob.part.body_len))
+                .sum();
+            if blobs.is_empty() {
+                continue;
+            }
+            let all: u64 = frame
+                .blobs
+                .iter()
+                .map(|blob| u64::from(blob.part.body_len))
+                .sum();
+            let as_it_lies = all <= 2 * used
+                && frame.payload_offset - frame.offset
+                    == frame::payload_at(self.seal().is_some()) as u64;
+            if as_it_lies {
+                let frame_len = (frame.end() - frame.offset) as usize;
+                let bytes = self
+                    .objects()
+                    .get_range(&name.key(), frame.offset, frame_len)?;
+                writer.append_verbatim(frame, &bytes)?;
+                continue;
+            }
+            for (blob, (_, _, place)) in blobs {
+                let body = self.body(place)?;
+                writer.store_body(blob.id, blob.part, &body)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a pack is what its writer wrote.
+    fn check_content(&self, name: PackName) -> Result<()> {
+        let Some(path) = self.objects().local_path(&name.key()) else {
+            return Ok(());
+        };
+        let mut file = File::open(&path).map_err(Error::file("open", &path))?;
+        let checked = pack::reader::check_file(&mut file).map_err(Error::file("read", &path))?;
+        checked.map_err(|why| Error::Damaged {
+            what: format!("pack {name}"),
+            location: self.location(),
+            why,
+        })
+    }
+}
+
+/// The packs of what homes and branches are at: the next push builds on these.
+fn built_on(state: &State) -> HashSet<PackName> {
+    let refs = state.refs().iter();
+    let tips: BTreeSet<SnapshotId> = refs
+        .filter(|(name, _)| name.starts_with("branch/") || name.starts_with("homes/"))
+        .map(|(_, tip)| *tip)
+        .collect();
+    let usages = tips.iter().flat_map(|tip| state.usage(tip).into_keys());
+    usages.collect()
+}
+
+/// The frames of a pack, and whether anything in each is in use.
+fn frames<'a>(
+    directory: &'a pack::Directory,
+    alive: &'a Alive,
+) -> impl Iterator<Item = (&'a FrameEntry, bool)> {
+    let mut ordinals = 0u32..;
+    directory.frames.iter().map(move |frame| {
+        let number = frame.blobs.len();
+        let is_alive = ordinals
+            .by_ref()
+            .take(number)
+            .filter(|o| alive.contains_key(o))
+            .count()
+            > 0;
+        (frame, is_alive)
+    })
+}
+
+/// What snapshots need: which blobs of the packs that matter, and which packs in all.
+struct Needs<'a> {
+    repository: &'a Repository,
+    /// Packs whose blobs are noted. One that a damaged snapshot uses is taken out: what it needs
+    /// of it cannot be told.
+    noted: HashSet<PackName>,
+    alive: HashMap<PackName, Alive>,
+    /// Of each snapshot that uses one of them.
+    usages: HashMap<SnapshotId, Usage>,
+    /// What is needed for a node and all below it; nodes are shared by many snapshots.
+    below: HashMap<Id, Arc<Usage>>,
+}
+
+impl<'a> Needs<'a> {
+    fn new(repository: &'a Repository, noted: HashSet<PackName>) -> Self {
+        Needs {
+            repository,
+            noted,
+            alive: HashMap::new(),
+            usages: HashMap::new(),
+            below: HashMap::new(),
+        }
+    }
+
+    fn look(&mut self, state: &State) -> Result<()> {
+        for row in state.snapshots() {
+            let before = state.usage(&row.id);
+            if !before.keys().any(|name| self.noted.contains(name)) {
+                continue;
+            }
+            match self.snapshot(row.id, row.tree) {
+                Ok(usage) => drop(self.usages.insert(row.id, usage)),
+                Err(e) if e.is_lost() => {
+                    tracing::warn!("packs of snapshot {} are not packed anew: {e}", row.id);
+                    self.noted.retain(|name| !before.contains_key(name));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, id: SnapshotId, tree: TreeId) -> Result<Usage> {
+        let mut usage = Usage::new();
+        self.place(Kind::Snapshot, id.into(), &mut usage)?;
+        add(&mut usage, &*self.tree(tree)?);
+        Ok(usage)
+    }
+
+    /// Notes where a blob lies, with all that it stands on.
+    fn place(&mut self, kind: Kind, id: Id, usage: &mut Usage) -> Result<()> {
+        let Some(chain) = self.repository.locate(&id)? else {
+            return Err(self.repository.missing(kind, id)?);
+        };
+        for (id, place) in chain {
+            *usage.entry(place.pack).or_default() += place.stored_share();
+            if self.noted.contains(&place.pack) {
+                let alive = self.alive.entry(place.pack).or_default();
+                alive.insert(place.ordinal, (id, kind, place));
+            }
+        }
+        Ok(())
+    }
+
+    fn tree(&mut self, id: TreeId) -> Result<Arc<Usage>> {
+        if let Some(known) = self.below.get(&id.into()) {
+            return Ok(known.clone());
+        }
+        let mut usage = Usage::new();
+        self.place(Kind::Tree, id.into(), &mut usage)?;
+        let mut children = Vec::new();
+        match self.repository.tree_node(id)? {
+            TreeNode::Inner(_, items) => {
+                for (_, id) in items {
+                    children.push(self.tree(id)?);
+                }
+            }
+            TreeNode::Leaf(entries) => {
+                for (_, entry) in entries {
+                    match entry {
+                        Entry::Directory { tree, .. } => children.push(self.tree(tree)?),
+                        Entry::File(file) => {
+                            if let Content::Extents(map) = file.content {
+                                children.push(self.extents(map)?);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(self.keep(id.into(), usage, &children))
+    }
+
+    fn extents(&mut self, map: Extents) -> Result<Arc<Usage>> {
+        let id = Id(map.id);
+        let mut usage = Usage::new();
+        if map.depth == 0 {
+            if !ChunkId(map.id).is_zero() {
+                self.place(Kind::Chunk, id, &mut usage)?;
+            }
+            return Ok(Arc::new(usage));
+        }
+        if let Some(known) = self.below.get(&id) {
+            return Ok(known.clone());
+        }
+        self.place(Kind::Extents, id, &mut usage)?;
+        let mut children = Vec::new();
+        for id in self.repository.extent_node(map)? {
+            let depth = map.depth - 1;
+            let child = Extents { depth, id };
+            match depth {
+                0 if ChunkId(id).is_zero() => {}
+                0 => self.place(Kind::Chunk, Id(id), &mut usage)?,
+                _ => children.push(self.extents(child)?),
+            }
+        }
+        Ok(self.keep(id, usage, &children))
+    }
+
+    fn keep(&mut self, id: Id, mut usage: Usage, children: &[Arc<Usage>]) -> Arc<Usage> {
+        for child in children {
+            add(&mut usage, child);
+        }
+        let usage = Arc::new(usage);
+        self.below.insert(id, usage.clone());
+        usage
+    }
+}
+
+fn add(usage: &mut Usage, more: &Usage) {
+    for (name, bytes) in more {
+        *usage.entry(*name).or_default() += bytes;
+    }
+}
+
+/// New packs on their way to a storage, under a session of their own.
+struct Uploads<'a> {
+    repository: &'a Repository,
+    operation: &'a Operation,
+    session: [u8; 16],
+    root: u64,
+    open: Option<(PackName, NamedTempFile, PackWriter<File>)>,
+    done: BTreeMap<PackName, u64>,
+}
+
+impl<'a> Uploads<'a> {
+    fn new(repository: &'a Repository, state: &State, operation: &'a Operation) -> Self {
+        Uploads {
+            repository,
+            operation,
+            session: repository.world().session_above(state.floor()),
+            root: state.seq(),
+            open: None,
+            done: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the frames of a pack in which something is in use, as they lie.
+    fn take(&mut self, name: PackName, len: u64, alive: &Alive) -> Result<()> {
+        let directory = self.repository.directory(name, len)?;
+        let (key, objects) = (name.key(), self.repository.objects().clone());
+        let mut fetched = None;
+        let path = match objects.local_path(&key) {
+            Some(path) => path,
+            None => {
+                let file = temporary()?;
+                objects.get_to_file(&key, file.path())?;
+                fetched.insert(file).path().to_owned()
+            }
+        };
+        let error = |e| Error::file("read", &path)(e);
+        let mut file = File::open(&path).map_err(error)?;
+        // What rotted must not get a fresh hash.
+        let checked = pack::reader::check_file(&mut file).map_err(error)?;
+        checked.map_err(|why| Error::Damaged {
+            what: format!("pack {name}"),
+            location: objects.location(),
+            why,
+        })?;
+        for (frame, _) in frames(&directory, alive).filter(|(_, is_alive)| *is_alive) {
+            let mut bytes = vec![0; (frame.end() - frame.offset) as usize];
+            file.read_exact_at(&mut bytes, frame.offset)
+                .map_err(error)?;
+            self.append(frame, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, frame: &FrameEntry, bytes: &[u8]) -> Result<()> {
+        let (_, file, pack) = match &mut self.open {
+            Some(open) => open,
+            slot => {
+                let name = PackName {
+                    session: self.session,
+                    number: self.done.len() as u32,
+                };
+                let file = temporary()?;
+                let write = Error::file("write", file.path());
+                let out = file
+                    .reopen()
+                    .and_then(|out| PackWriter::new(out, name, self.repository.seal().cloned()));
+                let pack = out.map_err(write)?;
+                slot.insert((name, file, pack))
+            }
+        };
+        pack.append_verbatim(frame, bytes)
+            .map_err(Error::file("write", file.path()))?;
+        if pack.position() >= PACK_BYTES || pack.blobs() >= PACK_BLOBS {
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    /// Sends the pack that is open.
+    fn send(&mut self) -> Result<()> {
+        let Some((name, file, pack)) = self.open.take() else {
+            return Ok(());
+        };
+        let (_, finished) = pack.finish().map_err(Error::file("write", file.path()))?;
+        let to = self.repository;
+        let packs = BTreeMap::from([(name, finished.len)]);
+        announce_sessions(&packs, to, self.operation, self.root)?;
+        to.objects().put_file(&name.key(), file.path())?;
+        to.inner.index.add_pack(name, &finished.directory)?;
+        to.lock_live_write().pending.insert(name, finished.len);
+        self.done.insert(name, finished.len);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<BTreeMap<PackName, u64>> {
+        self.send()?;
+        Ok(self.done)
+    }
+}
+
+fn temporary() -> Result<NamedTempFile> {
+    NamedTempFile::new().map_err(Error::file("create", std::env::temp_dir().as_path()))
+}
