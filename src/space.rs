@@ -13,6 +13,10 @@ use crate::who::{now, operation};
 /// How long another command may hold the home before this one gives up.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
 
+/// Bytes that one run reads at a storage to pack mostly dead and small packs anew; the agent reads
+/// none, as finding what is alive takes memory and requests.
+const REPACK_TRAFFIC: u64 = 1 << 30;
+
 /// How a collection is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gc {
@@ -48,5 +52,7 @@ pub fn collect_home(managed: &Managed, gc: Gc) -> Result<Collected> {
 
 /// Frees space at a storage, beside whoever writes and reads there.
 pub fn collect_storage(storage: &Repository, gc: Gc) -> Result<Collected> {
-    Ok(storage.collect(operation("gc", ""), gc.collect())?)
+    let mut how = gc.collect();
+    how.repack.traffic = REPACK_TRAFFIC;
+    Ok(storage.collect(operation("gc", ""), how)?)
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::PackName;
 use crate::log;
 use crate::objects::disk;
+use crate::repack::Repack;
 use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
 use crate::state::{FENCES_MAX, State};
@@ -36,8 +37,8 @@ pub struct Collect {
     pub grace: i64,
     /// Seconds after which a session that left uncommitted packs is taken to be over.
     pub sessions: i64,
-    /// Bytes of packs that may be read at a storage to pack them anew; a home is not bounded.
-    pub traffic: u64,
+    /// Which packs are packed anew.
+    pub repack: Repack,
     /// Change nothing.
     pub dry_run: bool,
 }
@@ -49,7 +50,7 @@ impl Collect {
             now,
             grace: DAY,
             sessions: 7 * DAY,
-            traffic: 0,
+            repack: Repack::default(),
             dry_run: false,
         }
     }
@@ -163,14 +164,14 @@ impl Repository {
     /// Packs mostly dead packs anew, and takes the steps that follow. Only now, when copies in packs
     /// that are not used count for nothing; what is moved may leave the next pack mostly dead.
     fn repack_all(&self, operation: &Operation, how: Collect, done: &mut Collected) -> Result<()> {
-        let rounds = match (self.is_alone(), how.traffic) {
+        let rounds = match (self.is_alone(), how.repack.traffic) {
             (true, _) => REPACK_ROUNDS,
             (false, 0) => 0,
             (false, _) => 1,
         };
         for _ in 0..rounds {
             let before = self.state()?.packs().map(|p| (p.name, p.state)).collect();
-            match self.repack(operation, how.traffic)? {
+            match self.repack(operation, how.repack)? {
                 0 => break,
                 rewritten => done.rewritten += rewritten,
             }

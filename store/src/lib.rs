@@ -27,7 +27,7 @@ pub mod objects;
 pub mod pack;
 pub mod parts;
 mod read;
-mod repack;
+pub mod repack;
 pub mod repository;
 pub mod root;
 pub mod seal;
@@ -51,6 +51,7 @@ pub use object::{
 };
 pub use objects::Objects;
 pub use read::FileReader;
+pub use repack::Repack;
 pub use repository::{Change, IndexChoice, Params, Repository};
 pub use root::{Operation, RefChange, Row};
 pub use seal::{MasterKey, Seal};

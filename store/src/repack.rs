@@ -25,14 +25,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 
-/// A pack with less than this share in use is packed anew: in a home, and at a storage.
+/// In a home a pack with less than this share in use is packed anew.
 const POOR_HERE_PERCENT: u64 = 50;
-const POOR_THERE_PERCENT: u64 = 25;
 /// Packs of one run at most: a bitmap of blobs is kept of each.
 const PACKS_MAX: usize = 64;
-/// A pack that is shorter is merged with others of about its length, once there are so many.
+/// A pack that is shorter is merged with others of about its length, once there are many.
 const SMALL_BYTES: u64 = 1 << 20;
-const MERGED_FROM: usize = 32;
 /// Two packs are of about the same length when their bits differ by fewer than this: what was
 /// merged is not merged again with the next few.
 const CLASS_BITS: u32 = 3;
@@ -42,11 +40,36 @@ type Alive = HashMap<u32, (Id, Kind, Location)>;
 /// Packs with the stored bytes used of each.
 type Usage = BTreeMap<PackName, u64>;
 
+/// Which packs are packed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repack {
+    /// Bytes of packs that may be read at a storage for it; a home is not bounded.
+    pub traffic: u64,
+    /// At a storage, a pack with less than this share in use; in a home it is half.
+    pub poor_percent: u64,
+    /// Small packs, once there are so many of about the same length.
+    pub merged_from: usize,
+}
+
+impl Default for Repack {
+    /// None at a storage.
+    fn default() -> Self {
+        Repack {
+            traffic: 0,
+            poor_percent: 25,
+            merged_from: 32,
+        }
+    }
+}
+
+/// New packs, each with its part of an old one, and of how much.
+type Shares = BTreeMap<PackName, (u64, u64)>;
+
 impl Repository {
-    /// Packs anew what it is time for; the bytes written. At a storage packs of at most `traffic`
-    /// bytes are read, and what others did first is left to the next run.
-    pub(crate) fn repack(&self, operation: &Operation, traffic: u64) -> Result<u64> {
-        match self.try_repack(operation, traffic) {
+    /// Packs anew what it is time for; the bytes written. What others did first
+    /// at a storage is left to the next run.
+    pub(crate) fn repack(&self, operation: &Operation, how: Repack) -> Result<u64> {
+        match self.try_repack(operation, how) {
             Err(e) if !self.is_alone() && (e.kind() == ErrorKind::Conflict || e.is_lost()) => {
                 tracing::warn!("nothing is packed anew at {}: {e}", self.location());
                 Ok(0)
@@ -55,7 +78,7 @@ impl Repository {
         }
     }
 
-    fn try_repack(&self, operation: &Operation, traffic: u64) -> Result<u64> {
+    fn try_repack(&self, operation: &Operation, how: Repack) -> Result<u64> {
         let state = self.state()?;
         let built_on = match self.is_alone() {
             true => HashSet::new(),
@@ -67,7 +90,7 @@ impl Repository {
             !built_on.contains(&pack.name) && (!self.is_alone() || is_here())
         };
         let used = state.used();
-        let percent = self.poor_percent();
+        let percent = self.poor_percent(how);
         let (mut poor, mut small) = (Vec::new(), BTreeMap::<u32, Vec<PackRow>>::new());
         for pack in state.packs() {
             let Some(most) = used.get(&pack.ordinal).filter(|_| is_candidate(pack)) else {
@@ -81,13 +104,13 @@ impl Repository {
                 small.entry(class).or_default().push(*pack);
             }
         }
-        small.retain(|_, packs| packs.len() >= MERGED_FROM);
+        small.retain(|_, packs| packs.len() >= how.merged_from);
         poor.truncate(PACKS_MAX);
         let mut candidates = poor;
         let is_poor: HashSet<PackName> = candidates.iter().map(|pack| pack.name).collect();
         candidates.extend(small.into_values().flatten().take(PACKS_MAX));
         if !self.is_alone() {
-            let mut left = traffic;
+            let mut left = how.traffic;
             candidates.retain(|pack| match left.checked_sub(pack.len) {
                 Some(less) => {
                     left = less;
@@ -104,7 +127,7 @@ impl Repository {
         let mut moved = Vec::new();
         for pack in candidates.iter().filter(|p| needs.noted.contains(&p.name)) {
             let alive = needs.alive.get(&pack.name);
-            if !is_poor.contains(&pack.name) || self.is_poor(pack, alive)? {
+            if !is_poor.contains(&pack.name) || self.is_poor(pack, alive, percent)? {
                 moved.push((pack.name, pack.len));
             }
         }
@@ -115,19 +138,18 @@ impl Repository {
         self.move_out(&state, &moved, &needs, operation)
     }
 
-    fn poor_percent(&self) -> u64 {
+    fn poor_percent(&self, how: Repack) -> u64 {
         match self.is_alone() {
             true => POOR_HERE_PERCENT,
-            false => POOR_THERE_PERCENT,
+            false => how.poor_percent,
         }
     }
 
     /// Whether so little of a pack is in use that it is worth writing that anew.
-    fn is_poor(&self, pack: &PackRow, alive: Option<&Alive>) -> Result<bool> {
+    fn is_poor(&self, pack: &PackRow, alive: Option<&Alive>, percent: u64) -> Result<bool> {
         let Some(alive) = alive else {
             return Ok(true);
         };
-        let percent = self.poor_percent();
         if !self.is_alone() {
             // Frames are moved whole there, so that a second time would gain nothing.
             let directory = self.directory(pack.name, pack.len)?;
@@ -254,7 +276,7 @@ impl Repository {
         gone: &HashSet<PackName>,
         new: &BTreeMap<PackName, u64>,
         needs: &Needs<'_>,
-    ) -> Result<HashMap<PackName, BTreeMap<PackName, (u64, u64)>>> {
+    ) -> Result<HashMap<PackName, Shares>> {
         let mut places: HashMap<Id, BTreeSet<PackName>> = HashMap::new();
         for (name, len) in new {
             for (id, _) in locations(*name, &self.directory(*name, *len)?) {
@@ -286,7 +308,7 @@ impl Repository {
             let shares = parts.iter().map(|(to, part)| scaled(&old, *to, *part));
             (old, shares.collect())
         };
-        let mut shares: HashMap<_, BTreeMap<_, _>> = parts.into_iter().map(of).collect();
+        let mut shares: HashMap<_, Shares> = parts.into_iter().map(of).collect();
         // Nothing was alive in it: nobody uses it from now on.
         for old in gone {
             shares.entry(*old).or_default();
@@ -414,21 +436,23 @@ impl<'a> Needs<'a> {
     }
 
     fn look(&mut self, state: &State) -> Result<()> {
-        for row in state.snapshots() {
-            let before = state.usage(&row.id);
-            if !before.keys().any(|name| self.noted.contains(name)) {
-                continue;
+        let noted = state.packs().filter(|pack| self.noted.contains(&pack.name));
+        let mut noted: HashMap<u64, PackName> = noted.map(|p| (p.ordinal, p.name)).collect();
+        state.each_usage(|row, usage| {
+            if !usage.keys().any(|ordinal| noted.contains_key(ordinal)) {
+                return Ok(());
             }
             match self.snapshot(row.id, row.tree) {
                 Ok(usage) => drop(self.usages.insert(row.id, usage)),
                 Err(e) if e.is_lost() => {
                     tracing::warn!("packs of snapshot {} are not packed anew: {e}", row.id);
-                    self.noted.retain(|name| !before.contains_key(name));
+                    noted.retain(|ordinal, _| !usage.contains_key(ordinal));
+                    self.noted = noted.values().copied().collect();
                 }
                 Err(e) => return Err(e),
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn snapshot(&mut self, id: SnapshotId, tree: TreeId) -> Result<Usage> {

@@ -18,6 +18,7 @@ mod histories;
 mod limits;
 mod meanwhile;
 mod parts;
+mod repacking;
 mod sim;
 
 pub(crate) use dice::Dice;

@@ -49,7 +49,7 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
     }
     if done.rewritten > 0 {
         ui.answer(format_args!(
-            "  {} written anew out of packs that were mostly dead",
+            "  {} written anew out of packs that were small or mostly dead",
             size(done.rewritten)
         ))?;
     }

@@ -57,7 +57,7 @@ pub(super) fn push(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Re
 }
 
 /// As a push does it: packs whose names are used up go under new ones.
-fn push_until(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Transferred {
+pub(super) fn push_until(from: &Repository, to: &Repository, ids: &[SnapshotId]) -> Transferred {
     loop {
         match push(from, to, ids) {
             Err(Error::NamesUsedUp { packs, floor }) => {

@@ -23,21 +23,28 @@ const COLLECTOR: usize = HOMES + 2;
 const FILE_MAX: usize = 3 * CHUNK;
 
 /// One step of a collector of the storage, through its own repository. Its errors are its own
-/// business: what counts is what is there afterwards.
-type CollectorStep = fn(&Repository) -> Result<()>;
+/// business: what counts is what is there afterwards. The bytes that it packed anew.
+type CollectorStep = fn(&Repository) -> Result<u64>;
 
 /// What is run against the storage to free space there.
 const COLLECTOR_STEP: Option<CollectorStep> = Some(collect_beside);
 
+/// All that can be packed anew is.
+const OFTEN: Repack = Repack {
+    traffic: u64::MAX,
+    poor_percent: 100,
+    merged_from: 3,
+};
+
 /// Without patience: every session is over, nothing waits. Clocks only decide when to try.
-fn collect_beside(there: &Repository) -> Result<()> {
+fn collect_beside(there: &Repository) -> Result<u64> {
     let how = Collect {
         grace: 0,
         sessions: 0,
-        traffic: u64::MAX,
+        repack: OFTEN,
         ..Collect::at(4_000_000_000)
     };
-    there.collect(Operation::default(), how).map(drop)
+    Ok(there.collect(Operation::default(), how)?.rewritten)
 }
 
 /// Snapshots came, or went, somewhere between two moments.
@@ -403,7 +410,12 @@ impl Sim {
             let gone = home.kept.remove(home.dice.below(home.kept.len()));
             remove(&home.here, &[gone]);
         }
-        collect(&home.here);
+        let how = Collect {
+            grace: 0,
+            repack: OFTEN,
+            ..Collect::at(4_000_000_000)
+        };
+        home.here.collect(Operation::default(), how).unwrap();
     }
 
     fn prune(&self, dice: &mut Dice, steps: usize) {
@@ -451,6 +463,9 @@ impl Sim {
         for _ in 0..steps {
             let done = step(&there);
             self.tell(COLLECTOR, "collection", &done);
+            if done.as_ref().is_ok_and(|rewritten| *rewritten > 0) {
+                self.tell(COLLECTOR, "packing anew", &done);
+            }
             if self.storage.restart(COLLECTOR) || dice.one_in(3) {
                 there = self.connect(COLLECTOR, dice);
             }
@@ -706,6 +721,7 @@ fn nothing_acknowledged_is_lost() {
             "{what}: {done} done, {failed} failed"
         );
     }
+    assert!(counts["packing anew"].0 > 0, "nothing was packed anew");
 }
 
 #[test]
@@ -719,7 +735,7 @@ fn a_seed_is_one_history() {
 }
 
 /// A collector that believes the root it sees: what is on its way to a root it takes for garbage.
-fn hasty(there: &Repository) -> Result<()> {
+fn hasty(there: &Repository) -> Result<u64> {
     let state = there.state()?;
     let named: BTreeSet<String> = state.packs().map(|pack| pack.name.key()).collect();
     for listed in there.objects().list("packs/")? {
@@ -727,7 +743,7 @@ fn hasty(there: &Repository) -> Result<()> {
             there.objects().delete(&listed.key)?;
         }
     }
-    Ok(())
+    Ok(0)
 }
 
 /// What would lose data is seen to.

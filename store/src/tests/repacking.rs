@@ -1,0 +1,211 @@
+//! Packs packed anew beside others: what is alive stays readable, and what homes build on stays
+//! where it is.
+
+use super::collection::{Pair, collect_beside, push, push_until};
+use super::meanwhile::{Meanwhile, When};
+use super::*;
+
+fn collect_with(repository: &Repository, traffic: u64) -> Collected {
+    let how = Collect {
+        grace: 0,
+        repack: Repack {
+            traffic,
+            ..Repack::default()
+        },
+        ..Collect::at(4_000_000_000)
+    };
+    repository.collect(Operation::default(), how).unwrap()
+}
+
+const CHUNK_64K: usize = 64 << 10;
+
+/// Twelve chunks, of which the second keeps one.
+fn first() -> Files {
+    let files = (0..12).map(|n| (format!("f{n}"), noise(n, CHUNK_64K)));
+    files.collect()
+}
+
+fn second() -> Files {
+    Files::from([
+        ("f3".into(), noise(3, CHUNK_64K)),
+        ("own".into(), noise(50, CHUNK_64K)),
+    ])
+}
+
+fn packs(repository: &Repository) -> Vec<PackName> {
+    let listed = repository.objects().list("packs/").unwrap();
+    let names = listed
+        .iter()
+        .filter_map(|l| l.key.strip_prefix("packs/")?.parse().ok());
+    names.collect()
+}
+
+fn bytes(repository: &Repository) -> u64 {
+    let listed = repository.objects().list("packs/").unwrap();
+    listed.iter().map(|listed| listed.size).sum()
+}
+
+/// Two snapshots at the storage, the second of which alone stays and uses little of the pack of the
+/// first.
+fn mostly_dead() -> (Pair, SnapshotId) {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let ids = [first(), second()].map(|files| snapshot(&local, &files, "x").id);
+    push(&local, &storage, &ids).unwrap();
+    remove(&storage, &[ids[0]]);
+    (pair, ids[1])
+}
+
+#[test]
+fn mostly_dead_packs_of_a_storage_are_packed_anew() {
+    let (pair, id) = mostly_dead();
+    let storage = pair.storage();
+    // One that has looked, and reads later.
+    let reader = pair.storage();
+    reader.state().unwrap();
+    let (old, before) = (packs(&storage), bytes(&storage));
+    assert_eq!(
+        collect_beside(&storage).rewritten,
+        0,
+        "not without being asked"
+    );
+    assert_eq!(
+        collect_with(&storage, 1000).rewritten,
+        0,
+        "not beyond the traffic"
+    );
+    let done = collect_with(&storage, u64::MAX);
+    assert!(
+        done.rewritten > CHUNK_64K as u64 && done.packs == 1,
+        "{done:?}"
+    );
+    assert!(
+        bytes(&storage) * 4 < before,
+        "{} of {before}",
+        bytes(&storage)
+    );
+    assert!(packs(&storage).iter().any(|name| !old.contains(name)));
+    for place in [reader, pair.storage()] {
+        assert_eq!(files_of(&place, id), second());
+    }
+    assert_good(&storage);
+    // A second time there is nothing to be gained.
+    let again = collect_with(&pair.storage(), u64::MAX);
+    assert_eq!((again.rewritten, again.packs), (0, 0));
+    // The home has the old pack, and goes on with it: it goes up under another name.
+    let local = pair.home();
+    let third = snapshot(&local, &first(), "y").id;
+    push_until(&local, &storage, &[third]);
+    assert_eq!(files_of(&pair.storage(), third), first());
+    assert_good(&storage);
+}
+
+#[test]
+fn what_branches_and_homes_build_on_is_not_moved() {
+    for name in ["branch/main", "homes/a", "tag/old"] {
+        let (pair, id) = mostly_dead();
+        let stands = RefChange {
+            name: name.into(),
+            from: None,
+            to: Some(id),
+        };
+        let change = Change {
+            refs: vec![stands],
+            ..Change::default()
+        };
+        pair.storage().commit(change).unwrap();
+        let done = collect_with(&pair.storage(), u64::MAX);
+        assert_eq!(done.rewritten > 0, name == "tag/old", "{name}");
+    }
+}
+
+#[test]
+fn sealed_frames_are_moved_as_they_lie() {
+    let (seal, _) = Seal::generate("k");
+    let places = [(); 2].map(|()| Place::new(Some(seal.clone())));
+    let (local, storage) = (places[0].open().alone(), places[1].open());
+    let ids = [first(), second()].map(|files| snapshot_on(&local, &files, None, "x").0);
+    push(&local, &storage, &ids).unwrap();
+    remove(&storage, &[ids[0]]);
+    let done = collect_with(&storage, u64::MAX);
+    assert!(done.rewritten > 0 && done.packs > 0, "{done:?}");
+    assert_eq!(files_of(&places[1].open(), ids[1]), second());
+    assert_good(&places[1].open());
+}
+
+/// Small snapshots, as an agent takes them: each is one small pack.
+fn many_small(local: &Repository) -> Vec<(SnapshotId, Files)> {
+    let one = |n: u64| {
+        let files = Files::from([("f".into(), noise(n, 2000))]);
+        (snapshot(local, &files, "small").id, files)
+    };
+    (0..40).map(one).collect()
+}
+
+#[test]
+fn many_small_packs_become_one() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let small = many_small(&local);
+    let ids: Vec<_> = small.iter().map(|(id, _)| *id).collect();
+    push(&local, &storage, &ids).unwrap();
+    for place in [&local, &storage] {
+        let before = place.state().unwrap().packs().count();
+        assert!(before >= 40, "{before}");
+        collect_with(place, u64::MAX);
+        let after = place.state().unwrap().packs().count();
+        assert!(after < 10, "{after}");
+    }
+    for place in [pair.home(), pair.storage()] {
+        for (id, files) in &small {
+            assert_eq!(files_of(&place, *id), *files);
+        }
+        assert_good(&place);
+        // What was merged waits for others like it.
+        assert_eq!(collect_with(&place, u64::MAX).rewritten, 0);
+    }
+}
+
+/// Somebody commits a snapshot of the old pack right before the root that moves it.
+#[test]
+fn what_is_committed_meanwhile_keeps_the_old_pack() {
+    let (pair, id) = mostly_dead();
+    let local = pair.home();
+    let late = snapshot(&local, &first(), "late").id;
+    let storage = pair.storage();
+    let objects = Meanwhile::new(pair.dirs.1.path(), When::Created("sessions/"), move || {
+        push(&local, &storage, &[late]).unwrap();
+    });
+    let collector = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
+    let done = collect_with(&collector, u64::MAX);
+    assert!(done.rewritten > 0, "{done:?}");
+    let there = pair.storage();
+    assert_eq!(files_of(&there, late), first());
+    assert_eq!(files_of(&there, id), second());
+    assert_good(&there);
+}
+
+/// Another collector fences the session of the new packs before they are committed.
+#[test]
+fn a_collector_that_was_fenced_moves_nothing() {
+    let (pair, id) = mostly_dead();
+    let path = pair.dirs.1.path().to_owned();
+    let objects = Meanwhile::new(pair.dirs.1.path(), When::Created("sessions/"), move || {
+        let there = reopen(&path);
+        let session = there.objects().list("sessions/").unwrap();
+        let newest = session.iter().map(|l| l.key.clone()).max().unwrap();
+        let name = newest.strip_prefix("sessions/").unwrap();
+        let name: PackName = format!("{name}-0").parse().unwrap();
+        there
+            .commit_with(Operation::default(), |state| {
+                state.fence(&[name.session], 0);
+                Ok(())
+            })
+            .unwrap();
+    });
+    let collector = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
+    let done = collect_with(&collector, u64::MAX);
+    assert_eq!((done.rewritten, done.packs), (0, 0), "{done:?}");
+    assert_eq!(files_of(&pair.storage(), id), second());
+    assert_good(&pair.storage());
+}
