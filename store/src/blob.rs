@@ -16,6 +16,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// A reader that is left behind by collections this often gives up.
+const LOOKS: u32 = 32;
 /// Descriptors kept open at once.
 const FILES_MAX: usize = 128;
 /// Bytes of decoded shared frames kept: neighbours in a file have their deltas in few frames,
@@ -280,15 +282,18 @@ impl Repository {
     /// # Errors
     /// [`Error::Missing`], [`Error::BaseMissing`].
     pub(crate) fn find(&self, kind: Kind, id: Id) -> Result<Chain> {
-        if let Some(chain) = self.locate(&id)? {
-            return Ok(chain);
+        // Another process may have committed, or collected, since, and may again.
+        let mut seen = None;
+        for _ in 0..LOOKS {
+            if let Some(chain) = self.locate(&id)? {
+                return Ok(chain);
+            }
+            let seq = self.state()?.seq();
+            if seen.replace(seq) == Some(seq) {
+                break;
+            }
         }
-        // Another process may have committed, or collected, since.
-        self.state()?;
-        match self.locate(&id)? {
-            Some(chain) => Ok(chain),
-            None => Err(self.missing(kind, id)?),
-        }
+        Err(self.missing(kind, id)?)
     }
 
     /// Why there is no chain for this id.
@@ -322,18 +327,23 @@ impl Repository {
             Err(e) if e.kind() == ErrorKind::Damaged => e,
             read => return read,
         };
-        let (id, place) = chain[0];
-        self.state()?;
-        for other in self.live_places(&id)? {
-            if other.blob() == place.blob() {
-                continue;
+        let (id, _) = chain[0];
+        // As long as roots move on: what is where the newest says may be moved once more, and so
+        // may be what a delta stands on.
+        let mut seen = None;
+        for _ in 0..LOOKS {
+            let seq = self.state()?.seq();
+            if seen.replace(seq) == Some(seq) {
+                break;
             }
-            let Some(chain) = self.chain(id, other)? else {
-                continue;
-            };
-            match self.read_chain(kind, &chain, &Fetched::default(), into) {
-                Err(e) if e.kind() == ErrorKind::Damaged => {}
-                read => return read,
+            for place in self.live_places(&id)? {
+                let Some(chain) = self.chain(id, place)? else {
+                    continue;
+                };
+                match self.read_chain(kind, &chain, &Fetched::default(), into) {
+                    Err(e) if e.kind() == ErrorKind::Damaged => {}
+                    read => return read,
+                }
             }
         }
         Err(error)
