@@ -19,7 +19,7 @@ macro_rules! variants {
 }
 
 variants!(STORE, store_variant, StoreError:
-    Objects, NotARepository, RepositoryExists, TooNew, Sealed, NotSealed, WrongKey, NamesUsedUp,
+    Objects, NotARepository, RepositoryExists, TooNew, Sealed, NotSealed, WrongKey, NamesUsedUp, NoConditionalWrites, SingleWriter,
     InUse, NotUndone, WrongPassphrase, NoSlots, NoSlot, LastSlot, Damaged, BlobDamaged,
     BaseMissing, Missing, NoSnapshot, RefMoved, Contended, ParamsDiffer, RootTooLarge, Index,
     Invalid, File);
