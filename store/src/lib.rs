@@ -22,6 +22,7 @@ pub mod id;
 pub mod index;
 mod keys;
 mod log;
+mod needs;
 pub mod object;
 pub mod objects;
 pub mod pack;

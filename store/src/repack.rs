@@ -9,10 +9,9 @@
 //! home moves that itself, and its next push takes the new packs along.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
-use crate::index::{Location, locations};
-use crate::object::tree::TreeNode;
-use crate::object::{Content, Entry, Extents};
+use crate::id::{Id, PackName, SnapshotId};
+use crate::index::locations;
+use crate::needs::{Alive, Needs, Usage};
 use crate::pack::{self, FrameEntry, PACK_BLOBS, PACK_BYTES, PackWriter, frame};
 use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
@@ -22,7 +21,6 @@ use crate::writer::Writer;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 /// In a home a pack with less than this share in use is packed anew.
@@ -34,11 +32,6 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// Two packs are of about the same length when their bits differ by fewer than this: what was
 /// merged is not merged again with the next few.
 const CLASS_BITS: u32 = 3;
-
-/// Blobs in use, by their number in the pack.
-type Alive = HashMap<u32, (Id, Kind, Location)>;
-/// Packs with the stored bytes used of each.
-type Usage = BTreeMap<PackName, u64>;
 
 /// Which packs are packed anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -318,13 +311,7 @@ impl Repository {
 
     /// Writes what is alive in one pack into another: frames that are mostly alive as they lie, of
     /// others the blobs that are. A delta stays the delta it is; what it stands on is alive, too.
-    fn move_pack(
-        &self,
-        name: PackName,
-        len: u64,
-        alive: &HashMap<u32, (Id, Kind, Location)>,
-        writer: &Writer,
-    ) -> Result<()> {
+    fn move_pack(&self, name: PackName, len: u64, alive: &Alive, writer: &Writer) -> Result<()> {
         // Frames and bodies are moved as they lie, so what rotted must not get a fresh hash.
         self.check_content(name)?;
         let directory = self.directory(name, len)?;
@@ -409,143 +396,6 @@ fn frames<'a>(
             > 0;
         (frame, is_alive)
     })
-}
-
-/// What snapshots need: which blobs of the packs that matter, and which packs in all.
-struct Needs<'a> {
-    repository: &'a Repository,
-    /// Packs whose blobs are noted. One that a damaged snapshot uses is taken out: what it needs
-    /// of it cannot be told.
-    noted: HashSet<PackName>,
-    alive: HashMap<PackName, Alive>,
-    /// Of each snapshot that uses one of them.
-    usages: HashMap<SnapshotId, Usage>,
-    /// What is needed for a node and all below it; nodes are shared by many snapshots.
-    below: HashMap<Id, Arc<Usage>>,
-}
-
-impl<'a> Needs<'a> {
-    fn new(repository: &'a Repository, noted: HashSet<PackName>) -> Self {
-        Needs {
-            repository,
-            noted,
-            alive: HashMap::new(),
-            usages: HashMap::new(),
-            below: HashMap::new(),
-        }
-    }
-
-    fn look(&mut self, state: &State) -> Result<()> {
-        let noted = state.packs().filter(|pack| self.noted.contains(&pack.name));
-        let mut noted: HashMap<u64, PackName> = noted.map(|p| (p.ordinal, p.name)).collect();
-        state.each_usage(|row, usage| {
-            if !usage.keys().any(|ordinal| noted.contains_key(ordinal)) {
-                return Ok(());
-            }
-            match self.snapshot(row.id, row.tree) {
-                Ok(usage) => drop(self.usages.insert(row.id, usage)),
-                Err(e) if e.is_lost() => {
-                    tracing::warn!("packs of snapshot {} are not packed anew: {e}", row.id);
-                    noted.retain(|ordinal, _| !usage.contains_key(ordinal));
-                    self.noted = noted.values().copied().collect();
-                }
-                Err(e) => return Err(e),
-            }
-            Ok(())
-        })
-    }
-
-    fn snapshot(&mut self, id: SnapshotId, tree: TreeId) -> Result<Usage> {
-        let mut usage = Usage::new();
-        self.place(Kind::Snapshot, id.into(), &mut usage)?;
-        add(&mut usage, &*self.tree(tree)?);
-        Ok(usage)
-    }
-
-    /// Notes where a blob lies, with all that it stands on.
-    fn place(&mut self, kind: Kind, id: Id, usage: &mut Usage) -> Result<()> {
-        let Some(chain) = self.repository.locate(&id)? else {
-            return Err(self.repository.missing(kind, id)?);
-        };
-        for (id, place) in chain {
-            *usage.entry(place.pack).or_default() += place.stored_share();
-            if self.noted.contains(&place.pack) {
-                let alive = self.alive.entry(place.pack).or_default();
-                alive.insert(place.ordinal, (id, kind, place));
-            }
-        }
-        Ok(())
-    }
-
-    fn tree(&mut self, id: TreeId) -> Result<Arc<Usage>> {
-        if let Some(known) = self.below.get(&id.into()) {
-            return Ok(known.clone());
-        }
-        let mut usage = Usage::new();
-        self.place(Kind::Tree, id.into(), &mut usage)?;
-        let mut children = Vec::new();
-        match self.repository.tree_node(id)? {
-            TreeNode::Inner(_, items) => {
-                for (_, id) in items {
-                    children.push(self.tree(id)?);
-                }
-            }
-            TreeNode::Leaf(entries) => {
-                for (_, entry) in entries {
-                    match entry {
-                        Entry::Directory { tree, .. } => children.push(self.tree(tree)?),
-                        Entry::File(file) => {
-                            if let Content::Extents(map) = file.content {
-                                children.push(self.extents(map)?);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        Ok(self.keep(id.into(), usage, &children))
-    }
-
-    fn extents(&mut self, map: Extents) -> Result<Arc<Usage>> {
-        let id = Id(map.id);
-        let mut usage = Usage::new();
-        if map.depth == 0 {
-            if !ChunkId(map.id).is_zero() {
-                self.place(Kind::Chunk, id, &mut usage)?;
-            }
-            return Ok(Arc::new(usage));
-        }
-        if let Some(known) = self.below.get(&id) {
-            return Ok(known.clone());
-        }
-        self.place(Kind::Extents, id, &mut usage)?;
-        let mut children = Vec::new();
-        for id in self.repository.extent_node(map)? {
-            let depth = map.depth - 1;
-            let child = Extents { depth, id };
-            match depth {
-                0 if ChunkId(id).is_zero() => {}
-                0 => self.place(Kind::Chunk, Id(id), &mut usage)?,
-                _ => children.push(self.extents(child)?),
-            }
-        }
-        Ok(self.keep(id, usage, &children))
-    }
-
-    fn keep(&mut self, id: Id, mut usage: Usage, children: &[Arc<Usage>]) -> Arc<Usage> {
-        for child in children {
-            add(&mut usage, child);
-        }
-        let usage = Arc::new(usage);
-        self.below.insert(id, usage.clone());
-        usage
-    }
-}
-
-fn add(usage: &mut Usage, more: &Usage) {
-    for (name, bytes) in more {
-        *usage.entry(*name).or_default() += bytes;
-    }
 }
 
 /// New packs on their way to a storage, under a session of their own.

@@ -1,0 +1,153 @@
+//! What snapshots need, found on one walk that visits shared nodes once.
+
+use crate::error::Result;
+use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
+use crate::index::Location;
+use crate::object::tree::TreeNode;
+use crate::object::{Content, Entry, Extents};
+use crate::repository::Repository;
+use crate::state::State;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Blobs in use, by their number in the pack.
+pub(crate) type Alive = HashMap<u32, (Id, Kind, Location)>;
+/// Packs with the stored bytes used of each.
+pub(crate) type Usage = BTreeMap<PackName, u64>;
+
+/// What snapshots need: which blobs of the packs that matter, and which packs in all.
+pub(crate) struct Needs<'a> {
+    repository: &'a Repository,
+    /// Packs whose blobs are noted. One that a damaged snapshot uses is taken out: what it needs
+    /// of it cannot be told.
+    pub(crate) noted: HashSet<PackName>,
+    pub(crate) alive: HashMap<PackName, Alive>,
+    /// Of each snapshot that uses one of them.
+    pub(crate) usages: HashMap<SnapshotId, Usage>,
+    /// What is needed for a node and all below it; nodes are shared by many snapshots.
+    below: HashMap<Id, Arc<Usage>>,
+}
+
+impl<'a> Needs<'a> {
+    pub(crate) fn new(repository: &'a Repository, noted: HashSet<PackName>) -> Self {
+        Needs {
+            repository,
+            noted,
+            alive: HashMap::new(),
+            usages: HashMap::new(),
+            below: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn look(&mut self, state: &State) -> Result<()> {
+        let noted = state.packs().filter(|pack| self.noted.contains(&pack.name));
+        let mut noted: HashMap<u64, PackName> = noted.map(|p| (p.ordinal, p.name)).collect();
+        state.each_usage(|row, usage| {
+            if !usage.keys().any(|ordinal| noted.contains_key(ordinal)) {
+                return Ok(());
+            }
+            match self.snapshot(row.id, row.tree) {
+                Ok(usage) => drop(self.usages.insert(row.id, usage)),
+                Err(e) if e.is_lost() => {
+                    tracing::warn!("packs of snapshot {} are not packed anew: {e}", row.id);
+                    noted.retain(|ordinal, _| !usage.contains_key(ordinal));
+                    self.noted = noted.values().copied().collect();
+                }
+                Err(e) => return Err(e),
+            }
+            Ok(())
+        })
+    }
+
+    fn snapshot(&mut self, id: SnapshotId, tree: TreeId) -> Result<Usage> {
+        let mut usage = Usage::new();
+        self.place(Kind::Snapshot, id.into(), &mut usage)?;
+        add(&mut usage, &*self.tree(tree)?);
+        Ok(usage)
+    }
+
+    /// Notes where a blob lies, with all that it stands on.
+    fn place(&mut self, kind: Kind, id: Id, usage: &mut Usage) -> Result<()> {
+        let Some(chain) = self.repository.locate(&id)? else {
+            return Err(self.repository.missing(kind, id)?);
+        };
+        for (id, place) in chain {
+            *usage.entry(place.pack).or_default() += place.stored_share();
+            if self.noted.contains(&place.pack) {
+                let alive = self.alive.entry(place.pack).or_default();
+                alive.insert(place.ordinal, (id, kind, place));
+            }
+        }
+        Ok(())
+    }
+
+    fn tree(&mut self, id: TreeId) -> Result<Arc<Usage>> {
+        if let Some(known) = self.below.get(&id.into()) {
+            return Ok(known.clone());
+        }
+        let mut usage = Usage::new();
+        self.place(Kind::Tree, id.into(), &mut usage)?;
+        let mut children = Vec::new();
+        match self.repository.tree_node(id)? {
+            TreeNode::Inner(_, items) => {
+                for (_, id) in items {
+                    children.push(self.tree(id)?);
+                }
+            }
+            TreeNode::Leaf(entries) => {
+                for (_, entry) in entries {
+                    match entry {
+                        Entry::Directory { tree, .. } => children.push(self.tree(tree)?),
+                        Entry::File(file) => {
+                            if let Content::Extents(map) = file.content {
+                                children.push(self.extents(map)?);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(self.keep(id.into(), usage, &children))
+    }
+
+    fn extents(&mut self, map: Extents) -> Result<Arc<Usage>> {
+        let id = Id(map.id);
+        let mut usage = Usage::new();
+        if map.depth == 0 {
+            if !ChunkId(map.id).is_zero() {
+                self.place(Kind::Chunk, id, &mut usage)?;
+            }
+            return Ok(Arc::new(usage));
+        }
+        if let Some(known) = self.below.get(&id) {
+            return Ok(known.clone());
+        }
+        self.place(Kind::Extents, id, &mut usage)?;
+        let mut children = Vec::new();
+        for id in self.repository.extent_node(map)? {
+            let depth = map.depth - 1;
+            let child = Extents { depth, id };
+            match depth {
+                0 if ChunkId(id).is_zero() => {}
+                0 => self.place(Kind::Chunk, Id(id), &mut usage)?,
+                _ => children.push(self.extents(child)?),
+            }
+        }
+        Ok(self.keep(id, usage, &children))
+    }
+
+    fn keep(&mut self, id: Id, mut usage: Usage, children: &[Arc<Usage>]) -> Arc<Usage> {
+        for child in children {
+            add(&mut usage, child);
+        }
+        let usage = Arc::new(usage);
+        self.below.insert(id, usage.clone());
+        usage
+    }
+}
+
+fn add(usage: &mut Usage, more: &Usage) {
+    for (name, bytes) in more {
+        *usage.entry(*name).or_default() += bytes;
+    }
+}
