@@ -40,7 +40,7 @@ pub enum Every {
     Year,
 }
 
-/// Where a rule ends, counted from the newest snapshot.
+/// Where a rule ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// After so many; hours, days, … without a snapshot do not count.
@@ -187,17 +187,29 @@ impl Verdict {
 ///
 /// Hours, days and months are those of UTC, so that a clock change neither merges nor splits
 /// them. A snapshot from the future is recent.
+///
+/// The clock of who asks is believed only as far as snapshots bear it out: ages count from the
+/// newest of a line where that is older than `now`, so that a clock which is ahead thins no line
+/// but one that it made snapshots of, and what nobody adds to stays as it is. What lies on no
+/// branch ages with the newest of all.
 pub fn decide(candidates: &[Candidate], policy: &Policy, now: i64) -> Vec<Verdict> {
     let mut lines: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
     for (i, candidate) in candidates.iter().enumerate() {
+        // What is on no branch ages with the newest of all.
+        for line in ["", candidate.line.as_str()] {
+            let newest = newest.entry(line).or_insert(candidate.time);
+            *newest = candidate.time.max(*newest);
+        }
         if is_automatic(candidate) {
             lines.entry(&candidate.line).or_default().push(i);
         }
     }
     let rules = policy.rules();
     let mut wanted = Wanted::default();
-    for members in lines.values() {
-        wanted.add(candidates, members, &rules, now, &TimeZone::UTC);
+    for (line, members) in lines {
+        let now = newest.get(line).map_or(now, |newest| now.min(*newest));
+        wanted.add(candidates, &members, &rules, now, &TimeZone::UTC);
     }
     let verdict = |(i, candidate): (usize, &Candidate)| {
         let kind = (!is_automatic(candidate)).then_some(Reason::Kind(candidate.kind));
@@ -466,10 +478,16 @@ mod tests {
         Reason::Rule(Policy::default().rules()[0])
     }
 
-    /// Times of those that stay, each with the first of its reasons.
+    /// Times of those that stay, each with the first of its reasons. By now their lines go on.
     fn kept(candidates: &[Candidate]) -> Vec<(i64, Reason)> {
-        let verdicts = decide(candidates, &Policy::default(), now());
-        assert_eq!(verdicts.len(), candidates.len());
+        let mut all = candidates.to_vec();
+        all.extend(candidates.iter().map(|candidate| Candidate {
+            time: now(),
+            kind: SnapshotKind::Manual,
+            ..candidate.clone()
+        }));
+        let verdicts = decide(&all, &Policy::default(), now());
+        assert_eq!(verdicts.len(), all.len());
         let keep = |(candidate, verdict): (&Candidate, Verdict)| match verdict {
             Verdict::Keep(reasons) => Some((candidate.time, reasons[0].clone())),
             Verdict::Drop => None,
@@ -510,7 +528,10 @@ mod tests {
     fn thinning_again_later_keeps_a_subset_and_never_empties_a_day() {
         let mut alive = every(10 * MINUTE, 3 * DAY);
         for later in 0..200 {
-            let verdicts = decide(&alive, &Policy::default(), now() + later * HOUR);
+            let now = now() + later * HOUR;
+            let mut all = alive.clone();
+            all.push(automatic(9_999, now));
+            let verdicts = decide(&all, &Policy::default(), now);
             let mut verdicts = verdicts.iter();
             alive.retain(|_| *verdicts.next().unwrap() != Verdict::Drop);
         }
@@ -590,6 +611,32 @@ mod tests {
             kept(std::slice::from_ref(&future)),
             [(future.time, recent())]
         );
+    }
+
+    /// One home whose clock is a year ahead judges the snapshots of all.
+    #[test]
+    fn a_clock_that_is_ahead_thins_no_line_of_others() {
+        let others = every(5 * MINUTE, 3 * DAY);
+        let right = kept(&others);
+        let mut all = others.clone();
+        let future = now() + 400 * DAY;
+        all.push(Candidate {
+            line: "branch/ahead".into(),
+            ..automatic(9_999, future)
+        });
+        let verdicts = decide(&all, &Policy::default(), future);
+        let stay = |(candidate, verdict): (&Candidate, &Verdict)| {
+            (*verdict != Verdict::Drop).then_some(candidate.time)
+        };
+        let stays: Vec<i64> = all.iter().zip(&verdicts).filter_map(stay).collect();
+        let right: Vec<i64> = right.iter().map(|(time, _)| *time).collect();
+        assert_eq!(stays, [right, vec![future]].concat());
+        // What lies on no branch is nobody's, and goes in the end.
+        let mut lone = automatic(10_000, now() - 500 * DAY);
+        lone.line = String::new();
+        all.push(lone);
+        let verdicts = decide(&all, &Policy::default(), now());
+        assert_eq!(verdicts.last(), Some(&Verdict::Drop));
     }
 
     #[test]
