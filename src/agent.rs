@@ -377,7 +377,7 @@ impl Agent {
                 kind: Some(SnapshotKind::Automatic),
                 skip_if_unchanged: true,
                 fast: self.options.interval < SPREAD_FROM,
-                verb: "agent",
+                verb: crate::who::verb::AGENT,
                 ..Take::default()
             },
             &on,

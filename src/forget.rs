@@ -1,17 +1,12 @@
 //! `snapshot delete`: one snapshot leaves the table, here or at a storage.
 
-use std::time::Duration;
-
 use zenith_store::{Change, RefChange, Repository, SnapshotId, State};
 
 use crate::error::{Error, Result};
-use crate::home::Wait;
+use crate::home::{LOCK_WAIT, Wait};
 use crate::managed::{Managed, Refusal};
 use crate::sync::{self, TRIES};
 use crate::who::operation;
-
-/// How long another command may hold the home before this one gives up.
-pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(600);
 
 /// What goes, or would go.
 #[derive(Debug, Clone, PartialEq, Eq)]

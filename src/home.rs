@@ -39,6 +39,8 @@ use crate::head::Head;
 use crate::key;
 use crate::settings::Settings;
 
+/// How long another command may hold the home before one that somebody waits for gives up.
+pub const LOCK_WAIT: Duration = Duration::from_secs(600);
 /// How often a waiting process looks whether the lock is free.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -155,6 +157,11 @@ impl Home {
     /// Whether packs stay at the storage until they are read.
     pub fn is_lazy(&self) -> bool {
         self.remote.is_some()
+    }
+
+    /// Where packs lie that are not here, in a lazy home.
+    pub(crate) fn far(&self) -> Option<Arc<dyn Objects>> {
+        self.remote.clone()
     }
 
     /// The objects of the local repository.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::facts::{Facts, Summary};
 use crate::head::{self, Head};
-use crate::home::{self, Home, Wait};
+use crate::home::{self, Home, LOCK_WAIT, Wait};
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::pg::{self, Binaries, Control, user};
 use crate::settings::{EncryptionSettings, OnDamage, Settings};
@@ -32,8 +32,6 @@ use crate::{bring, key, publish, start};
 
 /// The user that runs server programs when root does not say.
 pub const PG_USER: &str = "postgres";
-/// How long another command may hold the home before this one gives up.
-const LOCK_WAIT: Duration = Duration::from_secs(600);
 /// Names of the directories that initdb fills begin so.
 const INITDB_PREFIX: &str = ".tmp-initdb-";
 /// Length of the superuser's password for TCP.

@@ -17,7 +17,7 @@ use crate::managed::{Managed, Refusal, Surroundings};
 use crate::remote;
 use crate::sync::{self, ORIGIN, PushOptions, PushReport, TagsPushed};
 use crate::thin::{self, Thinned};
-use crate::who::operation;
+use crate::who::{operation, verb};
 
 /// Where this home pushes.
 ///
@@ -129,7 +129,7 @@ pub fn push_to(
         let options = PushOptions {
             branch: branch.clone(),
             background: false,
-            operation: operation("push", branch),
+            operation: operation(verb::PUSH, branch),
         };
         match sync::push_to(&managed.home, &storage, name, &options, on) {
             Ok(report) => done.branches.push((branch.clone(), report)),
@@ -151,7 +151,7 @@ pub fn push_to(
         );
     }
     if tags {
-        let operation = operation("push", "tags");
+        let operation = operation(verb::PUSH, "tags");
         done.tags = Some(sync::push_tags(&managed.home, &storage, &operation, on)?);
     }
     Ok(done)
@@ -244,7 +244,7 @@ fn send(
     let options = PushOptions {
         branch: branch.to_owned(),
         background,
-        operation: operation("push", branch),
+        operation: operation(verb::PUSH, branch),
     };
     let report = sync::push(&managed.home, storage, &options, on)?;
     if let PushReport::Diverged { branch: aside, .. } = &report {

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use zenith_store::{Change, RefChange, Repository, SnapshotId, State};
 
 use crate::error::Result;
-use crate::forget::LOCK_WAIT;
 use crate::head::{self, Head};
 use crate::history::History;
-use crate::home::Wait;
+use crate::home::{LOCK_WAIT, Wait};
 use crate::managed::{Managed, Refusal};
 use crate::revision::{self, RevisionError};
 use crate::sync;

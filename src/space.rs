@@ -1,17 +1,12 @@
 //! `gc`: space of a home or of a storage.
 
-use std::time::Duration;
-
 use zenith_store::{Collect, Collected, Repository};
 
 use crate::discarded;
 use crate::error::Result;
-use crate::home::Wait;
+use crate::home::{LOCK_WAIT, Wait};
 use crate::managed::Managed;
-use crate::who::{now, operation};
-
-/// How long another command may hold the home before this one gives up.
-const LOCK_WAIT: Duration = Duration::from_secs(600);
+use crate::who::{now, operation, verb};
 
 /// Bytes that one run reads at a storage to pack mostly dead and small packs anew; the agent reads
 /// none, as finding what is alive takes memory and requests.
@@ -47,12 +42,12 @@ pub fn collect_home(managed: &Managed, gc: Gc) -> Result<Collected> {
     if !gc.dry_run {
         discarded::expire(&repo, gc.at_once)?;
     }
-    Ok(repo.collect(operation("gc", ""), gc.collect())?)
+    Ok(repo.collect(operation(verb::GC, ""), gc.collect())?)
 }
 
 /// Frees space at a storage, beside whoever writes and reads there.
 pub fn collect_storage(storage: &Repository, gc: Gc) -> Result<Collected> {
     let mut how = gc.collect();
     how.repack.traffic = REPACK_TRAFFIC;
-    Ok(storage.collect(operation("gc", ""), how)?)
+    Ok(storage.collect(operation(verb::GC, ""), how)?)
 }

@@ -20,7 +20,7 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::Head;
-use crate::home::{HomeLock, Wait};
+use crate::home::{HomeLock, LOCK_WAIT, Wait};
 use crate::known;
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::marker::Marker;
@@ -29,15 +29,13 @@ use crate::pg::{self, Control, guard};
 use crate::publish;
 use crate::stop::{self, StopOptions, Stopped};
 use crate::sync::{self, Attached};
-use crate::who::operation;
+use crate::who::{operation, verb};
 
 /// How long a server may take until it accepts connections. After a crash it replays WAL first;
 /// it goes on when this is over.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 /// The server's log begins anew at this size when the server is started.
 const SERVER_LOG_MAX: u64 = 16 << 20;
-/// How long another command may hold the home before this one gives up.
-const LOCK_WAIT: Duration = Duration::from_secs(600);
 
 /// How to start, beyond the settings.
 #[derive(Debug, Clone, Default)]
@@ -412,7 +410,7 @@ pub(crate) fn fetch(
     let lock = home.lock("fetching", Wait::UpTo(LOCK_WAIT))?;
     home.create_repository(storage.params(), operation("init", ""))?;
     drop(lock);
-    match sync::attach(home, &storage, branch, &operation("fetch", branch), on) {
+    match sync::attach(home, &storage, branch, &operation(verb::FETCH, branch), on) {
         Ok(Attached::Fetched { bytes, .. }) => Ok(bytes),
         Ok(Attached::UpToDate { .. } | Attached::Empty) => Ok(0),
         Ok(Attached::NoBranch { branches }) => Err(Refusal::BranchNotAtStorage {

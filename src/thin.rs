@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::home::HomeLock;
 use crate::managed::Managed;
 use crate::retain::{self, Policy, Verdict};
-use crate::who::{now, operation};
+use crate::who::{now, operation, verb};
 
 /// How often the decision is made anew because others changed what it was made of.
 const TRIES: u32 = 8;
@@ -68,7 +68,7 @@ fn drop_old(
         }
         let done = repo.commit(Change {
             remove,
-            operation: operation("thin", format!("({number} automatic)")),
+            operation: operation(verb::THIN, format!("({number} automatic)")),
             ..Change::default()
         });
         match done {
@@ -83,7 +83,7 @@ fn drop_old(
 }
 
 fn collect(repo: &Repository, dropped: u64) -> Result<Thinned> {
-    let collected = repo.collect(operation("gc", ""), Collect::at(seconds()))?;
+    let collected = repo.collect(operation(verb::GC, ""), Collect::at(seconds()))?;
     let freed = collected.bytes + collected.orphan_bytes;
     Ok(Thinned {
         dropped,

@@ -5,6 +5,25 @@ use zenith_store::{Operation, Time};
 
 use crate::pg::user;
 
+/// Verbs by which the operation log is told apart: what the machinery does by itself, and nobody
+/// who types `undo` means.
+pub mod verb {
+    /// A snapshot of the agent.
+    pub const AGENT: &str = "agent";
+    /// Space is freed.
+    pub const GC: &str = "gc";
+    /// Old automatic snapshots go.
+    pub const THIN: &str = "thin";
+    /// What a home has goes to a storage.
+    pub const PUSH: &str = "push";
+    /// What a storage has, or where it stands, comes home.
+    pub const FETCH: &str = "fetch";
+    /// Packs go to a storage under other names.
+    pub const RENAME_PACKS: &str = "rename packs";
+    /// All of these.
+    pub const BY_ITSELF: [&str; 6] = [AGENT, GC, THIN, PUSH, FETCH, RENAME_PACKS];
+}
+
 /// An operation by this user on this machine, now.
 pub fn operation(verb: &str, detail: impl Into<String>) -> Operation {
     Operation {

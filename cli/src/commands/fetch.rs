@@ -4,7 +4,7 @@ use zenith::fetch::{self, Depth, FetchOptions};
 use zenith::managed::Managed;
 use zenith::remote;
 use zenith::sync::ORIGIN;
-use zenith::who::operation;
+use zenith::who::{operation, verb};
 
 use super::Context;
 use crate::args::{DepthArgs, FetchArgs};
@@ -31,7 +31,7 @@ pub fn run(args: &FetchArgs, context: &Context) -> Result<(), Failure> {
         prune: args.prune,
         depth: args.depth.depth(),
         dry_run: args.dry_run,
-        operation: operation("fetch", name),
+        operation: operation(verb::FETCH, name),
     };
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);

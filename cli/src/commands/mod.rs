@@ -171,7 +171,7 @@ impl Context {
         };
         let progress = Progress::new(&self.ui);
         let on = |event| progress.on(event);
-        let operation = zenith::who::operation("fetch", id.short());
+        let operation = zenith::who::operation(zenith::who::verb::FETCH, id.short());
         let bytes = zenith::sync::fetch(&managed.home, &storage, id, &operation, &on)?;
         drop(progress);
         // Its packs may be here for another snapshot.
