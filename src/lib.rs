@@ -30,6 +30,7 @@ pub mod import;
 pub mod init;
 pub mod key;
 mod known;
+pub mod lazy;
 pub mod lineage;
 pub mod log;
 pub mod managed;

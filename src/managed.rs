@@ -214,6 +214,14 @@ pub enum Refusal {
         /// Whether it lies at the storage.
         at_storage: bool,
     },
+    /// A lazy home is to build on what its storage has deleted.
+    #[error("snapshot {id} is not at {location} any more, and its packs are not here")]
+    NotHeld {
+        /// The snapshot, short.
+        id: String,
+        /// The storage.
+        location: String,
+    },
     /// Homes build on the snapshot, or somebody reads it right now.
     #[error("{} snapshot {id}", by.join(" and "))]
     Held {
@@ -318,6 +326,7 @@ impl Refusal {
             | Refusal::OtherCluster { .. }
             | Refusal::Referenced { .. }
             | Refusal::NothingToUndo { .. }
+            | Refusal::NotHeld { .. }
             | Refusal::Held { .. }
             | Refusal::CheckedOut { .. }
             | Refusal::NotKept { .. }

@@ -31,6 +31,7 @@ use crate::facts::{
     Collation, Damage, Facts, LeftOut, Mark, OutsideFile, TablespaceFact, TimelineEnd,
 };
 use crate::home::Home;
+use crate::lazy;
 use crate::lineage;
 use crate::pg::wal::TimelineHistory;
 use crate::pg::{self, ClusterState, Control, Label};
@@ -197,7 +198,7 @@ pub fn offline(
     };
     let mut scan = scan::scan(pgdata, &version_dir, Motion::Still, unlogged)?;
     cache.scanned();
-    let writer = repo.writer_with(opts.writer)?;
+    let writer = begin(repo, opts)?;
     let before = before(repo, parent.as_ref())?;
     let copy = Copy::new(&before, &writer, pgdata, &control, Motion::Still, opts, on);
     let mut tree = TreeWriter::new(repo, &writer);
@@ -328,7 +329,7 @@ pub fn online(
 
     on(Event::Phase("waiting for a checkpoint"));
     let label = format!("zenith {}", opts.branch);
-    let begin = pg::session::BeginOptions {
+    let how = pg::session::BeginOptions {
         fast: opts.fast,
         label,
     };
@@ -337,7 +338,7 @@ pub fn online(
     // checkpoint that follows waits for all writes that have begun, so that a file whose times are
     // older than this moment has its bytes when it is read.
     let mut cache = FileCache::begin();
-    let mut session = pg::session::Session::begin(dsn, &begin)?;
+    let mut session = pg::session::Session::begin(dsn, &how)?;
 
     if session.facts().postmaster_start_time != server.postmaster_start_time {
         let what = "the server was restarted".to_owned();
@@ -352,7 +353,7 @@ pub fn online(
     let version_dir = pg::tablespace::version_dir(control.major, control.catalog_version);
     let mut scan = scan::scan(pgdata, &version_dir, Motion::Running, Unlogged::LeaveOut)?;
     cache.scanned();
-    let writer = repo.writer_with(opts.writer)?;
+    let writer = begin(repo, opts)?;
     let before = before(repo, parent.as_ref())?;
     let copy = Copy::new(
         &before,
@@ -482,6 +483,19 @@ pub fn commit(
     )?)
 }
 
+/// Begins to store what is to become the next snapshot of `opts.branch`.
+pub(crate) fn begin(repo: &Repository, opts: &SnapshotOptions) -> Result<Writer> {
+    if let Some(home) = &opts.home {
+        lazy::lean(home, repo, base(repo, opts)?, &opts.operation)?;
+    }
+    Ok(repo.writer_with(opts.writer)?)
+}
+
+/// The tip of the branch, or where it begins.
+fn base(repo: &Repository, opts: &SnapshotOptions) -> Result<Option<SnapshotId>> {
+    Ok(opts.tip(&*repo.state()?).or(opts.parent))
+}
+
 /// The full name of a branch.
 pub fn branch_ref(branch: &str) -> String {
     format!("branch/{branch}")
@@ -504,8 +518,9 @@ impl Parent {
         place: &Path,
         system_identifier: u64,
     ) -> Result<Option<Parent>> {
-        let tip = opts.tip(&*repo.state()?).or(opts.parent);
-        let Some(id) = tip else { return Ok(None) };
+        let Some(id) = base(repo, opts)? else {
+            return Ok(None);
+        };
         let snapshot = repo.snapshot(id)?;
         let facts = Facts::decode(&snapshot.body, &id)?;
         if facts.system_identifier != system_identifier {
@@ -699,6 +714,8 @@ fn known_files(
     };
     let listing = match parent {
         Some(parent) if parent.id == id => copy.before.listing().clone(),
+        // It builds on nothing but the parent.
+        _ if home.is_lazy() => return nothing(),
         _ => repo.listing(row.tree)?.into(),
     };
     let mut known = Known::new(cache, listing);

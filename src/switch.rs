@@ -1,7 +1,6 @@
 //! `checkout`: the managed cluster moves to another snapshot, or a directory gets one.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use zenith_store::{Change, RefChange, Repository, SnapshotId, SnapshotKind};
 
@@ -9,16 +8,14 @@ use crate::checkout::{self, CheckoutOptions, CheckoutReport};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::{self, Head};
-use crate::home::{HomeLock, Wait};
+use crate::home::{HomeLock, LOCK_WAIT, Wait};
+use crate::lazy;
 use crate::managed::{Managed, Presence};
 use crate::marker::Marker;
 use crate::settings::OnDamage;
 use crate::snapshot;
 use crate::take::{self, Take, Taken};
 use crate::who::operation;
-
-/// How long another command may hold the home before this one gives up.
-const LOCK_WAIT: Duration = Duration::from_secs(600);
 
 /// Verbs of the operation log: a checkout that saved something, and one that discarded it.
 pub(crate) const SAVED: &str = "checkout";
@@ -139,6 +136,8 @@ pub fn managed(
         };
         saved = Some(take::take(managed, &lock, &take, on)?);
     }
+    let what = operation("checkout", id.short());
+    lazy::hold(home, &lock, id, &what)?;
     // HEAD goes there together with the cluster, so that it must be there before. A move that was
     // cut off has made it already.
     if let Some(new) = &options.new_branch

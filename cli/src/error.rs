@@ -941,6 +941,11 @@ fn managed_hints(error: &Refusal) -> Vec<String> {
                 )
             }
         }
+        Refusal::NotHeld { .. } => {
+            "`zenith snapshot list --remote` shows what is there; `zenith checkout --force REV` \
+             moves to one of these, without changes that no snapshot holds."
+                .into()
+        }
         Refusal::Held {
             home: Some(home), ..
         } => format!(

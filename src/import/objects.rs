@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::export::objects::MARKER;
 use crate::snapshot::stream::{Streamed, finish};
-use crate::snapshot::{SnapshotOptions, SnapshotReport, threads};
+use crate::snapshot::{SnapshotOptions, SnapshotReport, begin, threads};
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -42,7 +42,7 @@ pub fn pgdata(
         return Err(Error::ExportUnfinished { path: name });
     }
     let skeleton = intake::skeleton(repo)?;
-    let writer = repo.writer_with(opts.writer)?;
+    let writer = begin(repo, opts)?;
     on(Event::Phase("reading objects"));
     on(Event::Total {
         bytes: found.iter().map(|object| object.size).sum(),

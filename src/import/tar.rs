@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::pg::Tablespace;
 use crate::snapshot::stream::{Streamed, finish};
-use crate::snapshot::{SnapshotOptions, SnapshotReport, threads};
+use crate::snapshot::{SnapshotOptions, SnapshotReport, begin, threads};
 
 /// The tar of PGDATA itself.
 pub const BASE: &str = "base.tar";
@@ -82,7 +82,7 @@ pub fn tar(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<SnapshotReport> {
     let skeleton = intake::skeleton(repo)?;
-    let writer = repo.writer_with(opts.writer)?;
+    let writer = begin(repo, opts)?;
     on(Event::Phase("reading tar"));
     let mut name = PathBuf::new();
     let feed = |intake: &mut Intake<'_>| -> Result<()> {

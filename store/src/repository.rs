@@ -18,7 +18,7 @@ use crate::state::State;
 use crate::table::SegmentPlace;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -143,6 +143,8 @@ pub(crate) struct Live {
     pub(crate) pending: HashMap<PackName, u64>,
     /// Whether the index knows all of `packs`.
     pub(crate) indexed: bool,
+    /// Packs of the latest root that are not looked in.
+    hidden: HashSet<PackName>,
 }
 
 impl Live {
@@ -438,7 +440,11 @@ impl Repository {
     /// Makes a state the one that reading goes by.
     fn adopt(&self, state: Arc<State>) {
         let mut live = self.lock_live_write();
-        live.packs = state.packs().map(|p| (p.name, p.len)).collect();
+        live.packs = state
+            .packs()
+            .filter(|p| !live.hidden.contains(&p.name))
+            .map(|p| (p.name, p.len))
+            .collect();
         live.condemned = state
             .packs()
             .filter(|p| p.state == PackRow::CONDEMNED)
@@ -652,6 +658,42 @@ impl Repository {
             plain_len: entry.plain_len,
             codec: entry.codec,
         })
+    }
+
+    /// Packs that a snapshot uses and that lie elsewhere: this is a home that reads them there
+    /// ([`crate::objects::Lazy`]).
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn far_packs(&self, id: &SnapshotId) -> Result<BTreeSet<PackName>> {
+        let usage = self.state()?.usage(id);
+        Ok(usage.into_keys().filter(|name| self.is_far(name)).collect())
+    }
+
+    fn is_far(&self, name: &PackName) -> bool {
+        self.objects().local_path(&name.key()).is_none()
+    }
+
+    /// From here on, of packs that lie elsewhere only those are looked in that this snapshot uses
+    /// (with none: no such pack at all). What is committed then needs no others.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn lean_on(&self, id: Option<SnapshotId>) -> Result<()> {
+        let state = self.state()?;
+        let used = id.map(|id| state.usage(&id)).unwrap_or_default();
+        let hidden = state
+            .packs()
+            .map(|pack| pack.name)
+            .filter(|name| !used.contains_key(name) && self.is_far(name));
+        self.lock_live_write().hidden = hidden.collect();
+        self.adopt(state);
+        Ok(())
+    }
+
+    /// Whether packs are kept out of sight.
+    pub(crate) fn hides(&self) -> bool {
+        !self.lock_live_read().hidden.is_empty()
     }
 
     /// Says that this is a home whose lock the caller holds: nobody else writes or collects here.

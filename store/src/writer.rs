@@ -676,7 +676,8 @@ impl Writer {
         let bytes = snapshot.encode();
         let repository = &self.repository;
         let id = repository.ids().snapshot(&bytes);
-        let all_there = self.is_empty();
+        // Another snapshot with this tree may use packs that this one must not.
+        let all_there = self.is_empty() && !repository.hides();
         self.put(Kind::Snapshot, id.into(), &bytes)?;
         let ours = self.finish()?;
         let usage = match all_there {
