@@ -28,7 +28,7 @@ use crate::history::History;
 use crate::home::{Home, Wait};
 use crate::pin;
 use crate::settings::Settings;
-use crate::who::operation;
+use crate::who::{operation, verb};
 
 /// The remote that is the home's storage.
 pub const ORIGIN: &str = "origin";
@@ -145,7 +145,7 @@ pub fn follow(
     // It tells what is, as a fetch does: there is nothing in it for a person to undo.
     local.commit(Change {
         refs,
-        operation: operation("fetch", format!("after {after}")),
+        operation: operation(verb::FETCH, format!("after {after}")),
         ..Change::default()
     })?;
     Ok(())
@@ -237,10 +237,16 @@ pub(crate) fn relation(
     if History::of(remote).descends(theirs, ours) {
         return Relation::Behind;
     }
-    // A tip that this home pushed itself and thinned afterwards, before it could note the push:
-    // its descendants here no longer name it. What it fetched is here as long as it is noted for
-    // that, since it is noted only after all has arrived.
-    if own == Some(theirs) && local.snapshot(&theirs).is_none() {
+    // A tip that this home pushed itself and removed afterwards, so that its descendants here no
+    // longer name it. That it is not here proves nothing: the home may have been set back.
+    let is_told = || {
+        let history = History::of(local);
+        let line = history.ancestors(ours);
+        let rows = line.iter().filter_map(|node| local.snapshot(&node.id));
+        let mut made_from = rows.filter_map(|row| row.made_from.as_ref());
+        local.was_removed(&theirs) || made_from.any(|parents| parents.contains(&theirs))
+    };
+    if own == Some(theirs) && local.snapshot(&theirs).is_none() && is_told() {
         return Relation::Ahead;
     }
     Relation::Diverged
@@ -352,8 +358,7 @@ fn upload(
             };
             match transfer(&local, storage, what, &|event| tell(event, on)) {
                 Ok(done) => (done.packs, done.bytes),
-                // Somebody was faster; look again.
-                Err(zenith_store::Error::RefMoved { .. }) => continue,
+                Err(e) if is_overtaken(&e) => continue,
                 // Collected there: the names are used up, so what is here goes under new ones.
                 Err(zenith_store::Error::NamesUsedUp { packs, floor }) => {
                     drop(guard);
@@ -394,13 +399,20 @@ fn first_use(storage: &Repository) -> Result<()> {
     Ok(storage.check_create()?)
 }
 
+/// Whether somebody was faster, and a push has to look again: a ref moved, or a snapshot that was
+/// there is removed.
+fn is_overtaken(error: &zenith_store::Error) -> bool {
+    use zenith_store::Error::{NoSnapshot, RefMoved};
+    matches!(error, RefMoved { .. } | NoSnapshot { .. })
+}
+
 /// Gives packs of the home names that no storage has used up.
 fn rename(home: &Home, packs: &[PackName], floor: u64, operation: &Operation) -> Result<()> {
     let lock = home.lock("renaming packs", Wait::UpTo(NOTE_WAIT))?;
     let _alone = home.collect_guard()?;
     let local = home.writer(&lock)?;
     let operation = Operation {
-        verb: "rename packs".to_owned(),
+        verb: verb::RENAME_PACKS.to_owned(),
         ..operation.clone()
     };
     Ok(local.rename_packs(packs, floor, operation)?)
@@ -419,18 +431,18 @@ fn missing(
 ) -> Vec<SnapshotId> {
     let history = History::of(local);
     let mut wanted: BTreeSet<SnapshotId> = history.ancestors(tip).iter().map(|n| n.id).collect();
-    // The notes are about this storage only if it knows this home, too: another may be there now.
-    if let Some(own) = own {
-        let refs = local.refs().iter();
-        let folder = format!("remote/{remote}/");
-        let noted = refs.filter(|(name, _)| name.starts_with(&folder));
-        for pushed in noted.map(|(_, id)| *id).chain([own]) {
-            for node in history.ancestors(pushed) {
-                wanted.remove(&node.id);
-            }
+    // A note is about what lies there now only if what it names is there, or was removed there:
+    // the storage may have been set back, or be another.
+    let is_known = |id: &SnapshotId| storage.snapshot(id).is_some() || storage.was_removed(id);
+    let refs = local.refs().iter();
+    let folder = format!("remote/{remote}/");
+    let noted = refs.filter(|(name, id)| name.starts_with(&folder) && is_known(id));
+    for pushed in noted.map(|(_, id)| *id).chain(own) {
+        for node in history.ancestors(pushed) {
+            wanted.remove(&node.id);
         }
-        wanted.insert(tip);
     }
+    wanted.insert(tip);
     let rows = local.snapshots().map(|row| row.id);
     rows.filter(|id| wanted.contains(id) && storage.snapshot(id).is_none())
         .collect()
@@ -505,8 +517,7 @@ pub fn push_tags(
                 done.bytes = sent.bytes;
                 return Ok(done);
             }
-            // Somebody was faster; look again.
-            Err(zenith_store::Error::RefMoved { .. }) => {}
+            Err(e) if is_overtaken(&e) => {}
             // As in a push of a branch.
             Err(zenith_store::Error::NamesUsedUp { packs, floor }) => {
                 drop(guard);
@@ -743,6 +754,10 @@ pub fn copy(
     let name = format!("branch/{branch}");
     for _ in 0..TRIES {
         let (here, there) = (from.state()?, to.state()?);
+        if here.snapshot(&id).is_none() {
+            let location = from.location();
+            return Err(zenith_store::Error::NoSnapshot { id, location }.into());
+        }
         let theirs = there.get_ref(&name);
         match relation(&here, id, &there, theirs, None) {
             Relation::New | Relation::Ahead => {}
@@ -776,7 +791,7 @@ pub fn copy(
         };
         match transfer(from, to, what, &|event| tell(event, on)) {
             Ok(done) => return Ok(done.bytes),
-            Err(zenith_store::Error::RefMoved { .. }) => {}
+            Err(e) if is_overtaken(&e) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -189,6 +189,11 @@ impl State {
             .and_then(|serial| self.snapshots.get(*serial))
     }
 
+    /// Whether this snapshot was here and was removed, as long as that is remembered.
+    pub fn was_removed(&self, id: &SnapshotId) -> bool {
+        self.removed.rows().any(|removed| removed.row.id == *id)
+    }
+
     /// Every pack that is there, used or condemned.
     pub fn packs(&self) -> impl Iterator<Item = &PackRow> {
         self.packs.rows().filter(|row| row.is_there())

@@ -145,6 +145,14 @@ fn again(
         match run(from, to, what.clone(), packs, on) {
             // A collection was faster than our reading: what it moved is elsewhere by now.
             Err(e) if e.is_lost() && tries < REPLANS && from.state()?.seq() != seen => tries += 1,
+            // Removed there since we looked: it travels like any other.
+            Err(Error::NoSnapshot { id, .. })
+                if tries < REPLANS
+                    && what.snapshots.contains(&id)
+                    && from.state()?.snapshot(&id).is_some() =>
+            {
+                tries += 1;
+            }
             outcome => return outcome,
         }
     }
