@@ -7,11 +7,11 @@
 //! The home's own ref at the storage, `homes/<id>`, is moved by a pull and not by a fetch: it says
 //! what local commits build on, and a push takes it for what this home sent. What was only fetched
 //! lies here whole and needs nobody's protection, but in a lazy home, which has its packs at the
-//! storage alone: that one holds `homes/<id>/<branch>` there until it is complete.
+//! storage alone: that one holds `homes/<id>/<branch>` there until it is complete, and what its commits
+//! build on (`lazy`).
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
-use std::time::Duration;
 
 use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, State, Transfer};
 
@@ -20,14 +20,11 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::Head;
 use crate::history::History;
-use crate::home::{Home, Wait};
+use crate::home::{Home, LOCK_WAIT, Wait};
 use crate::managed::{Managed, Presence, Refusal};
 use crate::switch::{self, SwitchOptions, Switched};
 use crate::sync::{self, Relation};
-use crate::who::operation;
-
-/// How long another command may hold the home before this one gives up.
-const LOCK_WAIT: Duration = Duration::from_secs(600);
+use crate::who::{operation, verb};
 
 /// How much of a branch's history comes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,9 +293,11 @@ pub fn complete(
     on(Event::Phase("fetching"));
     let done = zenith_store::complete(storage, &local, &|event| sync::tell(event, on))?;
     let mut settings = home.settings()?;
+    // Everything is here by now. In the other order, what is kept there would be kept for ever if
+    // we stopped in between.
+    release(storage, &settings.home_id)?;
     settings.lazy = false;
     home.save_settings(&settings)?;
-    release(storage, &settings.home_id)?;
     Ok(done)
 }
 
@@ -318,7 +317,7 @@ fn release(storage: &Repository, home_id: &str) -> Result<()> {
     if !refs.is_empty() {
         storage.commit(Change {
             refs,
-            operation: operation("fetch", "complete"),
+            operation: operation(verb::FETCH, "complete"),
             ..Change::default()
         })?;
     }

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use zenith_store::{Change, RefChange, Repository, Row, SnapshotId, State};
 
 use crate::error::{Error, Result};
-use crate::forget::LOCK_WAIT;
 use crate::head::Head;
 use crate::history::History;
-use crate::home::Wait;
+use crate::home::{LOCK_WAIT, Wait};
 use crate::managed::Managed;
 use crate::retain::{self, Candidate, Keep, Verdict};
 use crate::revision;
@@ -64,6 +63,23 @@ impl Pruned {
         let gone = self.judged.iter().filter(|judged| judged.goes());
         gone.map(|judged| &judged.row)
     }
+
+    /// Takes over what one commit of `other` removed, and where branches went with it.
+    fn add(&mut self, other: &Pruned, removed: &[SnapshotId], is_first: bool) {
+        let removed: BTreeSet<&SnapshotId> = removed.iter().collect();
+        let judged = other.judged.iter();
+        let gone = judged.filter(|judged| removed.contains(&judged.row.id));
+        self.judged.extend(gone.cloned());
+        for (branch, to) in other.moved.iter().filter(|_| is_first) {
+            self.moved.retain(|(moved, _)| moved != branch);
+            self.moved.push((branch.clone(), *to));
+        }
+    }
+
+    fn sort(&mut self) {
+        self.judged
+            .sort_by_key(|j| std::cmp::Reverse((j.row.time.unix_micros, j.row.serial)));
+    }
 }
 
 /// Prunes the home's repository. What HEAD is at, and what an unfinished checkout is on its way
@@ -97,6 +113,8 @@ pub fn prune_storage(
     storage: &Repository,
     options: &PruneOptions,
 ) -> Result<Pruned> {
+    // What went before another home was faster.
+    let mut before = Pruned::default();
     'again: for _ in 0..TRIES {
         let state = storage.state()?;
         let (pruned, changes) = plan(&state, &[], options)?;
@@ -104,9 +122,10 @@ pub fn prune_storage(
             return Ok(pruned);
         }
         for change in changes {
+            let (removed, is_first) = (change.remove.clone(), !change.refs.is_empty());
             match storage.commit(change) {
-                Ok(_) => {}
-                // Another home was faster; look again. What went already is not asked for twice.
+                Ok(_) => before.add(&pruned, &removed, is_first),
+                // Look again. What went already is not asked for twice.
                 Err(
                     zenith_store::Error::RefMoved { .. }
                     | zenith_store::Error::InUse { .. }
@@ -115,9 +134,13 @@ pub fn prune_storage(
                 Err(e) => return Err(e.into()),
             }
         }
-        let moved: Vec<&str> = pruned.moved.iter().map(|(name, _)| name.as_str()).collect();
+        before
+            .judged
+            .extend(pruned.judged.into_iter().filter(|j| !j.goes()));
+        before.sort();
+        let moved: Vec<&str> = before.moved.iter().map(|(name, _)| name.as_str()).collect();
         sync::follow(&managed.home, remote, &*storage.state()?, &moved, "prune")?;
-        return Ok(pruned);
+        return Ok(before);
     }
     Err(Error::StorageBusy {
         location: storage.location(),
@@ -146,10 +169,14 @@ fn plan(
             verdict: verdict?,
         })
     };
-    let mut judged: Vec<Judged> = candidates.iter().zip(verdicts).filter_map(judge).collect();
-    judged.sort_by_key(|j| std::cmp::Reverse((j.row.time.unix_micros, j.row.serial)));
+    let mut pruned = Pruned {
+        judged: candidates.iter().zip(verdicts).filter_map(judge).collect(),
+        moved: Vec::new(),
+    };
+    pruned.sort();
     // Oldest first, so that a prune that is cut off leaves the newer ones.
-    let gone: Vec<SnapshotId> = judged
+    let gone: Vec<SnapshotId> = pruned
+        .judged
         .iter()
         .rev()
         .filter(|j| j.goes())
@@ -157,7 +184,6 @@ fn plan(
         .collect();
     let is_gone: BTreeSet<SnapshotId> = gone.iter().copied().collect();
     let history = History::of(state);
-    let mut moved = Vec::new();
     let mut refs = Vec::new();
     for (name, tip) in state.refs() {
         let Some(branch) = name.strip_prefix("branch/") else {
@@ -170,7 +196,7 @@ fn plan(
             .first_parents(*tip)
             .map(|node| node.id)
             .find(|id| !is_gone.contains(id));
-        moved.push((branch.to_owned(), to));
+        pruned.moved.push((branch.to_owned(), to));
         refs.push(RefChange {
             name: name.clone(),
             from: Some(*tip),
@@ -178,18 +204,18 @@ fn plan(
         });
     }
     let changes = changes(&gone, refs);
-    Ok((Pruned { judged, moved }, changes))
+    Ok((pruned, changes))
 }
 
 /// One commit, or as many as the limit of a root takes. Refs move with the first one, so that
-/// none is ever left at what is gone.
+/// none is ever left at what is gone. All are one operation to `undo`.
 fn changes(gone: &[SnapshotId], refs: Vec<RefChange>) -> Vec<Change> {
     let mut refs = Some(refs);
-    let number = gone.len();
+    let operation = operation("prune", format!("({})", gone.len()));
     let change = |batch: &[SnapshotId]| Change {
         remove: batch.to_vec(),
         refs: refs.take().unwrap_or_default(),
-        operation: operation("prune", format!("({number})")),
+        operation: operation.clone(),
     };
     gone.chunks(BATCH).map(change).collect()
 }
