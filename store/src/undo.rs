@@ -17,15 +17,9 @@ pub struct Logged {
 }
 
 impl Logged {
-    /// Whether it changed refs or the snapshot table, so that there is something to undo.
+    /// Whether it changed refs or the snapshot table.
     pub fn moved(&self) -> bool {
-        let Operation {
-            refs,
-            removed,
-            added,
-            ..
-        } = &self.operation;
-        !(refs.is_empty() && removed.is_empty() && added.is_empty())
+        did_anything(&self.operation)
     }
 }
 
@@ -70,74 +64,113 @@ impl Repository {
     /// comes back; what was added goes, unless a ref or one of `needed` stands on it.
     ///
     /// # Errors
-    /// [`Error::NotUndone`] when a branch or tag was moved since, or a removed snapshot is gone for
-    /// good; nothing is changed then.
+    /// [`Error::NotUndone`] when a branch or tag was moved since, a removed snapshot is gone for
+    /// good, or nothing is left to reverse; nothing is changed then.
     pub fn undo(
         &self,
         seq: u64,
         operation: Operation,
         needed: &[SnapshotId],
     ) -> Result<Arc<State>> {
-        let not = |why: String| Error::NotUndone { seq, why };
-        let logged = self
-            .logged(seq)?
-            .ok_or_else(|| not("the log does not reach back so far".into()))?;
+        let logged = self.logged(seq)?.ok_or_else(|| Error::NotUndone {
+            seq,
+            why: "the log does not reach back so far".into(),
+        })?;
         if !logged.moved() {
-            return Err(not("it changed neither refs nor snapshots".into()));
+            return Err(Error::NotUndone {
+                seq,
+                why: "it changed neither refs nor snapshots".into(),
+            });
         }
-        let Logged { operation: old, .. } = logged;
         self.commit_with(operation, |state| {
-            for id in old.removed.iter().rev() {
-                if state.snapshot(id).is_some() {
-                    continue;
-                }
-                state
-                    .restore_snapshot(id, &self.location())
-                    .map_err(|e| match e {
-                        Error::NoSnapshot { .. } => {
-                            not(format!("snapshot {} was collected since", id.short()))
-                        }
-                        e => e,
-                    })?;
-                state.root.operation.added.push(*id);
-            }
-            let mut back = Vec::new();
-            for change in &old.refs {
-                // Notes of what is where stay true.
-                if !["branch/", "tag/"]
-                    .iter()
-                    .any(|kind| change.name.starts_with(kind))
-                {
-                    continue;
-                }
-                if state.get_ref(&change.name) != change.to {
-                    return Err(not(format!("{} was moved since", change.name)));
-                }
-                if let Some(from) = change.from
-                    && state.snapshot(&from).is_none()
-                {
-                    let why = format!("{} was at {}, which is gone", change.name, from.short());
-                    return Err(not(why));
-                }
-                back.push(RefChange {
-                    name: change.name.clone(),
-                    from: change.to,
-                    to: change.from,
+            self.reverse(state, &logged, needed)?;
+            if !did_anything(&state.root.operation) {
+                return Err(Error::NotUndone {
+                    seq,
+                    why: "nothing that it did is left to reverse".into(),
                 });
-            }
-            self.move_refs(state, &back)?;
-            for id in &old.added {
-                if state.snapshot(id).is_none() {
-                    continue;
-                }
-                // What a ref, a home or the caller stands on stays.
-                let stands = needed.contains(id) || state.refs().values().any(|tip| tip == id);
-                if !stands {
-                    state.remove_snapshot(id);
-                    state.root.operation.removed.push(*id);
-                }
             }
             Ok(())
         })
     }
+
+    /// What undoing these operations one after the other would do by now, each for itself; nothing
+    /// is changed.
+    ///
+    /// # Errors
+    /// As [`Repository::undo`], where there is something to reverse.
+    pub fn would_undo(&self, logged: &[Logged], needed: &[SnapshotId]) -> Result<Vec<Operation>> {
+        let mut state = (*self.state()?).clone();
+        let one = |logged: &Logged| {
+            state.begin_step();
+            state.root.operation = Operation::default();
+            self.reverse(&mut state, logged, needed)?;
+            Ok(state.root.operation.clone())
+        };
+        logged.iter().map(one).collect()
+    }
+
+    fn reverse(&self, state: &mut State, logged: &Logged, needed: &[SnapshotId]) -> Result<()> {
+        let Logged {
+            seq,
+            operation: old,
+        } = logged;
+        let not = |why: String| Error::NotUndone { seq: *seq, why };
+        for id in old.removed.iter().rev() {
+            if state.snapshot(id).is_some() {
+                continue;
+            }
+            state
+                .restore_snapshot(id, &self.location())
+                .map_err(|e| match e {
+                    Error::NoSnapshot { .. } => {
+                        not(format!("snapshot {} was collected since", id.short()))
+                    }
+                    e => e,
+                })?;
+            state.root.operation.added.push(*id);
+        }
+        let mut back = Vec::new();
+        // Notes of what is where stay true.
+        for change in old.refs.iter().filter(|change| is_a_name(change)) {
+            if state.get_ref(&change.name) != change.to {
+                return Err(not(format!("{} was moved since", change.name)));
+            }
+            if let Some(from) = change.from
+                && state.snapshot(&from).is_none()
+            {
+                let why = format!("{} was at {}, which is gone", change.name, from.short());
+                return Err(not(why));
+            }
+            back.push(RefChange {
+                name: change.name.clone(),
+                from: change.to,
+                to: change.from,
+            });
+        }
+        self.move_refs(state, &back)?;
+        for id in &old.added {
+            if state.snapshot(id).is_none() {
+                continue;
+            }
+            // What a ref, a home or the caller stands on stays.
+            let stands = needed.contains(id) || state.refs().values().any(|tip| tip == id);
+            if !stands {
+                state.remove_snapshot(id);
+                state.root.operation.removed.push(*id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the ref is one that people move.
+fn is_a_name(change: &RefChange) -> bool {
+    ["branch/", "tag/"]
+        .iter()
+        .any(|kind| change.name.starts_with(kind))
+}
+
+fn did_anything(operation: &Operation) -> bool {
+    !(operation.refs.is_empty() && operation.added.is_empty() && operation.removed.is_empty())
 }

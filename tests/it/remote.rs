@@ -6,17 +6,18 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use zenith::clone::{self, CloneOptions};
 use zenith::event::ignore;
 use zenith::fetch::{self, Depth, FetchOptions, FetchReport, PullOptions, Pulled};
 use zenith::init::InitOptions;
+use zenith::lazy;
 use zenith::managed::{Managed, Refusal, Surroundings};
 use zenith::sync::{self, PushOptions, PushReport, Relation};
-use zenith::{Error, Result};
+use zenith::{Error, Result, forget, undo};
 use zenith_store::objects::{Created, Directory, Listed, ObjectWriter, Objects, ObjectsError};
-use zenith_store::{Change, IndexChoice, Params, RefChange, Repository, SnapshotId};
+use zenith_store::{Change, Collect, IndexChoice, Params, RefChange, Repository, SnapshotId};
 use zenith_testkit::Place;
 
 use crate::fixture::{is, operation};
@@ -95,6 +96,8 @@ pub(crate) struct Far {
     packs: AtomicU64,
     ranges: AtomicU64,
     left: AtomicI64,
+    /// No commit arrives.
+    refuses: AtomicBool,
 }
 
 impl Far {
@@ -104,6 +107,7 @@ impl Far {
             packs: AtomicU64::new(0),
             ranges: AtomicU64::new(0),
             left: AtomicI64::new(i64::MAX),
+            refuses: AtomicBool::new(false),
         })
     }
 
@@ -140,6 +144,10 @@ impl Objects for Far {
         self.inner.size(key)
     }
     fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
+        if key.starts_with("roots/") && self.refuses.load(Ordering::Relaxed) {
+            let why = std::io::Error::other("the line is cut");
+            return Err(ObjectsError::from_io(&self.location(), key, why));
+        }
         self.inner.create(key, bytes)
     }
     fn put_file(&self, key: &str, file: &Path) -> Result<(), ObjectsError> {
@@ -441,13 +449,8 @@ fn a_lazy_home_reads_at_its_storage_what_it_has_not() {
     let near = storage(&place);
     let tips: Vec<_> = (0..6).map(|n| a.snapshot("main", &n.to_string())).collect();
     a.push(&near, false).unwrap();
-    let all = near.state().unwrap().packs().count();
-
     let far = Far::new(&place);
-    let Machine { home, id } = machine(&place, "b");
-    let mut settings = home.settings().unwrap();
-    settings.lazy = true;
-    home.save_settings(&settings).unwrap();
+    let Machine { home, id } = lazy_machine(&place, "b");
     let b = Machine {
         home: home.with_remote(far.clone()),
         id,
@@ -496,9 +499,17 @@ fn a_lazy_home_reads_at_its_storage_what_it_has_not() {
     assert!(b.home.settings().unwrap().lazy);
     assert_eq!((far.take().0, local_packs(b.home.dir())), (2, made + 2));
     far.left.store(i64::MAX, Ordering::Relaxed);
+    // Nothing may be kept there for ever: it is lazy until that is settled.
+    far.refuses.store(true, Ordering::Relaxed);
+    let cut = fetch::complete(&b.home, &far.open(), &ignore);
+    is(cut, |e| e.to_string().contains("the line is cut"));
+    assert!(b.home.settings().unwrap().lazy);
+    far.refuses.store(false, Ordering::Relaxed);
+    assert_eq!(near.state().unwrap().get_ref(&kept), Some(tips[5]));
+    far.take();
     let (packs, bytes) = fetch::complete(&b.home, &far.open(), &ignore).unwrap();
-    assert_eq!(packs as usize, all - 2);
-    assert!(bytes > 0 && !b.home.settings().unwrap().lazy);
+    assert_eq!((packs, bytes), (0, 0), "they came before");
+    assert!(!b.home.settings().unwrap().lazy);
     assert_eq!(near.state().unwrap().get_ref(&kept), None);
     assert_eq!(fetch::complete(&b.home, &far.open(), &ignore).unwrap().0, 0);
     far.take();
@@ -507,6 +518,161 @@ fn a_lazy_home_reads_at_its_storage_what_it_has_not() {
         assert!(content(&repo, *id).starts_with(n.to_string().as_bytes()));
     }
     assert_eq!(far.take(), (0, 0));
+}
+
+/// What a lazy home commits builds on packs of its storage, whatever becomes of snapshots there.
+#[test]
+fn a_lazy_home_has_its_storage_keep_what_it_builds_on() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let near = storage(&place);
+    let tips: Vec<_> = (0..4).map(|n| a.snapshot("main", &n.to_string())).collect();
+    a.push(&near, false).unwrap();
+    let b = lazy_machine(&place, "b");
+    let far = Far::new(&place);
+    let b = Machine {
+        home: b.home.with_remote(far.clone()),
+        id: b.id,
+    };
+    b.attach(&far.open()).unwrap();
+    let full = FetchOptions {
+        depth: Depth::Full,
+        ..options()
+    };
+    b.fetch(&far.open(), &full).unwrap();
+    let held = || -> Vec<SnapshotId> {
+        let folder = format!("homes/{}/@", b.id);
+        let state = near.state().unwrap();
+        let refs = state.refs().iter();
+        refs.filter(|(name, _)| name.starts_with(&folder))
+            .map(|(_, id)| *id)
+            .collect()
+    };
+    // On an older one; the content is all there already.
+    b.set_ref("branch/old", Some(tips[1]));
+    let ours = b.snapshot("old", "1");
+    assert_eq!(held(), [tips[1]]);
+    // Nothing there goes that it needs; all else may.
+    let gone = |id| {
+        let managed = Managed::open(a.home.dir()).unwrap();
+        forget::forget_at(&managed, sync::ORIGIN, &near, id, true, false)
+    };
+    is(
+        gone(tips[1]),
+        |e| matches!(e, Error::Managed(Refusal::Held { home: Some(id), .. }) if *id == b.id),
+    );
+    for id in [tips[0], tips[2]] {
+        gone(id).unwrap();
+    }
+    let now = Collect {
+        grace: 0,
+        ..Collect::at(4_000_000_000)
+    };
+    near.collect(operation(), now).unwrap();
+    assert!(content(&b.home.reader().unwrap().0, ours).starts_with(b"1"));
+
+    // The next ones build on no more than it did: not on another snapshot that is known here.
+    let ours = b.snapshot("old", "2");
+    let ours_too = b.snapshot("old", "3");
+    assert_eq!(held(), [tips[1]]);
+    b.push_branch(&far.open(), "old");
+    gone(tips[3]).unwrap_err();
+    let there = storage(&place);
+    assert!(content(&there, ours).starts_with(b"2"));
+    assert!(content(&there, ours_too).starts_with(b"3"));
+
+    // Where commits begin elsewhere, that is held instead, unless some are not there yet.
+    b.set_ref("branch/old", None);
+    let waiting = b.snapshot("main", "3");
+    assert_eq!(held(), [tips[3]]);
+    b.set_ref("branch/old", Some(ours));
+    b.snapshot("old", "4");
+    b.set_ref("branch/main", Some(tips[3]));
+    b.set_ref("tag/waiting", Some(waiting));
+    assert!(held().contains(&tips[3]), "{:?}", held());
+
+    // On what the storage has no more nothing can be built.
+    b.set_ref("branch/lost", Some(tips[2]));
+    let lock = b.home.lock("test", zenith::home::Wait::No).unwrap();
+    let lost = lazy::hold(&b.home, &lock, tips[2], &operation());
+    is(lost, |e| {
+        matches!(e, Error::Managed(Refusal::NotHeld { .. }))
+    });
+    drop(lock);
+}
+
+fn lazy_machine(place: &Place, name: &str) -> Machine {
+    let made = machine(place, name);
+    let mut settings = made.home.settings().unwrap();
+    settings.lazy = true;
+    made.home.save_settings(&settings).unwrap();
+    made
+}
+
+/// What moved notes and holds alone, or is wholly in use, is nothing to undo.
+#[test]
+fn an_undo_is_of_what_can_be_reversed() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let there = storage(&place);
+    let one = a.snapshot("main", "1");
+    a.push(&there, false).unwrap();
+    b.attach(&there).unwrap();
+    let two = a.snapshot("main", "2");
+    a.push(&there, false).unwrap();
+    let pushed = there.state().unwrap().seq();
+    b.pull(&there).unwrap();
+    assert!(there.state().unwrap().seq() > pushed, "the pull is noted");
+    let undone = undo::undo_storage(&there, None, true).unwrap();
+    assert_eq!(undone.logged.seq, pushed);
+    let nothing = undo::undo_storage(&there, Some(pushed + 1), false);
+    is(nothing, |e| {
+        matches!(e, Error::Store(zenith_store::Error::NotUndone { why, .. })
+            if why.contains("nothing"))
+    });
+    undo::undo_storage(&there, None, false).unwrap();
+    assert_eq!(there.state().unwrap().get_ref("branch/main"), Some(one));
+    undo::undo_storage(&there, None, false).unwrap();
+    assert_eq!(there.state().unwrap().get_ref("branch/main"), Some(two));
+
+    // A fetch added what a note stands on; before it is the commit of the snapshot.
+    let c = machine(&place, "c");
+    let first = c.snapshot("other", "c");
+    c.fetch(&there, &options()).unwrap();
+    let managed = Managed::open(c.home.dir()).unwrap();
+    let undone = undo::undo_home(&managed, None, true).unwrap();
+    assert_eq!(undone.logged.operation.added, [first]);
+}
+
+/// An operation of several roots is one to undo, also when others committed in between.
+#[test]
+fn all_parts_of_an_operation_are_undone_together() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    let all: Vec<_> = (0..5).map(|n| a.snapshot("main", &n.to_string())).collect();
+    a.push(&there, false).unwrap();
+    let prune = operation();
+    for (n, id) in all[..3].iter().enumerate() {
+        let change = Change {
+            remove: vec![*id],
+            operation: prune.clone(),
+            ..Change::default()
+        };
+        there.commit(change).unwrap();
+        set_ref(&there, &format!("tag/{n}"), Some(all[4]));
+    }
+    let last = there.state().unwrap().seq() - 1;
+    let undone = undo::undo_storage(&there, Some(last - 2), true).unwrap();
+    assert_eq!((undone.logged.seq, undone.did), (last, None));
+    let undone = undo::undo_storage(&there, Some(last), false).unwrap();
+    assert_eq!(undone.logged.operation.removed.len(), 3);
+    assert_eq!(undone.did.unwrap().added.len(), 3);
+    assert_eq!(ids(&there.state().unwrap()), all);
+    // And back again.
+    let undone = undo::undo_storage(&there, None, false).unwrap();
+    assert_eq!(undone.did.unwrap().removed.len(), 3);
+    assert_eq!(ids(&there.state().unwrap()), all[3..]);
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl Machine {
         let repo = self.home.writer(&lock).unwrap();
         let name = format!("branch/{branch}");
         let tip = repo.state().unwrap().get_ref(&name);
+        zenith::lazy::lean(&self.home, &repo, tip, &operation()).unwrap();
         let writer = repo.writer().unwrap();
         let bytes = content.repeat(5_000);
         let ids = [writer
@@ -622,4 +623,124 @@ fn what_is_fetched_is_not_pruned_meanwhile() {
     assert!(pins().is_empty());
     remove().unwrap();
     assert!(b.state().snapshot(&tip).is_some());
+}
+
+/// A copy of a directory with all that is in it.
+fn image(from: &std::path::Path, to: &std::path::Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, to) = {
+            let entry = entry.unwrap();
+            (entry.path(), to.join(entry.file_name()))
+        };
+        match path.is_dir() {
+            true => image(&path, &to),
+            false => drop(std::fs::copy(&path, &to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_home_that_was_set_back_moves_nothing_at_the_storage() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    a.snapshot("main", "monday");
+    a.push(&there, false).unwrap();
+    image(&place.join("a"), &place.join("image"));
+    a.snapshot("main", "tuesday");
+    let wednesday = a.snapshot("main", "wednesday");
+    a.push(&there, false).unwrap();
+    image(&place.join("image"), &place.join("a"));
+    let ours = a.snapshot("main", "after");
+    is(
+        a.push(&there, false),
+        |e| matches!(e, Error::Diverged { ours: o, theirs, .. } if (*o, *theirs) == (ours, wednesday)),
+    );
+    let aside = a.push(&there, true).unwrap();
+    assert!(matches!(aside, PushReport::Diverged { .. }), "{aside:?}");
+    let state = there.state().unwrap();
+    assert_eq!(state.get_ref("branch/main"), Some(wednesday));
+}
+
+#[test]
+fn a_tip_that_was_deleted_here_on_purpose_is_gone_beyond() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    let one = a.snapshot("main", "1");
+    let two = a.snapshot("main", "2");
+    a.push(&there, false).unwrap();
+    {
+        let lock = a.home.lock("test", Wait::No).unwrap();
+        let back = |name: &str| RefChange {
+            name: name.to_owned(),
+            from: Some(two),
+            to: Some(one),
+        };
+        let change = Change {
+            remove: vec![two],
+            refs: vec![back("branch/main"), back("remote/origin/main")],
+            operation: operation(),
+        };
+        a.home.writer(&lock).unwrap().commit(change).unwrap();
+    }
+    let three = a.snapshot("main", "3");
+    pushed(a.push(&there, false), three, 1);
+}
+
+#[test]
+fn a_storage_that_was_set_back_gets_what_it_lost() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let monday = a.snapshot("main", "monday");
+    a.push(&storage(&place), false).unwrap();
+    image(&place.join("storage"), &place.join("copy"));
+    let tuesday = a.snapshot("main", "tuesday");
+    a.push(&storage(&place), false).unwrap();
+    let wednesday = a.snapshot("main", "wednesday");
+    a.push(&storage(&place), false).unwrap();
+    image(&place.join("copy"), &place.join("storage"));
+    let last = a.snapshot("main", "thursday");
+    pushed(a.push(&storage(&place), false), last, 3);
+    let there = storage(&place).state().unwrap();
+    assert_eq!(ids(&there), [monday, tuesday, wednesday, last]);
+}
+
+#[test]
+fn a_push_beside_a_removal_sends_it_again() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    let one = a.snapshot("main", "1");
+    a.push(&there, false).unwrap();
+    // Nothing there needs it but this push, which found it there.
+    let refs = ["branch/main".to_owned(), format!("homes/{}", a.id)].map(|name| RefChange {
+        name,
+        from: Some(one),
+        to: None,
+    });
+    let drop_refs = Change {
+        refs: refs.into(),
+        operation: operation(),
+        ..Change::default()
+    };
+    there.commit(drop_refs).unwrap();
+    let once = std::sync::Once::new();
+    let on = |event| {
+        if matches!(event, Event::Phase("pushing")) {
+            once.call_once(|| {
+                let change = Change {
+                    remove: vec![one],
+                    operation: operation(),
+                    ..Change::default()
+                };
+                storage(&place).commit(change).unwrap();
+            });
+        }
+    };
+    pushed(a.push_watched(&there, false, &on), one, 1);
+    assert!(once.is_completed());
+    assert_eq!(ids(&storage(&place).state().unwrap()), [one]);
 }
