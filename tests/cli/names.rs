@@ -363,7 +363,7 @@ fn a_branch_is_deleted_at_the_storage() {
     $ zenith branch -d side --remote --force
     deleted branch side at DIR/storage  (it was at aside___)
     --- stderr
-    warning: branch side is here too, and the next push sends it again; `zenith branch -d side` deletes it here
+    warning: branch side is here too: the agent, or the next `zenith stop`, sends it again, unless `zenith branch -d side` deletes it here first
     `zenith undo --remote` brings it back
     --- exit 0
     ");

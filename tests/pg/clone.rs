@@ -121,6 +121,43 @@ fn a_lazy_clone_reads_what_it_needs() {
     served.stop();
 }
 
+/// What a lazy clone commits on an older snapshot is readable and pushed, whatever others delete
+/// and collect meanwhile.
+#[test]
+fn what_a_lazy_clone_builds_on_is_kept() {
+    let home = Home::new();
+    home.init(&[]);
+    home.start(&[]);
+    home.sql("create table t as select generate_series(1, 1000) n");
+    let old = home.snapshot("first");
+    home.sql("insert into t select generate_series(1, 100000)");
+    home.zenith.ok(&["stop"]);
+
+    let copy = Zenith::new(PROGRAM, &home.place, "copy");
+    let port = port::free().to_string();
+    let storage = home.storage();
+    copy.ok(&[
+        "clone", "--lazy", "--depth", "0", &storage, ".zenith", "--port", &port,
+    ]);
+    copy.ok(&["checkout", &old]);
+    copy.ok(&["start", "--snapshot-interval", "1h", "--no-push"]);
+    server::execute(&running(&copy.pgdata()).dsn(), "insert into t values (0)");
+    copy.ok(&["stop", "--no-push"]);
+    let ours = answer(&copy, &["snapshot", "show", "HEAD"], "snapshot")["id"].clone();
+    let ours = ours.as_str().unwrap();
+    copy.ok(&["checkout", "main"]);
+
+    let refused = home.zenith.run(&["snapshot", "delete", &old, "--remote"]);
+    refused.failed(1).hints();
+    home.zenith.ok(&["gc", "--remote", "--now"]);
+    copy.ok(&["push", "--all"]);
+    let dir = home.place.arg("out");
+    copy.ok(&["checkout", ours, &dir]);
+    let served = home.serve(&dir);
+    assert_eq!(served.value("select count(*) from t"), "1001");
+    served.stop();
+}
+
 /// An encrypted storage asks for its passphrase; what one home fetched is read without it.
 #[test]
 fn a_sealed_storage_is_cloned_with_its_passphrase() {

@@ -107,8 +107,8 @@ fn delete(
     let here = context.state(managed)?;
     if here.get_ref(&format!("branch/{name}")).is_some() {
         ui.warn(format_args!(
-            "branch {name} is here too, and the next push sends it again; `zenith branch -d {name}` \
-             deletes it here"
+            "branch {name} is here too: the agent, or the next `zenith stop`, sends it again, \
+             unless `zenith branch -d {name}` deletes it here first"
         ));
     }
     if ui.is_json() {

@@ -546,3 +546,32 @@ fn unfinished_files_go_with_the_rest() {
     assert_eq!(files_of(&pair.storage(), id), example(1));
     assert_good(&home);
 }
+
+/// A snapshot that the other has, and a ref is to stand on, is removed there meanwhile.
+#[test]
+fn what_is_removed_during_a_transfer_travels_again() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let files = |n| BTreeMap::from([("f".to_owned(), noise(n, 300_000))]);
+    let ids = [1, 2].map(|n| snapshot(&local, &files(n), "x").id);
+    push(&local, &storage, &ids).unwrap();
+    let others = pair.storage();
+    let path = pair.dirs.1.path();
+    let objects = Meanwhile::new(path, When::Creates("roots/"), move || {
+        remove(&others, &ids[..1]);
+    });
+    let there = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
+    let what = Transfer {
+        snapshots: vec![ids[0]],
+        refs: vec![RefChange {
+            name: "branch/other".into(),
+            from: None,
+            to: Some(ids[0]),
+        }],
+        ..Transfer::default()
+    };
+    let sent = transfer(&local, &there, what, &|_| {}).unwrap();
+    assert_eq!(sent.snapshots, 1);
+    let state = pair.storage().state().unwrap();
+    assert_eq!(state.get_ref("branch/other"), Some(ids[0]));
+}

@@ -330,6 +330,10 @@ pub(super) fn the_managed_cluster() -> Vec<Error> {
             id: s("4f1c9a27"),
             at_storage: true,
         },
+        Refusal::NotHeld {
+            id: s("4f1c9a27"),
+            location: s("s3://b/p"),
+        },
         Refusal::Held {
             id: s("4f1c9a27"),
             by: vec![s("home 0a1b builds on"), s("home 2c3d builds on")],
@@ -441,6 +445,10 @@ fn the_managed_cluster_in_words() {
     [1] error: nothing but branch `try` leads to 1 of its snapshots, 4f1c9a27 the newest
 
     hint: `zenith branch -d --force try --remote` deletes it all the same.
+
+    [1] error: snapshot 4f1c9a27 is not at s3://b/p any more, and its packs are not here
+
+    hint: `zenith snapshot list --remote` shows what is there; `zenith checkout --force REV` moves to one of these, without changes that no snapshot holds.
 
     [1] error: home 0a1b builds on and home 2c3d builds on snapshot 4f1c9a27
 

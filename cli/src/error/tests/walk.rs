@@ -38,7 +38,7 @@ variants!(PG, pg_variant, PgError:
 variants!(MANAGED, managed_variant, Refusal:
     NothingToStart, NoCluster, ClusterMissing, NoStorage, BranchNotAtStorage, NothingToClone,
     BranchTaken, StorageGone, StorageReplaced, OtherStorage, OtherBranch, OtherCluster, Unmounted, Incomplete, AgentSilent,
-    AgentRunning, ServerDied, SocketDirForeign, Referenced, NameTaken, CheckedOut, NotKept, Held,
+    AgentRunning, ServerDied, SocketDirForeign, Referenced, NameTaken, CheckedOut, NotKept, NotHeld, Held,
     Needed, NothingToUndo, NoRemote, RemoteNameInvalid, RemoteExists, PullRunning, Guarded);
 variants!(REVISION, revision_variant, RevisionError:
     NotFound, NoRef, Unborn, Ambiguous, TooShort, Gone, Step, NoAncestor, NoneAsOld, OtherLineage);
