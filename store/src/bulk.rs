@@ -31,9 +31,9 @@ const RANGE_BYTES: u64 = 8 << 20;
 pub type Each<'a, K, E> = &'a (dyn Fn(&K, &[u8]) -> Result<(), E> + Sync);
 
 /// A chunk that is wanted, with its chain and the places it is wanted for.
-struct Item<K> {
-    chain: Chain,
-    keys: Vec<K>,
+pub(crate) struct Item<K> {
+    pub(crate) chain: Chain,
+    pub(crate) keys: Vec<K>,
 }
 
 impl<K> Item<K> {

@@ -15,6 +15,7 @@ mod blob;
 pub mod bulk;
 pub mod changes;
 pub mod collect;
+pub mod damage;
 pub mod delta;
 mod encode;
 pub mod error;
@@ -45,6 +46,7 @@ pub mod writer;
 
 pub use changes::{ChangedChunk, ChangedEntry};
 pub use collect::{Collect, Collected};
+pub use damage::{Damage, Lost, Wanted};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{ChunkId, ExtentsId, Ids, PackName, SnapshotId, TreeId};
 pub use object::{
@@ -61,6 +63,6 @@ pub use transfer::{
     Transfer, TransferEvent, Transferred, complete, transfer, transfer_without_packs,
 };
 pub use undo::Logged;
-pub use verify::{Verify, VerifyReport};
+pub use verify::{Verify, VerifyEvent, VerifyReport};
 pub use world::World;
 pub use writer::{Committed, Stats, Writer, WriterOptions};

@@ -27,6 +27,19 @@ pub fn directory(
     len: u64,
     seal: Option<&Seal>,
 ) -> Result<Directory> {
+    open(objects, pack, len, seal).map(|(_, directory)| directory)
+}
+
+/// Reads trailer and directory of a pack of `len` bytes.
+///
+/// # Errors
+/// Those of [`directory`].
+pub fn open(
+    objects: &dyn Objects,
+    pack: PackName,
+    len: u64,
+    seal: Option<&Seal>,
+) -> Result<(Trailer, Directory)> {
     let bad = |why: String| damaged(objects, pack, why);
     let start = len
         .checked_sub(TRAILER_LEN as u64)
@@ -39,10 +52,11 @@ pub fn directory(
     let directory_len = usize::try_from(trailer.directory_len)
         .map_err(|_| bad("its directory is too large".into()))?;
     let bytes = objects.get_range(&pack.key(), trailer.directory_offset, directory_len)?;
-    decode_directory(&trailer, &bytes, seal).map_err(bad)
+    let directory = decode_directory(&trailer, &bytes, seal).map_err(bad)?;
+    Ok((trailer, directory))
 }
 
-fn decode_directory(
+pub(crate) fn decode_directory(
     trailer: &Trailer,
     bytes: &[u8],
     seal: Option<&Seal>,
@@ -87,7 +101,8 @@ pub fn check(bytes: &[u8], ids: &Ids, seal: Option<&Seal>) -> Result<Directory, 
     let (content, rest) = bytes.split_at(trailer.directory_offset as usize);
     let directory = decode_directory(&trailer, &rest[..trailer.directory_len as usize], seal)?;
     for entry in &directory.frames {
-        check_frame(content, entry, trailer.version, ids, seal)?;
+        let bytes = &content[entry.offset as usize..entry.end() as usize];
+        check_frame(bytes, entry, trailer.version, ids, seal)?;
     }
     // Last, since the frames name the place.
     if short_hash::<16>(content) != trailer.content_hash {
@@ -131,15 +146,16 @@ pub fn check_file(file: &mut std::fs::File) -> std::io::Result<Result<(), String
     Ok(Ok(()))
 }
 
-fn check_frame(
-    content: &[u8],
+/// Checks the bytes of one frame: that they are what the directory says, and the id of every blob
+/// that needs no other.
+pub(crate) fn check_frame(
+    bytes: &[u8],
     entry: &FrameEntry,
     version: u16,
     ids: &Ids,
     seal: Option<&Seal>,
 ) -> Result<(), String> {
     let at = |why: String| format!("the frame at offset {} {why}", entry.offset);
-    let bytes = &content[entry.offset as usize..entry.end() as usize];
     let opened;
     // A frame of version 1 has another header, which says nothing that the directory does not.
     let (header, payload) = if version == 1 {
