@@ -144,6 +144,12 @@ impl Location {
 pub(crate) type Chain = Vec<(Id, Location)>;
 
 impl Repository {
+    /// Forgets what is kept open and decoded of a pack whose file was replaced.
+    pub(crate) fn forget_pack(&self, pack: PackName) {
+        lock(&self.inner.cache.files).remove(&pack);
+        *lock(&self.inner.cache.frames) = Frames::default();
+    }
+
     /// The chain of a live blob of this id, if there is one that is whole: a delta that nothing
     /// needs may have lost what it stands on.
     pub(crate) fn locate(&self, id: &Id) -> Result<Option<Chain>> {
@@ -156,7 +162,7 @@ impl Repository {
     }
 
     /// The live places of an id, the best first.
-    fn live_places(&self, id: &Id) -> Result<Vec<Location>> {
+    pub(crate) fn live_places(&self, id: &Id) -> Result<Vec<Location>> {
         self.ensure_indexed()?;
         let mut places = self.inner.index.get(id)?;
         places.extend(self.inner.overlay.get(id)?);

@@ -1,7 +1,7 @@
 //! What damage touches: a walk through snapshots that goes on where something is lost, and names
 //! the files.
 
-use crate::blob::Fetched;
+use crate::blob::{Chain, Fetched};
 use crate::error::Result;
 use crate::id::{ChunkId, Id, Kind, PackName, SnapshotId, TreeId};
 use crate::index::Location;
@@ -19,6 +19,15 @@ pub struct Damage {
     pub lost: Lost,
     /// The snapshots that have it, in the order of the table.
     pub snapshots: Vec<SnapshotId>,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&told(&self.lost)),
+            path => write!(f, "{path}: {}", told(&self.lost)),
+        }
+    }
 }
 
 /// What cannot be read.
@@ -155,7 +164,7 @@ impl<'a> Survey<'a> {
         let bytes = self.bytes(&record)?;
         let mut whole = bytes.is_some_and(|bytes| Snapshot::decode(&bytes).is_ok());
         if !whole {
-            self.note("", id.into(), Lost::Snapshot, "its own record is lost");
+            self.note("", id.into(), Lost::Snapshot);
         }
         whole &= self.tree(tree, "")?;
         if let Some(first) = self.first.take() {
@@ -164,11 +173,7 @@ impl<'a> Survey<'a> {
         Ok(whole)
     }
 
-    fn note(&mut self, path: &str, id: Id, lost: Lost, what: &str) {
-        self.first.get_or_insert_with(|| match path {
-            "" => what.to_owned(),
-            path => format!("{path}: {what}"),
-        });
+    fn note(&mut self, path: &str, id: Id, lost: Lost) {
         let damage = self
             .damage
             .entry((path.to_owned(), id))
@@ -177,6 +182,7 @@ impl<'a> Survey<'a> {
                 lost,
                 snapshots: Vec::new(),
             });
+        self.first.get_or_insert_with(|| damage.to_string());
         if damage.snapshots.last() != Some(&self.snapshot) {
             damage.snapshots.push(self.snapshot);
         }
@@ -200,11 +206,7 @@ impl<'a> Survey<'a> {
             None => None,
         };
         let Some(node) = node else {
-            let what = match path {
-                "" => "its list of files is lost",
-                _ => "the list of its files is lost",
-            };
-            self.note(path, id.into(), Lost::Directory, what);
+            self.note(path, id.into(), Lost::Directory);
             return Ok(false);
         };
         let mut whole = true;
@@ -238,10 +240,10 @@ impl<'a> Survey<'a> {
         // Another snapshot has the same, and lost the same of it.
         if self.visit.is_none()
             && self.heal.is_none()
-            && let Some(known) = self.damage.get_mut(&(path.to_owned(), Id(map.id)))
+            && let Some(known) = self.damage.get(&(path.to_owned(), Id(map.id)))
         {
-            let (lost, what) = (known.lost.clone(), told(&known.lost));
-            self.note(path, Id(map.id), lost, &what);
+            let lost = known.lost.clone();
+            self.note(path, Id(map.id), lost);
             return Ok(false);
         }
         let mut parts = Vec::new();
@@ -250,9 +252,7 @@ impl<'a> Survey<'a> {
             return Ok(true);
         }
         let size = file.size;
-        let lost = Lost::File { size, parts };
-        let what = told(&lost);
-        self.note(path, Id(map.id), lost, &what);
+        self.note(path, Id(map.id), Lost::File { size, parts });
         Ok(false)
     }
 
@@ -279,8 +279,8 @@ impl<'a> Survey<'a> {
             len,
         };
         if map.depth == 0 {
-            let is_there = ChunkId(map.id).is_zero()
-                || self.is_there(&wanted(Kind::Chunk, Id(map.id)))?;
+            let is_there =
+                ChunkId(map.id).is_zero() || self.is_there(&wanted(Kind::Chunk, Id(map.id)))?;
             if !is_there {
                 lose(parts, offset, len);
             }
@@ -335,9 +335,7 @@ impl<'a> Survey<'a> {
                 self.read(wanted, &mut Vec::new())?
             }
             Some(chain) => {
-                if let Some(visit) = &mut self.visit {
-                    chain.iter().for_each(|(_, place)| visit(place));
-                }
+                self.visited(&chain)?;
                 true
             }
             None => false,
@@ -355,10 +353,28 @@ impl<'a> Survey<'a> {
             Err(e) if e.is_lost() => return Ok(false),
             Err(e) => return Err(e),
         }
-        if let Some(visit) = &mut self.visit {
-            chain.iter().for_each(|(_, place)| visit(place));
-        }
+        self.visited(&chain)?;
         Ok(true)
+    }
+
+    /// Tells of the places of a chain. Where some of them are damaged it was read otherwise, and
+    /// all other places of its blobs count: one too many does no harm.
+    fn visited(&mut self, chain: &Chain) -> Result<()> {
+        let Some(visit) = &mut self.visit else {
+            return Ok(());
+        };
+        let is_bad = chain.iter().any(|(_, place)| self.bad.has(place));
+        for (id, place) in chain {
+            match is_bad {
+                true => self
+                    .repository
+                    .live_places(id)?
+                    .iter()
+                    .for_each(&mut *visit),
+                false => visit(place),
+            }
+        }
+        Ok(())
     }
 
     fn healed(&mut self, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>> {

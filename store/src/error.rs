@@ -154,6 +154,21 @@ pub enum Error {
         /// What was found.
         why: String,
     },
+    /// The latest root, or a table that it names, does not decode.
+    #[error(
+        "root {seq}, the latest of {location}, cannot be read: {why}{}",
+        previous_told(.previous)
+    )]
+    RootLost {
+        /// Its number.
+        seq: u64,
+        /// Where the repository is.
+        location: String,
+        /// What was found.
+        why: String,
+        /// The newest one before it that can be read: its number and what it did.
+        previous: Option<(u64, String)>,
+    },
     /// A blob decodes to other bytes than its name says.
     #[error("pack {pack} at {location} is damaged: the blob at offset {offset} {why}")]
     BlobDamaged {
@@ -260,6 +275,13 @@ pub enum Error {
     },
 }
 
+fn previous_told(previous: &Option<(u64, String)>) -> String {
+    match previous {
+        Some((seq, did)) => format!("\nthe newest before it that can be read is root {seq}: {did}"),
+        None => "\nnone before it can be read".to_owned(),
+    }
+}
+
 fn show(id: &Option<SnapshotId>) -> String {
     id.map_or_else(|| "nothing".to_owned(), |id| id.short())
 }
@@ -288,6 +310,7 @@ impl Error {
             | Error::NotUndone { .. } => ErrorKind::Conflict,
             Error::TooNew { .. } | Error::NoConditionalWrites { .. } => ErrorKind::Unsupported,
             Error::Damaged { .. }
+            | Error::RootLost { .. }
             | Error::BlobDamaged { .. }
             | Error::BaseMissing { .. }
             | Error::Missing { .. } => ErrorKind::Damaged,

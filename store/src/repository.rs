@@ -141,10 +141,10 @@ pub(crate) struct Live {
     pub(crate) condemned: HashSet<PackName>,
     /// Of a writer that has not committed yet.
     pub(crate) pending: HashMap<PackName, u64>,
+    /// Packs that are read no more, whatever the root says.
+    pub(crate) hidden: HashSet<PackName>,
     /// Whether the index knows all of `packs`.
     pub(crate) indexed: bool,
-    /// Packs of the latest root that are not looked in.
-    hidden: HashSet<PackName>,
 }
 
 impl Live {
@@ -387,16 +387,21 @@ impl Repository {
             };
             // Looked at again after the reading: only then is it known to be no root that a late
             // request made under a name that had become free.
-            if !log::is_closed(objects, seq)? {
-                // Whoever writes here goes on from this root, and says so.
-                if self.is_alone() {
-                    self.confirm()?;
+            if log::is_closed(objects, seq)? {
+                continue;
+            }
+            // Whoever writes here goes on from this root, and says so.
+            if self.is_alone() {
+                self.confirm()?;
+            }
+            match self.load(&bytes, seq) {
+                // Its segments may have been merged and collected since it was found.
+                Err(e) if e.is_lost() => {
+                    if log::latest(objects, Some(seq))? == Some(seq) {
+                        return Err(self.root_lost(seq, &e));
+                    }
                 }
-                match self.load(&bytes, seq) {
-                    // Its segments may have been merged and collected since it was found.
-                    Err(e) if e.is_lost() && log::latest(objects, Some(seq))? != Some(seq) => {}
-                    loaded => return loaded,
-                }
+                loaded => return loaded,
             }
         }
         Err(Error::Contended {
@@ -438,13 +443,10 @@ impl Repository {
     }
 
     /// Makes a state the one that reading goes by.
-    fn adopt(&self, state: Arc<State>) {
+    pub(crate) fn adopt(&self, state: Arc<State>) {
         let mut live = self.lock_live_write();
-        live.packs = state
-            .packs()
-            .filter(|p| !live.hidden.contains(&p.name))
-            .map(|p| (p.name, p.len))
-            .collect();
+        let shown = state.packs().filter(|p| !live.hidden.contains(&p.name));
+        live.packs = shown.map(|p| (p.name, p.len)).collect();
         live.condemned = state
             .packs()
             .filter(|p| p.state == PackRow::CONDEMNED)
@@ -601,7 +603,7 @@ impl Repository {
     }
 
     /// The bytes of a root, after moving rows to segments where they would be too many.
-    fn fit(&self, state: &mut State) -> Result<Vec<u8>> {
+    pub(crate) fn fit(&self, state: &mut State) -> Result<Vec<u8>> {
         let keys = &self.inner.keys;
         let floor = state.floor();
         let write = |rows| self.write_segment(rows, floor);

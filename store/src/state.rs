@@ -37,6 +37,20 @@ impl State {
     /// # Errors
     /// When root or tables are damaged or from a newer program.
     pub(crate) fn load(bytes: &[u8], seq: u64, objects: &dyn Objects, keys: &Keys) -> Result<Self> {
+        Self::load_found(bytes, seq, objects, keys, &mut Err)
+    }
+
+    /// The same without the parts of its tables that are lost, where `on_lost` lets that pass.
+    ///
+    /// # Errors
+    /// What `on_lost` gives; when the root is damaged or from a newer program.
+    pub(crate) fn load_found(
+        bytes: &[u8],
+        seq: u64,
+        objects: &dyn Objects,
+        keys: &Keys,
+        on_lost: &mut dyn FnMut(Error) -> Result<()>,
+    ) -> Result<Self> {
         let damaged = |why: String| Error::Damaged {
             what: format!("root {seq}"),
             location: objects.location(),
@@ -61,9 +75,9 @@ impl State {
         let removed = root.removed.take().unwrap_or_default();
         let mut state = State {
             hash: *blake3::hash(bytes).as_bytes(),
-            snapshots: Table::load(snapshots, objects, keys)?,
-            packs: Table::load(packs, objects, keys)?,
-            removed: Table::load(removed, objects, keys)?,
+            snapshots: Table::load_found(snapshots, objects, keys, on_lost)?,
+            packs: Table::load_found(packs, objects, keys, on_lost)?,
+            removed: Table::load_found(removed, objects, keys, on_lost)?,
             by_id: HashMap::new(),
             root,
         };
@@ -518,6 +532,44 @@ impl State {
         }
     }
 
+    /// Gives the row of a pack to another that holds the same. The old name is dead.
+    pub(crate) fn take_over(&mut self, old: &PackName, new: PackName, now: i64) {
+        let row = self.packs.rows().find(|row| row.name == *old).copied();
+        let Some(row) = row.filter(PackRow::is_there) else {
+            return;
+        };
+        self.packs.put(PackRow { name: new, ..row });
+        let ordinal = self.root.next_pack;
+        self.root.next_pack += 1;
+        self.packs.put(PackRow {
+            ordinal,
+            ..self.dead_row(row, now)
+        });
+        self.need_condemned();
+    }
+
+    /// Declares packs dead that no snapshot uses any more.
+    pub(crate) fn retire(&mut self, packs: &HashSet<PackName>, now: i64) {
+        let used = self.used();
+        let is_over = |row: &&PackRow| {
+            packs.contains(&row.name) && row.is_there() && !used.contains_key(&row.ordinal)
+        };
+        let over: Vec<PackRow> = self.packs.rows().filter(is_over).copied().collect();
+        for row in over {
+            self.packs.put(self.dead_row(row, now));
+            self.need_condemned();
+        }
+    }
+
+    fn dead_row(&self, row: PackRow, now: i64) -> PackRow {
+        PackRow {
+            state: PackRow::DEAD,
+            since: self.root.seq,
+            at: Some(now),
+            ..row
+        }
+    }
+
     /// Ordinals of packs that some snapshot uses, each with the most that one of them uses.
     pub(crate) fn used(&self) -> BTreeMap<u64, u64> {
         let mut most = Usage::new();
@@ -700,6 +752,30 @@ impl State {
             }
         }
         Ok(replaced)
+    }
+
+    /// Sets what a row uses, where others may be about to delete packs unless `alone`. Rows are to
+    /// be set in their order, all of a line after the first that changes.
+    ///
+    /// # Errors
+    /// [`Error::NamesUsedUp`].
+    pub(crate) fn set_usage(
+        &mut self,
+        serial: u64,
+        usage: &BTreeMap<PackName, (u64, u64)>,
+        alone: bool,
+    ) -> Result<()> {
+        let Some(mut row) = self.snapshots.get(serial).cloned() else {
+            return Ok(());
+        };
+        let full = self.ordinals(usage, alone)?;
+        let before = self.usage_before(row.line, serial);
+        let usage = difference(&before, &full);
+        if row.usage != usage {
+            row.usage = usage;
+            self.snapshots.put(row);
+        }
+        Ok(())
     }
 
     /// Usage by ordinal: packs without a row get one, condemned ones are rescued.

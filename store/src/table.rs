@@ -104,16 +104,29 @@ impl<R> Default for Table<R> {
 }
 
 impl<R: Row> Table<R> {
-    /// The table that a root describes; segments are read from `objects`.
+    /// The table that a root describes; segments are read from `objects`, without those that are
+    /// lost where `on_lost` lets that pass.
     ///
     /// # Errors
-    /// When a segment cannot be read or is damaged.
-    pub(crate) fn load(inline: Inline<R>, objects: &dyn Objects, keys: &Keys) -> Result<Self> {
+    /// What `on_lost` gives; when a segment cannot be asked for.
+    pub(crate) fn load_found(
+        inline: Inline<R>,
+        objects: &dyn Objects,
+        keys: &Keys,
+        on_lost: &mut dyn FnMut(Error) -> Result<()>,
+    ) -> Result<Self> {
         let mut rows = BTreeMap::new();
-        for segment in &inline.segments {
-            for row in read_segment::<R>(segment, objects, keys)? {
-                rows.insert(row.key(), row);
+        let mut segments = Vec::new();
+        for segment in inline.segments {
+            match read_segment::<R>(&segment, objects, keys) {
+                Ok(read) => rows.extend(read.into_iter().map(|row| (row.key(), row))),
+                Err(e) if e.is_lost() => {
+                    on_lost(e)?;
+                    continue;
+                }
+                Err(e) => return Err(e),
             }
+            segments.push(segment);
         }
         let removed: BTreeSet<u64> = inline.removed.into_iter().collect();
         rows.retain(|key, _| !removed.contains(key));
@@ -123,7 +136,7 @@ impl<R: Row> Table<R> {
             rows.insert(row.key(), row);
         }
         Ok(Table {
-            segments: inline.segments,
+            segments,
             rows,
             inline: keys,
             removed,

@@ -13,6 +13,7 @@ mod bulk;
 mod chains;
 mod collection;
 mod crash;
+mod damage;
 mod dice;
 mod histories;
 mod limits;

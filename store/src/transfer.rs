@@ -302,10 +302,30 @@ impl Repository {
     /// When a pack cannot be linked or read, or the commit fails; the home is as it was then.
     pub fn rename_packs(&self, packs: &[PackName], floor: u64, operation: Operation) -> Result<()> {
         let session = self.world().session_above(floor);
+        let names: Vec<_> = (0..)
+            .zip(packs)
+            .map(|(number, old)| (*old, PackName { session, number }))
+            .collect();
+        self.rename_packs_to(&names, operation)
+    }
+
+    /// Gives packs of a home the names that a storage has them under by now, the old ones first.
+    /// Names that are not here are passed over. The caller holds the home's lock.
+    ///
+    /// # Errors
+    /// As [`Repository::rename_packs`].
+    pub fn rename_packs_to(
+        &self,
+        names: &[(PackName, PackName)],
+        operation: Operation,
+    ) -> Result<()> {
+        let names: HashMap<PackName, PackName> = names.iter().copied().collect();
         let state = self.state()?;
         let mut renamed = Vec::new();
-        for (number, row) in (0..).zip(state.packs().filter(|row| packs.contains(&row.name))) {
-            let name = PackName { session, number };
+        for row in state.packs() {
+            let Some(&name) = names.get(&row.name) else {
+                continue;
+            };
             let directory = self.directory(row.name, row.len)?;
             let path = self.objects().local_path(&row.name.key());
             let path = path.ok_or_else(|| Error::Damaged {
@@ -316,6 +336,9 @@ impl Repository {
             self.objects().put_file(&name.key(), &path)?;
             self.inner.index.add_pack(name, &directory)?;
             renamed.push((row.name, name, directory));
+        }
+        if renamed.is_empty() {
+            return Ok(());
         }
         self.commit_with(operation, |state| {
             for (old, new, _) in &renamed {

@@ -16,7 +16,15 @@ pub struct Logged {
     pub operation: Operation,
 }
 
+/// The verb in the place of one that cannot be read.
+const LOST: &str = "(damaged)";
+
 impl Logged {
+    /// Whether its root is damaged, so that nobody knows what it did.
+    pub fn is_lost(&self) -> bool {
+        self.operation.verb == LOST
+    }
+
     /// Whether it changed refs or the snapshot table.
     pub fn moved(&self) -> bool {
         did_anything(&self.operation)
@@ -25,17 +33,32 @@ impl Logged {
 
 impl Repository {
     /// The operations from `before` (without it; none for the latest) backwards, as far as roots
-    /// are kept. An iterator: every step reads one root.
+    /// are kept. An iterator: every step reads one root. Of a damaged root it is known only that
+    /// it was there: [`Logged::is_lost`].
     ///
     /// # Errors
-    /// When the log cannot be read. Each step gives an error of its own for a damaged root.
+    /// When the log cannot be read.
     pub fn operations(&self, before: Option<u64>) -> Result<impl Iterator<Item = Result<Logged>>> {
         let state = self.state()?;
         let end = before.unwrap_or(u64::MAX).min(state.seq() + 1);
         let repository = self.clone();
         Ok((0..end)
             .rev()
-            .map_while(move |seq| repository.logged(seq).transpose()))
+            .map_while(move |seq| repository.logged_or_lost(seq).transpose()))
+    }
+
+    fn logged_or_lost(&self, seq: u64) -> Result<Option<Logged>> {
+        match self.logged(seq) {
+            Err(e @ Error::Damaged { .. }) => Ok(Some(Logged {
+                seq,
+                operation: Operation {
+                    verb: LOST.to_owned(),
+                    detail: e.to_string(),
+                    ..Operation::default()
+                },
+            })),
+            logged => logged,
+        }
     }
 
     /// The operation of one root; none where it is not kept any more.

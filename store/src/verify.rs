@@ -370,7 +370,9 @@ pub(crate) struct Checked {
 /// A number below [`WHOLE`] for each piece of each pack, the same for the same seed.
 fn draw(seed: &[u8; 32], name: &PackName, piece: u64) -> u32 {
     let mut hasher = blake3::Hasher::new_keyed(seed);
-    hasher.update(&name.session).update(&name.number.to_le_bytes());
+    hasher
+        .update(&name.session)
+        .update(&name.number.to_le_bytes());
     hasher.update(&piece.to_le_bytes());
     let hash = hasher.finalize();
     let number = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 of 32"));

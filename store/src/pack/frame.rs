@@ -33,7 +33,7 @@ pub const HEADER_LEN: usize = 20;
 pub const ORIGIN_LEN: usize = 24;
 /// No frame decodes to more; a larger length is damage and must not allocate.
 pub const PLAIN_MAX: u32 = 64 << 20;
-const MAGIC: &[u8; 4] = b"ZFR2";
+pub(super) const MAGIC: &[u8; 4] = b"ZFR2";
 const SEALED: u8 = 1;
 const TABLE: u8 = 2;
 /// Bytes of a row of the blob table, over all its columns.

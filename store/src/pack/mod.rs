@@ -6,6 +6,7 @@
 pub mod directory;
 pub mod frame;
 pub mod reader;
+pub(crate) mod salvage;
 pub mod writer;
 
 pub use directory::{BlobEntry, Directory, FrameEntry};
