@@ -64,6 +64,7 @@ pub mod take;
 pub mod thin;
 pub mod tree;
 pub mod undo;
+pub mod verify;
 pub mod who;
 
 pub use error::{Error, ErrorKind, Result};

@@ -137,6 +137,7 @@ impl SnapshotSettings {
     pub fn writer(&self) -> WriterOptions {
         WriterOptions {
             level: self.compression_level,
+            ..WriterOptions::default()
         }
     }
 }

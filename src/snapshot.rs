@@ -97,6 +97,14 @@ impl SnapshotOptions {
             None => state.get_ref(&branch_ref(&self.branch)),
         }
     }
+
+    /// Who trusts no file times trusts no stored chunks either.
+    fn writer(&self) -> WriterOptions {
+        WriterOptions {
+            check_stored: self.read_all,
+            ..self.writer
+        }
+    }
 }
 
 /// What became of it.
@@ -488,7 +496,7 @@ pub(crate) fn begin(repo: &Repository, opts: &SnapshotOptions) -> Result<Writer>
     if let Some(home) = &opts.home {
         lazy::lean(home, repo, base(repo, opts)?, &opts.operation)?;
     }
-    Ok(repo.writer_with(opts.writer)?)
+    Ok(repo.writer_with(opts.writer())?)
 }
 
 /// The tip of the branch, or where it begins.

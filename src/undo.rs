@@ -70,7 +70,7 @@ impl Back {
 pub fn log(repo: &Repository, limit: usize, all: bool) -> Result<Vec<Logged>> {
     let entries = repo.operations(None)?;
     let wanted = entries.filter(|entry| match entry {
-        Ok(logged) => all || logged.moved(),
+        Ok(logged) => all || logged.moved() || logged.is_lost(),
         Err(_) => true,
     });
     Ok(wanted.take(limit).collect::<zenith_store::Result<_>>()?)

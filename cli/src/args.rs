@@ -311,11 +311,23 @@ pub struct GcArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Damage is told by pack, and by the files and snapshots that it touches. --repair looks for what is
+lost in the remotes, in the managed cluster and in what is left of damaged packs; with --remote it
+repairs the remote, also from this home. Where the latest root cannot be read it goes on from the
+newest one that can, and brings back every snapshot that is whole in the packs. Nothing is deleted.
+
 Exits with 0 when everything is whole and with 7 when something is missing or damaged.")]
 pub struct VerifyArgs {
     /// Read every byte and check every hash, instead of lengths and structure alone
     #[arg(long)]
     pub read_data: bool,
+    /// Read and check so much of the data, chosen at random
+    #[arg(long, value_name = "N%", conflicts_with = "read_data",
+          value_parser = crate::commands::parse_sample)]
+    pub sample: Option<u32>,
+    /// Read every byte and bring back what is missing or damaged, as far as another place has it
+    #[arg(long, conflicts_with = "sample")]
+    pub repair: bool,
     #[command(flatten)]
     pub at: At,
 }

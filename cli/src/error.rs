@@ -46,6 +46,8 @@ pub enum Failure {
         packs: usize,
         snapshots: usize,
         of: u64,
+        /// The command that repairs; none where that was it.
+        repair: Option<String>,
     },
     /// A program of PostgreSQL said what is wrong; the exit code is given.
     Client(u8),
@@ -211,6 +213,7 @@ impl Failure {
                 packs,
                 snapshots,
                 of,
+                repair,
             } => (
                 kind_name(ErrorKind::Damaged),
                 format!(
@@ -219,12 +222,16 @@ impl Failure {
                     plural(*of, "snapshot")
                 ),
                 vec![],
-                vec![
-                    "The other snapshots are whole. What the storage has comes into a new home \
-                     with `zenith -D NEW init --storage-dest URL`; `zenith snapshot delete REV` \
-                     gives up a damaged one."
+                vec![match repair {
+                    Some(command) => format!(
+                        "`{command}` brings back what the managed cluster or another repository \
+                         has. The other snapshots are whole."
+                    ),
+                    None => "The other snapshots are whole, and what was brought back stays. Run \
+                             it again when another place has what is lost; `zenith snapshot \
+                             delete REV` gives up a damaged snapshot."
                         .to_owned(),
-                ],
+                }],
             ),
             Failure::Client(_) => (
                 "client",
@@ -625,9 +632,14 @@ fn store_hints(error: &StoreError) -> Vec<String> {
         | StoreError::BlobDamaged { .. }
         | StoreError::BaseMissing { .. }
         | StoreError::Missing { .. } => {
-            "Nothing was changed. What the storage has comes into a new home with `zenith -D NEW \
-             init --storage-dest URL`; which snapshots are touched shows `zenith export REV \
-             --snapshot-path - > /dev/null`, one after the other."
+            "Nothing was changed. `zenith verify --read-data` shows what is touched, `zenith \
+             verify --repair` brings back what the managed cluster or a remote has; for a storage \
+             add --remote."
+                .into()
+        }
+        StoreError::RootLost { .. } => {
+            "Nothing was changed. `zenith verify --repair` goes on from there with a new root and \
+             brings back the snapshots that are whole in the packs; for a storage add --remote."
                 .into()
         }
         StoreError::NoSnapshot { .. } => "`zenith snapshot list --all` lists what there is.".into(),

@@ -353,6 +353,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "zenith verify --read-data --remote",
                 "every byte at the storage",
             ),
+            (
+                "zenith verify --remote --sample 5%",
+                "a part of it, chosen at random",
+            ),
+            (
+                "zenith verify --repair",
+                "and bring back what another place has",
+            ),
         ],
     ),
     (

@@ -7,6 +7,7 @@
 //! A changed chunk is stored as its difference to the chunk that was at its place before, and a
 //! changed node of an extent map likewise (`encode`).
 
+use crate::blob::Fetched;
 use crate::delta::Form;
 use crate::encode::{Encoded, compressing};
 use crate::error::{Error, Result};
@@ -67,11 +68,16 @@ pub struct Committed {
 pub struct WriterOptions {
     /// zstd level of new frames, 1 to 19.
     pub level: i32,
+    /// Believe of nothing that it is stored before it was read: what is damaged is stored anew.
+    pub check_stored: bool,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        WriterOptions { level: LEVEL }
+        WriterOptions {
+            level: LEVEL,
+            check_stored: false,
+        }
     }
 }
 
@@ -358,7 +364,8 @@ impl Writer {
             .bytes_seen
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         // What a snapshot holds at this place is there: nothing needs to be looked up.
-        if base == Some(id) || !self.takes(&id.into())? {
+        let at_its_place = base == Some(id) && !self.options.check_stored;
+        if at_its_place || !self.takes(Kind::Chunk, &id.into())? {
             return Ok(id);
         }
         self.counts.chunks_new.fetch_add(1, Ordering::Relaxed);
@@ -403,7 +410,7 @@ impl Writer {
         }
         let map = extents::build(ids, |at, bytes| {
             let id = name(&bytes);
-            if self.takes(&id.into())? {
+            if self.takes(Kind::Extents, &id.into())? {
                 let base = old.get(&at).map(|id| Id::from(*id));
                 self.store_on(Kind::Extents, id.into(), &bytes, base)?;
             }
@@ -452,21 +459,39 @@ impl Writer {
 
     /// Whether this blob is to be stored, and by the caller: neither the index nor another thread
     /// has it.
-    fn takes(&self, id: &Id) -> Result<bool> {
+    fn takes(&self, kind: Kind, id: &Id) -> Result<bool> {
         if !self.taken.shard(id).insert(*id) {
             return Ok(false);
         }
         // The index is believed only about packs that the latest root lists (or that are ours).
-        if self.repository.locate(id)?.is_some() {
+        if self.is_stored(kind, id)? {
             self.taken.shard(id).remove(id);
             return Ok(false);
         }
         Ok(true)
     }
 
+    fn is_stored(&self, kind: Kind, id: &Id) -> Result<bool> {
+        let Some(chain) = self.repository.locate(id)? else {
+            return Ok(false);
+        };
+        if !self.options.check_stored {
+            return Ok(true);
+        }
+        let (nothing, mut bytes) = (Fetched::default(), Vec::new());
+        match self
+            .repository
+            .read_found(kind, &chain, &nothing, &mut bytes)
+        {
+            Ok(()) => Ok(true),
+            Err(e) if e.is_lost() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Stores a blob unless it is stored.
     fn put(&self, kind: Kind, id: Id, bytes: &[u8]) -> Result<()> {
-        if self.takes(&id)? {
+        if self.takes(kind, &id)? {
             self.store(kind, id, bytes)?;
         }
         Ok(())

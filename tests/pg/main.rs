@@ -18,6 +18,7 @@ mod load;
 mod log;
 mod loss;
 mod manners;
+mod repair;
 mod scenarios;
 mod scratch;
 mod sealed;

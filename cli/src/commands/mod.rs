@@ -33,6 +33,8 @@ mod stop;
 mod tag;
 mod verify;
 
+pub use verify::parse_sample;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

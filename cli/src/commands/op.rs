@@ -128,6 +128,9 @@ fn moved_back(back: &Back, context: &Context) -> Result<(), Failure> {
 
 fn line(logged: &Logged, now: Timestamp) -> String {
     let operation = &logged.operation;
+    if logged.is_lost() {
+        return format!("what it did is not known: {}", operation.detail);
+    }
     let what = [operation.verb.as_str(), operation.detail.as_str()].join(" ");
     let age = time::age_of(operation.time.unix_micros, now);
     format!("{} ({age} ago, by {})", what.trim_end(), operation.who)
@@ -182,5 +185,6 @@ fn record(logged: &Logged) -> Value {
         "time": time::rfc3339(operation.time.unix_micros, operation.time.offset_secs),
         "refs": refs,
         "added": ids(&operation.added), "removed": ids(&operation.removed),
+        "damaged": logged.is_lost(),
     })
 }

@@ -77,6 +77,12 @@ pub(super) fn storages() -> Vec<Error> {
             location: location(),
             what: s("format 2"),
         },
+        StoreError::RootLost {
+            seq: 7,
+            location: location(),
+            why: s("it has another hash"),
+            previous: Some((6, s("snapshot create by ann@db1"))),
+        },
         StoreError::Damaged {
             what: s("root 7"),
             location: location(),
@@ -182,9 +188,14 @@ fn storages_in_words() {
 
     hint: Install a newer zenith; this one changes nothing there.
 
+    [7] error: root 7, the latest of s3://b/p, cannot be read: it has another hash
+      the newest before it that can be read is root 6: snapshot create by ann@db1
+
+    hint: Nothing was changed. `zenith verify --repair` goes on from there with a new root and brings back the snapshots that are whole in the packs; for a storage add --remote.
+
     [7] error: root 7 at s3://b/p is damaged: its hash is another
 
-    hint: Nothing was changed. What the storage has comes into a new home with `zenith -D NEW init --storage-dest URL`; which snapshots are touched shows `zenith export REV --snapshot-path - > /dev/null`, one after the other.
+    hint: Nothing was changed. `zenith verify --read-data` shows what is touched, `zenith verify --repair` brings back what the managed cluster or a remote has; for a storage add --remote.
 
     [1] error: there is no snapshot 0101010101010101010101010101010101010101010101010101010101010101 in the repository at s3://b/p
 
