@@ -240,7 +240,16 @@ fn a_lost_directory_is_made_anew_from_the_frames() {
     for seal in [None, Some(seal)] {
         let place = Place::new(seal);
         let history = history(&place);
-        for name in packs_of(&place.open()) {
+        for (name, knows) in packs_of(&place.open())
+            .into_iter()
+            .zip([false, true, false])
+        {
+            // An index may know what is in the pack.
+            let repository = place.open().alone();
+            repository.state().unwrap();
+            if knows {
+                repository.ensure_indexed().unwrap();
+            }
             rewrite(&place.open(), &name.key(), |bytes| {
                 let len = bytes.len();
                 bytes[len - TRAILER_LEN..].fill(0);
@@ -248,7 +257,7 @@ fn a_lost_directory_is_made_anew_from_the_frames() {
             let report = place.open().verify(Verify::Quick).unwrap();
             assert_eq!(report.bad_packs.len(), 1);
             assert!(!report.bad_snapshots.is_empty());
-            let done = mend(&place.open().alone(), &[]);
+            let done = mend(&repository, &[]);
             assert!(done.after.is_good(), "{:?}", done.after);
             assert_eq!(done.retired, [name]);
             assert_whole(&place, &history);
@@ -296,6 +305,90 @@ fn of_a_cut_pack_all_before_the_cut_comes_back() {
     assert!(done.after.is_good(), "{:?}", done.after);
     assert_eq!(done.retired, [name]);
     assert_whole(&place, &history);
+}
+
+/// A pack with two damaged chunks, of which one is brought.
+#[test]
+fn what_was_healed_outlives_a_collection_beside_what_was_not() {
+    #[derive(Debug)]
+    struct One(ChunkId, Vec<u8>);
+    impl Source for One {
+        fn name(&self) -> String {
+            "one".into()
+        }
+        fn pack(&self, _: PackName, _: u64, _: &Path) -> Result<bool> {
+            Ok(false)
+        }
+        fn blob(&self, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>> {
+            Ok((wanted.id == self.0.into()).then(|| self.1.clone()))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let id = snapshot(&home(dir.path()), &example(0), "").id;
+    let chunks = chunks_of(&reopen(dir.path()), id)["shared"].clone();
+    for chunk in &chunks[1..3] {
+        let repository = reopen(dir.path());
+        let at = repository.locate(&(*chunk).into()).unwrap().unwrap()[0].1;
+        rewrite(&repository, &at.pack.key(), |bytes| {
+            bytes[at.payload_offset as usize + 9] ^= 4;
+        });
+    }
+    let bytes = example(0)["shared"][1 << 16..2 << 16].to_vec();
+    let lost = |offset: u64, len: u64| {
+        let size = 2_000_000;
+        let parts = vec![(offset, len)];
+        [Lost::File { size, parts }]
+    };
+    let told = |damage: &[Damage]| damage.iter().map(|d| d.lost.clone()).collect::<Vec<_>>();
+    let done = mend(&reopen(dir.path()).alone(), &[&One(chunks[1], bytes)]);
+    assert_eq!(told(&done.before.damage), lost(1 << 16, 2 << 16));
+    assert_eq!(told(&done.after.damage), lost(2 << 16, 1 << 16));
+    collect(&reopen(dir.path()));
+    let report = reopen(dir.path()).verify(Verify::ReadData).unwrap();
+    assert_eq!(told(&report.damage), lost(2 << 16, 1 << 16));
+}
+
+#[test]
+fn who_checks_what_is_stored_stores_damaged_chunks_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = snapshot(&home(dir.path()), &example(0), "").id;
+    let chunk = chunks_of(&reopen(dir.path()), id)["shared"][3];
+    let repository = reopen(dir.path());
+    let at = repository.locate(&chunk.into()).unwrap().unwrap()[0].1;
+    rewrite(&repository, &at.pack.key(), |bytes| {
+        bytes[at.payload_offset as usize + 9] ^= 4;
+    });
+    let again = |check_stored| {
+        let repository = reopen(dir.path());
+        let options = WriterOptions {
+            check_stored,
+            ..WriterOptions::default()
+        };
+        let writer = repository.writer_with(options).unwrap();
+        let chunk = &example(0)["shared"][3 << 16..4 << 16];
+        let id = writer.put_chunk(chunk, Some(chunk_id(&repository, chunk)));
+        id.unwrap();
+        let tree = put(&writer, &example(0));
+        let new = writer.stats().chunks_new;
+        let snapshot = Snapshot {
+            message: format!("{check_stored}"),
+            ..sample(tree)
+        };
+        writer
+            .commit(snapshot, vec![], vec![], Operation::default())
+            .unwrap();
+        new
+    };
+    assert_eq!(again(false), 0);
+    assert!(reopen(dir.path()).chunk(chunk).is_err());
+    assert_eq!(again(true), 1);
+    assert!(reopen(dir.path()).chunk(chunk).is_ok());
+    let report = reopen(dir.path()).verify(Verify::ReadData).unwrap();
+    assert_eq!((report.bad_packs.len(), report.damage.len()), (1, 0));
+}
+
+fn chunk_id(repository: &Repository, bytes: &[u8]) -> ChunkId {
+    repository.ids().chunk(bytes)
 }
 
 /// A place that has all but chunks.
