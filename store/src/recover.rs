@@ -69,11 +69,14 @@ struct Base {
     tables: Vec<String>,
 }
 
+/// Packs that a snapshot uses, with length and bytes used of each.
+type Usage = BTreeMap<PackName, (u64, u64)>;
+
 /// Snapshots found in packs.
 #[derive(Default)]
 struct Found {
     /// Complete ones with their usage, parents first.
-    rows: Vec<(Row, BTreeMap<PackName, (u64, u64)>)>,
+    rows: Vec<(Row, Usage)>,
     incomplete: Vec<(SnapshotId, String)>,
 }
 
@@ -245,7 +248,7 @@ impl Repository {
         Ok(())
     }
 
-    fn with_lengths(&self, usage: BTreeMap<PackName, u64>) -> BTreeMap<PackName, (u64, u64)> {
+    fn with_lengths(&self, usage: BTreeMap<PackName, u64>) -> Usage {
         let live = self.lock_live_read();
         let len = |name: &PackName| live.packs.get(name).or_else(|| live.pending.get(name));
         usage

@@ -267,6 +267,26 @@ fn a_lost_directory_is_made_anew_from_the_frames() {
     }
 }
 
+/// What an index knows of a pack without a directory, and nobody finds in it, is not moved. So the
+/// pack stays.
+#[test]
+fn a_pack_of_which_only_an_index_knows_stays() {
+    let place = Place::new(None);
+    history(&place);
+    let repository = place.open().alone();
+    repository.state().unwrap();
+    repository.ensure_indexed().unwrap();
+    let name = packs_of(&repository)[0];
+    rewrite(&repository, &name.key(), |bytes| {
+        let len = bytes.len();
+        bytes[len - TRAILER_LEN..].fill(0);
+        bytes[16] ^= 1;
+    });
+    let done = mend(&repository, &[]);
+    assert!(!done.after.is_good() && done.retired.is_empty());
+    assert!(packs_of(&place.open()).contains(&name));
+}
+
 #[test]
 fn of_a_cut_pack_all_before_the_cut_comes_back() {
     let place = Place::new(None);
