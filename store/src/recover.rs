@@ -418,6 +418,8 @@ fn row_of(id: SnapshotId, snapshot: Snapshot, summary: Vec<u8>) -> Row {
         new_bytes: 0,
         summary,
         usage: BTreeMap::new(),
+        made_from: None,
+        line: None,
     }
 }
 

@@ -147,7 +147,11 @@ fn no_errors_of_the_engine_in_words() {
 
     [7] error: 1 pack missing or damaged at /h; 2 of 3 snapshots need what is lost
 
-    hint: The other snapshots are whole. What the storage has comes into a new home with `zenith -D NEW init --storage-dest URL`; `zenith snapshot delete REV` gives up a damaged one.
+    hint: `zenith verify --repair` brings back what the managed cluster or another repository has. The other snapshots are whole.
+
+    [7] error: 0 packs missing or damaged at /h; 1 of 3 snapshots need what is lost
+
+    hint: The other snapshots are whole, and what was brought back stays. Run it again when another place has what is lost; `zenith snapshot delete REV` gives up a damaged snapshot.
 
     [8] error: stdout: no storage space
 
