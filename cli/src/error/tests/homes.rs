@@ -137,6 +137,7 @@ fn collection_and_undo_in_words() {
         packs: 1,
         snapshots: 2,
         of: 3,
+        repair: Some(s("zenith verify --repair")),
     };
     assert_eq!(damaged.code(), exit::DAMAGED);
     let message = damaged.report().message;

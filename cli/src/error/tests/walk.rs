@@ -19,9 +19,10 @@ macro_rules! variants {
 }
 
 variants!(STORE, store_variant, StoreError:
-    Objects, NotARepository, RepositoryExists, TooNew, Sealed, NotSealed, WrongKey, NamesUsedUp, NoConditionalWrites, SingleWriter,
-    InUse, NotUndone, WrongPassphrase, NoSlots, NoSlot, LastSlot, Damaged, BlobDamaged,
-    BaseMissing, Missing, NoSnapshot, RefMoved, Contended, ParamsDiffer, RootTooLarge, Index,
+    Objects, NotARepository, RepositoryExists, TooNew, Sealed, NotSealed, WrongKey, NamesUsedUp,
+    NoConditionalWrites, SingleWriter,
+    InUse, NotUndone, WrongPassphrase, NoSlots, NoSlot, LastSlot, Damaged, RootLost,
+    BlobDamaged, BaseMissing, Missing, NoSnapshot, RefMoved, Contended, ParamsDiffer, RootTooLarge, Index,
     Invalid, File);
 variants!(OBJECTS, objects_variant, ObjectsError:
     NotFound, BucketMissing, NoCredentials, BadCredentials, PermissionDenied, Unreachable, NoSpace,
