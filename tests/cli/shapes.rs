@@ -83,6 +83,7 @@ const STEPS: &[Step] = &[
     ("gc", "gc", &["gc"]),
     ("gc", "gc --remote --dry-run", &["gc"]),
     ("verify", "verify --read-data", &["verify"]),
+    ("verify", "verify --repair", &["repair"]),
 ];
 
 #[test]

@@ -179,10 +179,12 @@ fn record(logged: &Logged) -> Value {
             })
         })
         .collect();
+    let when = (!logged.is_lost())
+        .then(|| time::rfc3339(operation.time.unix_micros, operation.time.offset_secs));
     json!({
         "type": "operation", "v": 1, "number": logged.seq,
         "verb": operation.verb, "detail": operation.detail, "who": operation.who,
-        "time": time::rfc3339(operation.time.unix_micros, operation.time.offset_secs),
+        "time": when,
         "refs": refs,
         "added": ids(&operation.added), "removed": ids(&operation.removed),
         "damaged": logged.is_lost(),

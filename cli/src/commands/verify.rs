@@ -156,12 +156,12 @@ fn damage_record(damage: &Damage, relation: Option<&str>) -> Value {
 fn verify_record(found: &Verified, how: Verify, place: &str) -> Value {
     let report = &found.report;
     let sample = match how {
-        Verify::Sample(part) => Some(f64::from(part) * 100.0 / f64::from(WHOLE)),
+        Verify::Sample(part) => Some(part),
         _ => None,
     };
     json!({
         "type": "verify", "v": 1, "location": place, "read_data": how == Verify::ReadData,
-        "sample_percent": sample, "read_bytes": report.read_bytes, "good": report.is_good(),
+        "sample": sample, "read_bytes": report.read_bytes, "good": report.is_good(),
         "packs": report.packs, "bytes": report.bytes, "snapshots": report.snapshots,
     })
 }
@@ -199,19 +199,22 @@ fn repair_record(mended: &Mended, place: &str) -> Value {
         .iter()
         .map(|(source, why)| json!({ "source": source, "why": why }))
         .collect();
-    let names = |names: &[zenith::store::PackName]| -> Vec<String> {
-        names.iter().map(ToString::to_string).collect()
-    };
+    let retired: Vec<String> = done.retired.iter().map(ToString::to_string).collect();
+    let renamed: Vec<Value> = done
+        .renamed
+        .iter()
+        .map(|(from, to)| json!({ "from": from.to_string(), "to": to.to_string() }))
+        .collect();
     json!({
         "type": "repair", "v": 1, "location": place, "good": done.after.is_good(),
         "packs": done.before.packs, "bytes": done.before.bytes,
         "snapshots": done.before.snapshots, "healed": healed,
-        "retired_packs": names(&done.retired),
-        "renamed_packs": done.renamed.iter().map(|(old, new)| names(&[*old, *new]))
-            .collect::<Vec<_>>(),
-        "unreadable_root": log.lost.as_ref().map(|(seq, why)| json!({ "root": seq, "why": why })),
+        "retired_packs": retired, "renamed_packs": renamed,
+        "lost_root": log.lost.as_ref().map(|(seq, _)| seq),
+        "lost_root_why": log.lost.as_ref().map(|(_, why)| why),
         "goes_on_from": log.base, "new_root": log.root,
-        "unknown_roots": log.unknown().map(|(first, last)| [first, last]),
+        "unknown_from": log.unknown().map(|(first, _)| first),
+        "unknown_to": log.unknown().map(|(_, last)| last),
         "lost_tables": log.tables, "snapshots_back": back, "incomplete": incomplete,
         "refs_lost": refs, "unavailable": unavailable,
     })
