@@ -311,6 +311,7 @@ mod tests {
             name: name.into(),
             kind: 'r',
             oid: filenode,
+            table: None,
         };
         let database = |oid, name: &str, relation| Database {
             oid,

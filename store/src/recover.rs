@@ -387,7 +387,7 @@ impl Repository {
 
     /// Snapshots that the roots up to `seq` removed and did not put back, as far as they are kept
     /// and can be read.
-    fn deleted_by_log(&self, seq: u64) -> Result<HashSet<SnapshotId>> {
+    pub(crate) fn deleted_by_log(&self, seq: u64) -> Result<HashSet<SnapshotId>> {
         let (mut known, mut deleted) = (HashSet::new(), HashSet::new());
         for seq in (0..=seq).rev() {
             match self.logged(seq) {

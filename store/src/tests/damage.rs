@@ -760,6 +760,27 @@ fn lost_tables_are_made_anew_from_the_packs() {
 }
 
 #[test]
+fn what_the_log_says_was_deleted_is_known() {
+    let place = Place::new(None);
+    let history = history(&place);
+    let repository = place.open();
+    let change = Change {
+        remove: vec![history[0].0, history[1].0],
+        refs: vec![],
+        operation: Operation::default(),
+    };
+    let seq = repository.commit(change).unwrap().seq();
+    repository.undo(seq, Operation::default(), &[]).unwrap();
+    let again = Change {
+        remove: vec![history[1].0],
+        ..Change::default()
+    };
+    let seq = repository.commit(again).unwrap().seq();
+    let deleted = repository.deleted_by_log(seq).unwrap();
+    assert_eq!(deleted.into_iter().collect::<Vec<_>>(), [history[1].0]);
+}
+
+#[test]
 fn with_no_root_at_all_snapshots_come_back() {
     let place = Place::new(None);
     let history = history(&place);
