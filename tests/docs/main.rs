@@ -34,6 +34,11 @@ macro_rules! pages {
 pages! {
     readme: "README.md",
     quick_start: "docs/quick-start.md",
+    restore_drill: "docs/restore-drill.md",
+    branching: "docs/branching.md",
+    storage: "docs/storage.md",
+    retention: "docs/retention.md",
+    encryption: "docs/encryption.md",
 }
 
 fn top() -> PathBuf {
