@@ -118,11 +118,12 @@ pub(crate) fn spans(text: &str) -> Vec<(usize, &str)> {
         if line.starts_with("```") {
             fenced = !fenced;
         } else if !fenced {
-            let code = line.split('`').skip(1).step_by(2);
-            found.extend(
-                code.filter(|code| code.starts_with("zenith "))
-                    .map(|code| (n, code)),
-            );
+            // Every other piece stands between backticks. Derived keys begin like a command, too.
+            let code = line.split('`').skip(1).step_by(2).filter(|code| {
+                let words = code.strip_prefix("zenith ");
+                words.is_some_and(|words| words.starts_with(|c| c == '-' || c >= 'a'))
+            });
+            found.extend(code.map(|code| (n, code)));
         }
     }
     found
