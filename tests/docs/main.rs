@@ -39,6 +39,7 @@ pages! {
     storage: "docs/storage.md",
     retention: "docs/retention.md",
     encryption: "docs/encryption.md",
+    least_privilege: "docs/least-privilege.md",
 }
 
 fn top() -> PathBuf {
