@@ -12,13 +12,12 @@ use regex::{Captures, Regex};
 /// A line of a page that stands for any number of lines.
 const ANY: &str = "...";
 
-/// Directories of a page that lie in the place.
-const MOVED: [&str; 4] = [
-    "/srv/",
-    "/home/ann",
-    "/var/lib/postgresql/",
-    "/var/run/postgresql",
-];
+/// Paths of a page that lie in the place. What stands before them tells them from the middle of
+/// a longer path.
+static MOVED: LazyLock<Regex> = LazyLock::new(|| {
+    let dirs = "srv|mnt|root|etc|usr/local/share|home/ann|var/lib/postgresql|(?:var/)?run/postgresql";
+    Regex::new(&format!(r#"(^|[\s'"=(:]|file://)(/(?:{dirs})\b)"#)).unwrap()
+});
 
 static PORT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b543[2-9]\b").unwrap());
 static NEW_HOME: LazyLock<Regex> =
@@ -104,9 +103,9 @@ impl Names {
         typed = PORT
             .replace_all(&typed, |found: &Captures<'_>| &self.ports[&found[0]])
             .into_owned();
-        for dir in MOVED {
-            typed = typed.replace(dir, &format!("{}{dir}", self.root));
-        }
+        typed = MOVED
+            .replace_all(&typed, format!("${{1}}{}$2", self.root))
+            .into_owned();
         for (page, run) in &self.ids {
             typed = typed.replace(page, run);
         }
@@ -159,6 +158,15 @@ impl Names {
             self.ids = before;
         }
         agree
+    }
+
+    /// From here on `id` stands for the first id in what a command said, if there is one.
+    pub(crate) fn stand(&mut self, id: &str, said: &str) -> bool {
+        let first = said.lines().flat_map(ids).next();
+        first.is_some_and(|run| {
+            self.ids.insert(id.to_owned(), run.to_owned());
+            true
+        })
     }
 
     /// For an answer that is written anew: ids of the page go on to stand for what stands in their

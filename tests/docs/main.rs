@@ -5,6 +5,7 @@
 //! where they differ by more than what varies from run to run.
 
 mod compare;
+mod examples;
 mod links;
 mod page;
 mod shell;

@@ -14,7 +14,32 @@ use zenith_testkit::{Place, Programs, S3Server, turn, user};
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// Where a page is typed, below the place: what it shows as `/home/ann/shop`.
-pub(crate) const DIR: &str = "home/ann/shop";
+const DIR: &str = "home/ann/shop";
+
+/// What is there, as on any machine.
+const DIRS: [&str; 21] = [
+    "bin",
+    "srv",
+    "mnt",
+    "root",
+    "etc",
+    "etc/bash_completion.d",
+    "home",
+    "home/ann",
+    "home/ann/.zfunc",
+    DIR,
+    "run",
+    "run/postgresql",
+    "usr",
+    "usr/local",
+    "usr/local/share",
+    "usr/local/share/man",
+    "var",
+    "var/lib",
+    "var/lib/postgresql",
+    "var/run",
+    "var/run/postgresql",
+];
 
 /// One bash process, so that `cd`, `export` and `$?` mean what a reader expects.
 ///
@@ -34,18 +59,7 @@ impl Shell {
     pub(crate) fn new(buckets: &[String], port: u16) -> Shell {
         let turn = turn::shared();
         let place = Place::new();
-        for dir in [
-            "bin",
-            "srv",
-            "home",
-            "home/ann",
-            DIR,
-            "var",
-            "var/lib",
-            "var/lib/postgresql",
-            "var/run",
-            "var/run/postgresql",
-        ] {
+        for dir in DIRS {
             place.dir(dir);
         }
         // A copy, since the server user may not search the directories above the original.
