@@ -15,7 +15,8 @@ const ANY: &str = "...";
 /// Paths of a page that lie in the place. What stands before them tells them from the middle of
 /// a longer path.
 static MOVED: LazyLock<Regex> = LazyLock::new(|| {
-    let dirs = "srv|mnt|root|etc|usr/local/share|home/ann|var/lib/postgresql|(?:var/)?run/postgresql";
+    let dirs =
+        "srv|mnt|root|etc|usr/local/share|home/ann|var/lib/postgresql|(?:var/)?run/postgresql";
     Regex::new(&format!(r#"(^|[\s'"=(:]|file://)(/(?:{dirs})\b)"#)).unwrap()
 });
 

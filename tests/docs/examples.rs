@@ -16,6 +16,14 @@ const NOT_TYPED: &[(&str, &str)] = &[
         "nothing here is two hours old",
     ),
     (
+        "zenith sql main@{2 hours ago} -d app --csv -c 'table customers' > customers.csv",
+        "nothing here is two hours old",
+    ),
+    (
+        "zenith cp main@{10 minutes ago}:public.orders | psql app",
+        "nothing here is ten minutes old",
+    ),
+    (
         "zenith checkout 'main@{yesterday}' /srv/old",
         "nothing here is a day old",
     ),
@@ -49,15 +57,18 @@ const HOMES: &str = r#"
 : zenith init --storage-dest /mnt/backup/orders
 $ zenith start
 : export PGHOST=$PWD/.zenith/run PGUSER=postgres
-: psql -qc 'create table orders as select n as id from generate_series(1, 1000) n'
+: psql -qc 'create database app' postgres
+: export PGDATABASE=app
+: psql -qc 'create table orders (id int primary key, what text); create table orders_old (id int)'
+: psql -qc 'insert into orders select n from generate_series(1, 1000) n'
 $ zenith snapshot create -m 'before migration 42'
-: psql -qc 'update orders set id = id + 1'
+: psql -qc "update orders set what = now() where id < 10"
 $ zenith snapshot create -q
-: psql -qc 'update orders set id = id + 1'
+: psql -qc "update orders set what = now() where id < 10"
 : zenith snapshot create
-: psql -qc 'update orders set id = id + 1'
+: psql -qc "update orders set what = now() where id < 10"
 : zenith snapshot create
-: psql -qc 'update orders set id = id + 1'
+: psql -qc "update orders set what = now() where id < 10"
 : zenith snapshot create
 $ zenith push
 $ zenith status
@@ -82,6 +93,21 @@ $ zenith log --graph --all
 $ zenith log main origin/main -n 20
 $ zenith log --remote --branch main
 $ zenith push --all --tags
+
+$ zenith diff
+$ zenith diff main~3 main
+$ zenith diff v1.0 main --name-only | grep orders
+$ zenith diff main~3 main --rows public.orders
+: echo 'select max(what) from orders' > report.sql
+$ zenith sql v1.0 -c 'select count(*) from orders'
+$ zenith sql HEAD~3 -f report.sql
+$ echo 'select 1' | zenith sql HEAD -
+$ zenith psql main~3
+$ zenith psql v1.0 -d app -- -c '\d orders'
+$ zenith cp v1.0:app.public.orders --data-only --format csv > orders.csv
+: psql -qc 'create database test'
+$ zenith cp 'HEAD~2:orders_*' --all-matching --no-owner | psql test
+: psql -qc 'drop database test'
 
 $ zenith remote
 $ zenith remote add offsite s3://bucket/orders
@@ -236,7 +262,7 @@ fn examples(page: &str) -> BTreeSet<&str> {
             let command = example
                 .split_once("  ")
                 .map_or(example, |(command, _)| command);
-            if command.starts_with("zenith ") {
+            if command.contains("zenith ") && !command.starts_with(' ') {
                 found.insert(command);
             }
         }
