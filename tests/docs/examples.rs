@@ -75,6 +75,7 @@ $ zenith status
 $ zenith status --max-age 1h
 $ zenith status --json
 $ zenith config
+$ ZENITH_PORT=5433 zenith config
 $ zenith snapshot list
 $ zenith snapshot list --all -n 20
 $ zenith snapshot list --remote
@@ -128,10 +129,12 @@ $ zenith remote set-url offsite s3://other-bucket/orders
 $ zenith remote remove offsite --dry-run
 
 $ zenith export --snapshot-path /srv/out
+$ zenith export main --snapshot-path /srv/orders.tar
 $ zenith export main~3 --snapshot-path s3://bucket/out --snapshot-format tar
 $ zenith export v1.0 --snapshot-path - | gzip > orders.tar.gz
 : pg_basebackup -D /srv/basebackup -X stream -c fast
 $ zenith import --snapshot-path /srv/basebackup --branch restored
+$ pg_basebackup -D - -F tar -X fetch | zenith import --snapshot-path -
 : initdb -D /srv/pg15 -U postgres -A trust --no-sync
 : mkdir /srv/e && cd /srv/e && zenith init --snapshot-path /srv/pg15
 : pg_ctl -D /srv/pg15 -o "-p $((5431 + 1)) -k $HOME/../../run/postgresql -c listen_addresses=''" -l /srv/pg15.log -w start
@@ -159,7 +162,7 @@ $ zenith start --port 5433 --snapshot-interval 1m
 $ zenith stop --no-snapshot
 $ zenith start --primary
 $ zenith stop --mode smart
-: (until [ -S .zenith/agent.sock ]; do sleep 0.2; done; zenith stop) >/dev/null 2>&1 &
+: (until zenith status | grep 'server up'; do sleep 0.2; done; kill $(pgrep -P $$ -x zenith)) >/dev/null 2>&1 &
 $ zenith start --foreground
 : wait
 
