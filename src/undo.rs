@@ -97,11 +97,13 @@ pub fn undo_home(
             .is_some_and(|m| m.snapshot == back.id.to_string())
     };
     let needed: Vec<SnapshotId> = managed.needed()?.iter().map(|(id, _)| *id).collect();
-    let parts = find(&repo, seq, &needed, |logged| match Back::of(&state, logged) {
-        Some(back) if is_there(&back) => Left::Nothing,
-        Some(_) => Left::Something,
-        None if logged.operation.verb == switch::FORCED => Left::Nothing,
-        None => Left::Unknown,
+    let parts = find(&repo, seq, &needed, |logged| {
+        match Back::of(&state, logged) {
+            Some(back) if is_there(&back) => Left::Nothing,
+            Some(_) => Left::Something,
+            None if logged.operation.verb == switch::FORCED => Left::Nothing,
+            None => Left::Unknown,
+        }
     })?;
     let logged = &parts[0];
     if logged.operation.verb == switch::FORCED && Back::of(&state, logged).is_none() {

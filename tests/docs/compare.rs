@@ -179,11 +179,16 @@ impl Names {
             ids.map(str::to_owned).collect()
         };
         let (page, run) = (all(page), all(run));
-        page.len() == run.len()
+        let before = self.ids.clone();
+        let learned = page.len() == run.len()
             && page
                 .iter()
                 .zip(&run)
-                .all(|(page, run)| self.learn(page, run))
+                .all(|(page, run)| self.learn(page, run));
+        if !learned {
+            self.ids = before;
+        }
+        learned
     }
 
     /// Whether an id of a page may stand for this one, which is that of the page already when it
@@ -192,8 +197,12 @@ impl Names {
         if page == run {
             return true;
         }
-        let known = self.ids.contains_key(run) || self.ids.values().any(|other| other == run);
-        !known && self.ids.insert(page.to_owned(), run.to_owned()).is_none()
+        let is_known = |id: &str| self.ids.contains_key(id);
+        if is_known(page) || is_known(run) || self.ids.values().any(|other| other == run) {
+            return false;
+        }
+        self.ids.insert(page.to_owned(), run.to_owned());
+        true
     }
 }
 
@@ -250,6 +259,9 @@ mod tests {
         assert!(names.agree(&lines("4f1c9a27"), &lines("4f1c9a27")));
         assert!(!names.agree(&lines("4f1c9a27"), &lines("11111111")));
         assert!(!names.agree(&lines("aaaaaaaa"), &lines("4f1c9a27")));
+        // What is written anew does not change what is known.
+        assert!(!names.learn_all(&lines("22222222 4f1c9a27"), &lines("33333333 44444444")));
+        assert_eq!(names.shown("00c0ffee 33333333"), ["4f1c9a27 33333333"]);
     }
 
     #[test]

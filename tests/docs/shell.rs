@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 const DIR: &str = "home/ann/shop";
 
 /// What is there, as on any machine.
-const DIRS: [&str; 21] = [
+const DIRS: [&str; 22] = [
     "bin",
     "srv",
     "mnt",
@@ -34,6 +34,7 @@ const DIRS: [&str; 21] = [
     "usr/local",
     "usr/local/share",
     "usr/local/share/man",
+    "usr/local/share/man/man1",
     "var",
     "var/lib",
     "var/lib/postgresql",
