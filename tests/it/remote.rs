@@ -640,7 +640,7 @@ fn an_undo_is_of_what_can_be_reversed() {
     let first = c.snapshot("other", "c");
     c.fetch(&there, &options()).unwrap();
     let managed = Managed::open(c.home.dir()).unwrap();
-    let undone = undo::undo_home(&managed, None, true).unwrap();
+    let undone = undo::undo_home(&managed, None, true, &ignore).unwrap();
     assert_eq!(undone.logged.operation.added, [first]);
 }
 
