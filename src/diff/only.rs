@@ -166,7 +166,10 @@ impl<'a> Follower<'a> {
             return Ok(Arc::clone(side));
         }
         let (snapshot, facts) = snapshot(self.repo, id)?;
-        let names = Names::of_snapshot(self.repo, snapshot.tree, &facts)?;
+        let layout = Layout::of(&facts);
+        // Which databases the patterns are about only names tell: those that the snapshot carries,
+        // or all.
+        let names = Names::of_snapshot(self.repo, snapshot.tree, facts, &BTreeSet::new())?;
         let mut wanted = BTreeSet::new();
         for named in names.iter() {
             let table = names.table_of(named);
@@ -199,7 +202,7 @@ impl<'a> Follower<'a> {
             id,
             tree: snapshot.tree,
             names,
-            layout: Layout::of(&facts),
+            layout,
             wanted,
         });
         self.kept.truncate(KEPT - 1);

@@ -38,7 +38,7 @@ fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>)) {
     user::give(path);
 }
 
-fn flip_in_the_middle(bytes: &mut Vec<u8>) {
+fn flip_in_the_middle(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
 }
