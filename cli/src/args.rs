@@ -92,12 +92,7 @@ A line of dots (┊) is where snapshots are missing: they were pruned, or are no
     ///
     /// Without B the managed cluster is compared, running or not; without A, HEAD with it. No server
     /// is started: names come from the snapshots, pages are compared byte by byte.
-    #[command(after_help = "Examples:
-  zenith diff                       what HEAD does not have of the cluster
-  zenith diff main~3 main           between two snapshots
-  zenith diff v1.0 main --name-only | grep orders
-  zenith diff main~3 main --rows public.orders
-
+    #[command(after_help = "\
 With --rows both snapshots are asked by short-lived servers, and without B the running server of the
 managed cluster: rows with + are only after, with - only before, with ~ in both with other values.
 They belong together by primary key or replica identity; without one, whole rows are compared.")]

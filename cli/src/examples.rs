@@ -177,6 +177,53 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "diff",
+        &[
+            ("zenith diff", "what HEAD does not have of the cluster"),
+            ("zenith diff main~3 main", "between two snapshots"),
+            ("zenith diff v1.0 main --name-only", "names alone"),
+            (
+                "zenith diff main~3 main --rows public.orders",
+                "rows of one table",
+            ),
+        ],
+    ),
+    (
+        "sql",
+        &[
+            ("zenith sql v1.0 -c 'select count(*) from orders'", ""),
+            (
+                "zenith sql 'main@{2 hours ago}' -d app --csv -c 'table customers'",
+                "",
+            ),
+            ("zenith sql HEAD~3 -f report.sql", ""),
+        ],
+    ),
+    (
+        "psql",
+        &[
+            ("zenith psql main~3", ""),
+            ("zenith psql v1.0 -d app -- -c '\\d orders'", ""),
+        ],
+    ),
+    (
+        "cp",
+        &[
+            (
+                "zenith cp 'main@{10 minutes ago}:public.orders' | psql app",
+                "",
+            ),
+            (
+                "zenith cp v1.0:app.public.orders --data-only --format csv > orders.csv",
+                "",
+            ),
+            (
+                "zenith cp 'HEAD~2:orders_*' --all-matching --no-owner | psql test",
+                "",
+            ),
+        ],
+    ),
+    (
         "branch",
         &[
             ("zenith branch", "lists those that are here"),

@@ -16,11 +16,11 @@ const NOT_TYPED: &[(&str, &str)] = &[
         "nothing here is two hours old",
     ),
     (
-        "zenith sql main@{2 hours ago} -d app --csv -c 'table customers' > customers.csv",
+        "zenith sql 'main@{2 hours ago}' -d app --csv -c 'table customers'",
         "nothing here is two hours old",
     ),
     (
-        "zenith cp main@{10 minutes ago}:public.orders | psql app",
+        "zenith cp 'main@{10 minutes ago}:public.orders' | psql app",
         "nothing here is ten minutes old",
     ),
     (
@@ -97,12 +97,12 @@ $ zenith push --all --tags
 
 $ zenith diff
 $ zenith diff main~3 main
-$ zenith diff v1.0 main --name-only | grep orders
+$ zenith diff v1.0 main --name-only
 $ zenith diff main~3 main --rows public.orders
 : echo 'select max(what) from orders' > report.sql
 $ zenith sql v1.0 -c 'select count(*) from orders'
 $ zenith sql HEAD~3 -f report.sql
-$ echo 'select 1' | zenith sql HEAD -
+
 $ zenith psql main~3
 $ zenith psql v1.0 -d app -- -c '\d orders'
 $ zenith cp v1.0:app.public.orders --data-only --format csv > orders.csv

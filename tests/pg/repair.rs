@@ -110,7 +110,7 @@ fn a_home_heals_from_its_cluster() {
     let storage = PathBuf::from(home.storage());
     let away = storage.with_extension("away");
     fs::rename(&storage, &away).unwrap();
-    change(&packs(&zenith.home())[0], flip_in_the_middle);
+    change(&packs(&zenith.home())[0], |bytes| flip_in_the_middle(bytes));
     zenith.ok(&["verify"]);
     zenith.fails(7, &["verify", "--read-data"]);
     let said = zenith.ok(&["verify", "--repair"]);
@@ -135,7 +135,7 @@ fn what_nobody_has_is_told() {
     let zenith = &home.zenith;
     fs::remove_dir_all(home.storage()).unwrap();
     let largest = packs(&zenith.home())[0].clone();
-    change(&largest, flip_in_the_middle);
+    change(&largest, |bytes| flip_in_the_middle(bytes));
     fs::remove_dir_all(home.pgdata()).unwrap();
     let told = damage(zenith, &["--repair"]);
     let files = records(&told, "damage");
@@ -253,7 +253,7 @@ fn a_snapshot_that_reads_all_stores_damaged_chunks_anew() {
     let home = stopped();
     let zenith = &home.zenith;
     fs::remove_dir_all(home.storage()).unwrap();
-    change(&packs(&zenith.home())[0], flip_in_the_middle);
+    change(&packs(&zenith.home())[0], |bytes| flip_in_the_middle(bytes));
     let told = damage(zenith, &["--read-data"]);
     assert!(!records(&told, "bad_snapshot").is_empty());
     zenith.ok(&["snapshot", "create", "--read-all"]);

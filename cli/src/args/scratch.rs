@@ -34,13 +34,7 @@ impl ScratchArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The server is a copy that nobody else reaches: it can be written to, and goes with the command. The
-answer is psql's; the exit code is 1 when a statement fails.
-
-Examples:
-  zenith sql v1.0 -c 'select count(*) from orders'
-  zenith sql main@{2 hours ago} -d app --csv -c 'table customers' > customers.csv
-  zenith sql HEAD~3 -f report.sql
-  echo 'select 1' | zenith sql HEAD -")]
+answer is psql's; the exit code is 1 when a statement fails.")]
 pub struct SqlArgs {
     /// The snapshot
     #[arg(value_name = "REV")]
@@ -64,11 +58,7 @@ pub struct SqlArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The server is a copy that nobody else reaches: it can be written to, and is gone when psql ends.
-PGHOST, PGPORT, PGUSER and PGDATABASE lead there, also for programs that psql starts.
-
-Examples:
-  zenith psql main~3
-  zenith psql v1.0 -d app -- -c '\\d orders'")]
+PGHOST, PGPORT, PGUSER and PGDATABASE lead there, also for programs that psql starts.")]
 pub struct PsqlArgs {
     /// The snapshot
     #[arg(value_name = "REV")]
@@ -95,12 +85,7 @@ pub enum CpFormat {
 #[command(after_help = "\
 Everything that is the table's comes along: columns, rows, indexes, constraints, owned sequences,
 triggers, policies, privileges, partitions. It comes back whole or not at all, and never into a
-table that is there.
-
-Examples:
-  zenith cp main@{10 minutes ago}:public.orders | psql app
-  zenith cp v1.0:app.public.orders --data-only --format csv > orders.csv
-  zenith cp 'HEAD~2:orders_*' --all-matching --no-owner | psql test")]
+table that is there.")]
 pub struct CpArgs {
     /// The snapshot and the table: `orders`, `public.orders` or `db.public.orders`; * and ? match
     #[arg(value_name = "REV:TABLE")]

@@ -99,6 +99,7 @@ mod tests {
             let section = section.split("\n.fi").next().unwrap();
             // What troff must not take for its own is written in another way.
             let plain = section
+                .replace("\\\\", "\\")
                 .replace("\\-", "-")
                 .replace("\\*(Aq", "'")
                 .replace("\\(aq", "'");

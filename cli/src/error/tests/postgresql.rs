@@ -275,6 +275,10 @@ pub(super) fn files() -> Vec<Error> {
         PgError::BadSegmentName { name: s("0001") },
         PgError::BadSegmentSize { bytes: 5 },
         PgError::BadLabel { reason: reason() },
+        PgError::CatalogUnreadable {
+            path: s("base/5/1259"),
+            reason: reason(),
+        },
         PgError::BadTablespaceMap {
             line: 2,
             reason: reason(),
@@ -323,6 +327,10 @@ fn files_in_words() {
     hint: Check that the directory is that of a cluster: `pg_controldata DIR`.
 
     [7] error: backup_label is damaged: told so
+
+    hint: Check the cluster with `pg_checksums --check` and `pg_amcheck`; an earlier state is in `zenith snapshot list`.
+
+    [7] error: the catalogs cannot be read: base/5/1259: told so
 
     hint: Check the cluster with `pg_checksums --check` and `pg_amcheck`; an earlier state is in `zenith snapshot list`.
 

@@ -293,15 +293,15 @@ fn damage_in_words() {
     assert_snapshot!(shown(damage()), @r#"
     [7] error: pack 01010101010101010101010101010101-2 at s3://b/p is damaged: the blob at offset 4096 has another hash
 
-    hint: Nothing was changed. What the storage has comes into a new home with `zenith -D NEW init --storage-dest URL`; which snapshots are touched shows `zenith export REV --snapshot-path - > /dev/null`, one after the other.
+    hint: Nothing was changed. `zenith verify --read-data` shows what is touched, `zenith verify --repair` brings back what the managed cluster or a remote has; for a storage add --remote.
 
     [7] error: the base of the delta at offset 4096 of pack 01010101010101010101010101010101-2 is in no pack of the repository at s3://b/p
 
-    hint: Nothing was changed. What the storage has comes into a new home with `zenith -D NEW init --storage-dest URL`; which snapshots are touched shows `zenith export REV --snapshot-path - > /dev/null`, one after the other.
+    hint: Nothing was changed. `zenith verify --read-data` shows what is touched, `zenith verify --repair` brings back what the managed cluster or a remote has; for a storage add --remote.
 
     [7] error: chunk 0101010101010101010101010101010101010101010101010101010101010101 is in no pack of the repository at s3://b/p
 
-    hint: Nothing was changed. What the storage has comes into a new home with `zenith -D NEW init --storage-dest URL`; which snapshots are touched shows `zenith export REV --snapshot-path - > /dev/null`, one after the other.
+    hint: Nothing was changed. `zenith verify --read-data` shows what is touched, `zenith verify --repair` brings back what the managed cluster or a remote has; for a storage add --remote.
 
     [1] error: the root would have 70000 bytes; at most 65536 are allowed: there are too many refs
 

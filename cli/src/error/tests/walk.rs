@@ -43,6 +43,9 @@ variants!(MANAGED, managed_variant, Refusal:
     Needed, NothingToUndo, NoRemote, RemoteNameInvalid, RemoteExists, PullRunning, Guarded);
 variants!(REVISION, revision_variant, RevisionError:
     NotFound, NoRef, Unborn, Ambiguous, TooShort, Gone, Step, NoAncestor, NoneAsOld, OtherLineage);
+variants!(SCRATCH, scratch_variant, ScratchError:
+    NoSpace, Died, NoProgram, NoRole, NoDatabase, NotRunning, Statement, Interrupted);
+variants!(TABLE, table_variant, TableError: Invalid, NotFound, Ambiguous);
 variants!(ENGINE, engine_variant, Error:
     Store, Pg, NoHome, HomeExists, HomeForeign, HomeBusy, HomeInUse, SettingsInvalid, HomeDamaged,
     NotSealed, KeyMissing, KeyForeign, PassphraseMissing, NameInvalid, NoSuchPath, NotShutDown,
@@ -59,6 +62,9 @@ variants!(FAILURE, failure_variant, Failure:
 /// Facts of an error that its words leave to the hint, or say in another way: variant, field.
 const UNSAID: &[(&str, &str)] = &[
     ("CannotSearch", "mode"),
+    ("Damaged", "repair"),
+    ("NoSpace", "free"),
+    ("NoSpace", "needed"),
     ("CommandLine", "command"),
     ("HomeInUse", "collecting"),
     ("Held", "home"),
@@ -93,6 +99,8 @@ fn names(failure: &Failure) -> Vec<(&'static str, &'static str)> {
         Error::Pg(e) => names.push(("PgError", pg_variant(e))),
         Error::Managed(e) => names.push(("Refusal", managed_variant(e))),
         Error::Revision(e) => names.push(("RevisionError", revision_variant(e))),
+        Error::Scratch(e) => names.push(("ScratchError", scratch_variant(e))),
+        Error::Table(e) => names.push(("TableError", table_variant(e))),
         Error::Url(e) => names.push(("UrlError", url_variant(e))),
         _ => {}
     }
@@ -110,6 +118,7 @@ fn all() -> Vec<Failure> {
         clusters::targets_and_sources(),
         clusters::revisions(),
         clusters::urls(),
+        snapshots::questions_to_snapshots(),
         storages::storages(),
         storages::damage(),
         postgresql::postgresql(),
@@ -133,6 +142,8 @@ fn every_variant_has_a_sample() {
         ("PgError", PG),
         ("Refusal", MANAGED),
         ("RevisionError", REVISION),
+        ("ScratchError", SCRATCH),
+        ("TableError", TABLE),
     ];
     let missing: Vec<String> = enums
         .iter()
