@@ -167,12 +167,12 @@ pub fn offline(
         config_digest: Some(config::digest(pgdata, &outside)?),
         ..facts_of(&control, &span, outside)
     };
-    // A server that ran and did nothing leaves another pg_control, and WAL of its checkpoints. What
-    // is about to be left behind is looked at more closely: a sequence moves without a transaction,
-    // and of a running cluster unlogged relations are not taken.
+    // A server that was stopped just now and did nothing leaves another pg_control, and WAL of its
+    // checkpoints. Files of a cluster that lay there may have been changed by anybody, and without
+    // a transaction: they are looked at.
     if let (Some(parent), Some(mark)) = (&parent, &facts.mark)
         && opts.skip_if_unchanged
-        && opts.kind != SnapshotKind::Safety
+        && opts.kind == SnapshotKind::Final
         && !parent
             .facts
             .left_out

@@ -45,6 +45,15 @@ fn commands_around_a_server_answer_as_documented() {
     run("snapshot create", &["-m", "one"]);
     run("snapshot list", &[]);
     run("snapshot show", &[]);
+    run("sql", &["main", "-c", "select 1 as one, 'x' as two"]);
+    home.sql(
+        "create table u (id int primary key, v text); insert into u values (1, 'a'), (2, 'b')",
+    );
+    run("snapshot create", &[]);
+    home.sql("update u set v = 'c' where id = 1; delete from u where id = 2; insert into u values (3, 'd')");
+    run("snapshot create", &[]);
+    run("diff", &["main~1", "main", "--stat"]);
+    run("diff", &["main~1", "main", "--rows", "u"]);
     run("push", &[]);
     run("stop", &[]);
     run("status", &[]);

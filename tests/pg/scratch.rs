@@ -423,7 +423,7 @@ fn rows_that_differ_between_snapshots_and_the_cluster() {
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(
         lines[2],
-        "{\"type\":\"row\",\"v\":1,\"change\":\"changed\",\"key\":{\"id\":3},\
+        "{\"type\":\"row_changed\",\"v\":1,\"change\":\"changed\",\"key\":{\"id\":3},\
          \"old\":{\"amount\":3.30,\"note\":\"note 3\"},\
          \"new\":{\"amount\":0,\"note\":\"it's\\nnew\"}}"
     );

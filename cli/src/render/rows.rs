@@ -145,11 +145,14 @@ pub fn record(plan: &Plan, difference: Difference<'_>) -> String {
     let (kind, rest) = match difference {
         Difference::Added(new) => {
             let row = row(&plan.new, new, &every(&plan.new));
-            ("added", format!("\"new\":{row}"))
+            ("added", format!("\"key\":null,\"old\":null,\"new\":{row}"))
         }
         Difference::Removed(old) => {
             let row = row(&plan.old, old, &every(&plan.old));
-            ("removed", format!("\"old\":{row}"))
+            (
+                "removed",
+                format!("\"key\":null,\"old\":{row},\"new\":null"),
+            )
         }
         Difference::Changed(old, new) => {
             let key = row(&plan.old, old, &plan.key_positions(&plan.old));
@@ -159,7 +162,7 @@ pub fn record(plan: &Plan, difference: Difference<'_>) -> String {
             ("changed", text)
         }
     };
-    format!("{{\"type\":\"row\",\"v\":1,\"change\":\"{kind}\",{rest}}}")
+    format!("{{\"type\":\"row_changed\",\"v\":1,\"change\":\"{kind}\",{rest}}}")
 }
 
 /// How many, for programs.

@@ -16,6 +16,21 @@ pub const WITH_SERVER: &[(&str, &[&str])] = &[
     ("checkout", &["checkout", "checkout_planned"]),
     ("export", &["export"]),
     ("clone", &["clone"]),
+    (
+        "diff",
+        &[
+            "diff",
+            "diff_relation",
+            "diff_file",
+            "rows",
+            "row_changed",
+            "row_counts",
+        ],
+    ),
+    ("sql", &["row", "done"]),
+    // These write what programs of PostgreSQL write.
+    ("psql", &[]),
+    ("cp", &[]),
     ("key list", &["key_slot"]),
     ("key add", &["key"]),
     ("key change", &["key"]),
@@ -101,11 +116,18 @@ impl Shapes {
             if field == "type" || field == "v" {
                 continue;
             }
+            let is_value = field.match_indices('.').any(|(at, _)| {
+                let above = shape.get(&field[..at]);
+                above.is_some_and(|(kind, _)| kind == "values")
+            });
             match shape.get(field) {
-                None if kind == "object" => {}
+                None if kind == "object" || is_value => {}
+                // An object that is not there.
+                None if kind == "null" && shape.keys().any(|f| is_below(f, field)) => {}
                 None => return Err(format!("{name}.{field} is not documented")),
                 Some((wanted, may_be_null)) => {
                     let fits = kind == wanted
+                        || (kind == "object" && wanted == "values")
                         || (kind == "null" && *may_be_null)
                         || (kind == "list" && wanted.starts_with("list of "));
                     if !fits {
@@ -115,8 +137,12 @@ impl Shapes {
             }
         }
         for field in shape.keys() {
-            // Inside of a list that is empty there is nothing to see.
+            // Inside of a list that is empty, or of an object that is not there, is nothing to see.
+            let above = field
+                .rsplit_once('.')
+                .and_then(|(above, _)| found.get(above));
             let is_there = found.contains_key(field)
+                || above.is_some_and(|kind| kind == "null")
                 || field.split_once("[].").is_some_and(|(list, _)| {
                     found
                         .get(list)
@@ -130,10 +156,17 @@ impl Shapes {
     }
 }
 
+fn is_below(field: &str, above: &str) -> bool {
+    let rest = field.strip_prefix(above);
+    rest.is_some_and(|rest| rest.starts_with('.'))
+}
+
 fn json_type(documented: &str) -> String {
     match documented {
         "id" | "time" | "lsn" => "string",
-        "string" | "integer" | "boolean" | "list of string" | "list of object" => documented,
+        "string" | "integer" | "boolean" | "list of string" | "list of object" | "values" => {
+            documented
+        }
         other => panic!("docs/json.md has the unknown type {other}"),
     }
     .to_owned()
