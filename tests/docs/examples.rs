@@ -168,6 +168,8 @@ $ zenith start --foreground
 
 $ zenith verify
 $ zenith verify --read-data --remote
+$ zenith verify --remote --sample 5%
+$ zenith verify --repair
 $ zenith branch -d try-index --dry-run
 $ zenith branch -m try-index index
 : zenith branch -m index try-index
