@@ -192,7 +192,11 @@ fn a_tar_that_was_cut_off_yields_nothing() {
         end,
     ] {
         let cut_off = from_bytes(&f, "main", &whole[..cut]);
-        is(cut_off, |e| matches!(e, Error::TarTruncated { .. }));
+        // What is shorter than a header does not tell that it is a tar.
+        is(cut_off, |e| match e {
+            Error::FormatUnknown { .. } => cut < 512,
+            e => cut >= 512 && matches!(e, Error::TarTruncated { .. }),
+        });
     }
     assert_eq!(f.repo.state().unwrap().len(), before);
     // One block of the two that end a tar is enough for a reader.
