@@ -46,6 +46,7 @@ static VARIES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\bpid \d+", "pid N"),
         (r"\b[\d,]+ (files|packs?|pages|requests|blobs)\b", "N $1"),
         (r"[\d,]+ / +[\d,]+", "N / N"),
+        (r"\+[\d,]+\b", "+N"),
         (r"\d\d:\d\d:\d\d(\.\d+)?( UTC|[+-]\d\d)?", "CLOCK"),
         (r"[█▉▊▋▌▍▎▏]+", "BAR"),
         (r"[-─+]{4,}", "RULE"),

@@ -96,6 +96,7 @@ $ zenith log --remote --branch main
 $ zenith push --all --tags
 
 $ zenith diff
+$ zenith log --graph -- public.orders
 $ zenith diff main~3 main
 $ zenith diff v1.0 main --name-only
 $ zenith diff main~3 main --rows public.orders
