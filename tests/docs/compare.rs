@@ -129,6 +129,8 @@ impl Names {
             .replace(&format!("on {}", self.host), "on db1");
         let mut lines: Vec<String> = shown
             .lines()
+            // Whether the agent was at work at this moment is chance.
+            .filter(|line| !line.starts_with("waiting for `"))
             .map(|line| line.trim_end().to_owned())
             .collect();
         while lines.last().is_some_and(String::is_empty) {

@@ -19,6 +19,7 @@ fn pg_verifybackup_accepts_an_export() {
     let home = Home::new();
     with_rows(&home);
     // Offline snapshots carry their WAL as online ones do.
+    home.sql("create table later as select 1");
     home.zenith.ok(&["stop"]);
     for (rev, name) in [("HEAD", "offline"), ("HEAD~1", "online")] {
         let dir = home.place.arg(name);
