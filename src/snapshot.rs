@@ -167,32 +167,6 @@ pub fn offline(
         config_digest: Some(config::digest(pgdata, &outside)?),
         ..facts_of(&control, &span, outside)
     };
-    // A server that was stopped just now and did nothing leaves another pg_control, and WAL of its
-    // checkpoints. Files of a cluster that lay there may have been changed by anybody, and without
-    // a transaction: they are looked at.
-    if let (Some(parent), Some(mark)) = (&parent, &facts.mark)
-        && opts.skip_if_unchanged
-        && opts.kind == SnapshotKind::Final
-        && !parent
-            .facts
-            .left_out
-            .iter()
-            .any(|left| left.reason == scan::UNLOGGED)
-        && parent.still_is(
-            repo,
-            pgdata,
-            &idle::Now {
-                timeline: facts.timeline,
-                checksums: facts.checksum_version != 0,
-                insert_lsn: Some(pg::Lsn(facts.stop_lsn)),
-                lineage: facts.lineage,
-                mark,
-                config_digest: facts.config_digest,
-            },
-        )?
-    {
-        return Ok(parent.unchanged());
-    }
 
     on(Event::Phase("reading files"));
     let version_dir = facts.tablespace_version_dir();
@@ -242,9 +216,12 @@ pub fn offline(
     facts.damage = read.judge(&copy, replay, &tree, opts)?;
     if let Some(parent) = &parent
         && opts.skip_if_unchanged
-        && parent.snapshot.tree == tree.id
+        && (parent.snapshot.tree == tree.id
+            || parent.only_ran(repo, pgdata, &facts, before.listing(), &tree.listing)?)
     {
         writer.abort();
+        // What the server left behind is not what the parent has there.
+        cache.stamps.retain(|path, _| !idle::is_of_running(path));
         cache.snapshot = parent.id.to_string();
         save_cache(opts, pgdata, &cache);
         return Ok(SnapshotReport {

@@ -1,16 +1,16 @@
 //! Whether a cluster is still as its parent was: asked of a running one before a backup begins, of
-//! a stopped one before anything is read.
+//! a stopped one when all of it was read.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use zenith_store::{Node, Repository};
+use zenith_store::{Listing, Node, Repository};
 
 use super::Parent;
 use crate::error::{Error, Result};
-use crate::facts::{ConfigDigest, Lineage, Mark};
+use crate::facts::{ConfigDigest, Facts, Lineage, Mark};
 use crate::pg::{self, Lsn};
 
 /// How much WAL before the parent's end is compared. A chunk begins with a page, so this is in one.
@@ -43,6 +43,32 @@ impl Parent {
                 // How far a standby replayed says all.
                 None => true,
             })
+    }
+
+    /// Whether a stopped cluster with these facts differs from the snapshot in nothing but what a
+    /// server leaves behind that started and did nothing.
+    pub(super) fn only_ran(
+        &self,
+        repo: &Repository,
+        pgdata: &Path,
+        facts: &Facts,
+        before: &Listing,
+        after: &Listing,
+    ) -> Result<bool> {
+        let Some(mark) = &facts.mark else {
+            return Ok(false);
+        };
+        let now = Now {
+            timeline: facts.timeline,
+            checksums: facts.checksum_version != 0,
+            insert_lsn: Some(Lsn(facts.stop_lsn)),
+            lineage: facts.lineage,
+            mark,
+            config_digest: facts.config_digest,
+        };
+        let rest = |(path, _): &(&String, &Node)| !is_of_running(path);
+        let is_same = before.iter().filter(rest).eq(after.iter().filter(rest));
+        Ok(is_same && self.still_is(repo, pgdata, &now)?)
     }
 
     /// Whether the last WAL of the snapshot still lies in the directory. Where the server needs
@@ -88,6 +114,13 @@ impl Parent {
         let within = (at % chunk_size) as usize;
         Ok(there.get(within..within + here.len()) == Some(&here[..]))
     }
+}
+
+/// Whether a file is written by a server that starts, runs and stops without doing anything, or is
+/// there of an online backup alone.
+pub(super) fn is_of_running(path: &str) -> bool {
+    const FILES: [&str; 3] = ["global/pg_control", "backup_label", "tablespace_map"];
+    FILES.contains(&path) || path.starts_with("pg_wal/") || path.starts_with("pg_stat/")
 }
 
 /// A standby has no transactions of its own: how far it replayed says all.
