@@ -67,6 +67,8 @@ struct Side {
     tree: TreeId,
     names: Names,
     layout: Layout,
+    /// Of which names were asked for, at least.
+    databases: BTreeSet<u32>,
     /// The relations that are asked about.
     wanted: BTreeSet<RelationId>,
 }
@@ -106,15 +108,24 @@ impl<'a> Follower<'a> {
         before: Option<SnapshotId>,
         after: SnapshotId,
     ) -> Result<Vec<RelationChange>> {
-        let after = self.side(after)?;
-        let before = before.map(|id| self.side(id)).transpose()?;
-        let is_wanted = |id: &RelationId| {
-            let before = before.as_ref().is_some_and(|side| side.wanted.contains(id));
-            before || after.wanted.contains(id)
-        };
-        let files = match &before {
-            Some(before) => self.differing(before.tree, &after, is_wanted)?,
-            None => self.all(&after)?,
+        let (before, after, files) = match before {
+            Some(before) => {
+                let mut pairs = self.differing(before, after)?;
+                // Names are asked for only where something happened.
+                let databases = pairs.iter().map(|(id, _)| id.database).collect();
+                let before = self.side(before, Some(&databases))?;
+                let after = self.side(after, Some(&databases))?;
+                pairs.retain(|(id, _)| before.wanted.contains(id) || after.wanted.contains(id));
+                let pairs = pairs.into_iter().map(|(_, pair)| pair).collect();
+                let block_size = after.layout.block_size;
+                let files = stored::compare(self.repo, pairs, block_size, threads(0))?;
+                (Some(before), after, files)
+            }
+            None => {
+                let after = self.side(after, None)?;
+                let files = self.all(&after)?;
+                (None, after, files)
+            }
         };
         let nothing = Names::default();
         let tree_before = before.as_ref().map(|side| side.tree);
@@ -161,15 +172,25 @@ impl<'a> Follower<'a> {
         &self.warnings
     }
 
-    fn side(&mut self, id: SnapshotId) -> Result<Arc<Side>> {
-        if let Some(side) = self.kept.iter().find(|side| side.id == id) {
+    /// A snapshot with the names of at least these databases, or of every one.
+    fn side(&mut self, id: SnapshotId, databases: Option<&BTreeSet<u32>>) -> Result<Arc<Side>> {
+        let has = |side: &&Arc<Side>| {
+            side.id == id && databases.is_some_and(|asked| asked.is_subset(&side.databases))
+        };
+        if let Some(side) = self.kept.iter().find(has) {
             return Ok(Arc::clone(side));
         }
         let (snapshot, facts) = snapshot(self.repo, id)?;
         let layout = Layout::of(&facts);
-        // Which databases the patterns are about only names tell: those that the snapshot carries,
-        // or all.
-        let names = Names::of_snapshot(self.repo, snapshot.tree, facts, &BTreeSet::new())?;
+        let databases = match databases {
+            Some(databases) => databases.clone(),
+            None => facts
+                .databases
+                .iter()
+                .map(|database| database.oid)
+                .collect(),
+        };
+        let names = Names::of_snapshot(self.repo, snapshot.tree, facts, &databases)?;
         let mut wanted = BTreeSet::new();
         for named in names.iter() {
             let table = names.table_of(named);
@@ -203,6 +224,7 @@ impl<'a> Follower<'a> {
             tree: snapshot.tree,
             names,
             layout,
+            databases,
             wanted,
         });
         self.kept.truncate(KEPT - 1);
@@ -210,19 +232,19 @@ impl<'a> Follower<'a> {
         Ok(side)
     }
 
+    /// The files of any relation that are not the same in two snapshots.
     fn differing(
         &self,
-        before: TreeId,
-        after: &Side,
-        is_wanted: impl Fn(&RelationId) -> bool,
-    ) -> Result<Vec<FileChange>> {
+        before: SnapshotId,
+        after: SnapshotId,
+    ) -> Result<Vec<(RelationId, stored::Pair)>> {
+        let tree = |id| self.repo.snapshot(id).map(|snapshot| snapshot.tree);
         let mut pairs = Vec::new();
         self.repo
-            .changed_entries(before, after.tree, &mut |change| {
-                let relation = RelationId::of_path(&change.path);
-                if !relation.is_some_and(|(id, _)| is_wanted(&id)) {
+            .changed_entries(tree(before)?, tree(after)?, &mut |change| {
+                let Some((id, _)) = RelationId::of_path(&change.path) else {
                     return Ok(());
-                }
+                };
                 let file = |node: Option<Node>| match node {
                     Some(Node::File(file)) => Some(file),
                     _ => None,
@@ -233,11 +255,11 @@ impl<'a> Follower<'a> {
                     after: file(change.after),
                 };
                 if pair.differs() {
-                    pairs.push(pair);
+                    pairs.push((id, pair));
                 }
                 Ok(())
             })?;
-        stored::compare(self.repo, pairs, after.layout.block_size, threads(0))
+        Ok(pairs)
     }
 
     /// Every file of the relations' content, as if there had been none.
