@@ -69,7 +69,7 @@ fn automatic_snapshots_pause_at_the_limit_of_the_spool() {
     let s3 = S3Server::start();
     let (home, _) = on_s3(Home::alone(), &s3);
     let config = home.zenith.home().join("config.toml");
-    let limit = "spool_max_bytes = 3000000";
+    let limit = "spool_max_bytes = 1200000";
     let text = fs::read_to_string(&config).unwrap();
     let text = match text
         .lines()
