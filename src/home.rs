@@ -6,6 +6,7 @@
 //! lock          held exclusively (flock) by whoever writes; names its holder
 //! gc.lock       held shared by readers of packs, exclusively by collection
 //! storage.lock  held by whoever writes to a storage that cannot keep two writers apart
+//! stop.lock     names the server that was stopped on purpose last; held while that is done
 //! key           the master key of a sealed repository
 //! zenith.json, roots/, packs/, keys/, …   the local repository, laid out as every repository
 //! index.db/     the index of the repository; disposable
@@ -511,7 +512,7 @@ pub(crate) fn storage_lock(dir: &Path) -> PathBuf {
     dir.join("storage.lock")
 }
 
-fn open_lock(path: &Path) -> Result<File> {
+pub(crate) fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)

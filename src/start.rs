@@ -4,9 +4,8 @@
 //! cluster is rebuilt, an intact one is used as it is (PostgreSQL replays its own WAL after a
 //! crash), a running server is adopted, a dead agent is replaced.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+mod foreground;
+
 use std::time::{Duration, Instant};
 
 use zenith_store::SnapshotId;
@@ -24,12 +23,13 @@ use crate::home::{HomeLock, LOCK_WAIT, Wait};
 use crate::known;
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::marker::Marker;
-use crate::pg::server::{Postmaster, StopMode};
+use crate::pg::server::Postmaster;
 use crate::pg::{self, Control, guard};
 use crate::publish;
-use crate::stop::{self, StopOptions, Stopped};
 use crate::sync::{self, Attached};
 use crate::who::{operation, verb};
+
+pub use foreground::foreground;
 
 /// How long a server may take until it accepts connections. After a crash it replays WAL first;
 /// it goes on when this is over.
@@ -116,132 +116,6 @@ pub fn start(
         guarded,
         took,
     })
-}
-
-/// The same with the server and the agent as children, until `stop` is set: then everything is
-/// stopped as `stop` does it. `up` is called once, when connections are accepted.
-///
-/// Errors: those of [`start`], `AlreadyRunning`, and `Refusal::ServerDied` when the server ended
-/// on its own.
-pub fn foreground(
-    managed: &mut Managed,
-    around: &Surroundings,
-    options: &StartOptions,
-    stop: &AtomicBool,
-    up: &dyn Fn(&Started),
-    on: &(dyn Fn(Event) + Sync),
-) -> Result<Stopped> {
-    if managed.postmaster()?.is_none() {
-        // An agent that was left over would push with yesterday's settings. It goes before the
-        // home is locked, since it might wait for that.
-        spawn::stop(managed)?;
-    }
-    let (rebuilt, lock) = prepare(managed, around, options, on)?;
-    warn_of_key(managed, on);
-    let server = managed.server(around)?;
-    if let Some(running) = server.postmaster()? {
-        return Err(pg::Error::AlreadyRunning {
-            pgdata: server.pgdata,
-            pid: running.pid,
-        }
-        .into());
-    }
-    let begun = Instant::now();
-    on(Event::Phase("starting the server"));
-    let program = server.bin.program("postgres");
-    let mut child = server
-        .command_foreground(&managed.start_options(READY_WITHIN)?)?
-        .stdin(Stdio::null())
-        // Ctrl-C at the terminal is for this process, which stops the server in order.
-        .process_group(0)
-        .spawn()
-        .map_err(Error::io("run", &program))?;
-    match watch(
-        managed,
-        around,
-        options,
-        &server,
-        &mut child,
-        stop,
-        up,
-        (rebuilt, lock, begun),
-        on,
-    ) {
-        Ok(()) => end(managed, around, &mut child, on),
-        Err(e) => {
-            // Nothing of this run is left behind, whatever went wrong. The first error counts.
-            let _ = spawn::stop(managed);
-            if matches!(ended(&mut child), Ok(None)) {
-                let _ = server.stop(StopMode::Fast, stop::STOP_WITHIN);
-                let _ = child.wait();
-            }
-            Err(e)
-        }
-    }
-}
-
-/// Returns when `stop` is set.
-///
-/// Errors: `Refusal::ServerDied`, those of starting the agent.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one function, cut in two where errors are caught"
-)]
-fn watch(
-    managed: &Managed,
-    around: &Surroundings,
-    options: &StartOptions,
-    server: &pg::Server,
-    child: &mut Child,
-    stop: &AtomicBool,
-    up: &dyn Fn(&Started),
-    (rebuilt, lock, begun): (Option<Rebuilt>, Option<HomeLock>, Instant),
-    on: &(dyn Fn(Event) + Sync),
-) -> Result<()> {
-    /// How soon a signal or a death is noticed.
-    const LOOK: Duration = Duration::from_millis(100);
-
-    let postmaster = loop {
-        if let Some(status) = ended(child)? {
-            return Err(Refusal::ServerDied { status }.into());
-        }
-        match server.wait_ready(LOOK) {
-            Ok(postmaster) => break postmaster,
-            Err(pg::Error::NotReady { .. }) if stop.load(Ordering::Relaxed) => return Ok(()),
-            Err(pg::Error::NotReady { .. }) => {}
-            Err(e) => return Err(e.into()),
-        }
-    };
-    drop(lock);
-    let took = begun.elapsed();
-    managed.remember()?;
-    let (mut agent, state) = spawn::attached(managed, around, &options.agent)?;
-    up(&Started {
-        postmaster,
-        was_running: false,
-        rebuilt,
-        agent: state,
-        agent_was_running: false,
-        guarded: is_guarded(managed)?,
-        took,
-    });
-    while !stop.load(Ordering::Relaxed) {
-        if let Some(status) = ended(child)? {
-            return Err(Refusal::ServerDied { status }.into());
-        }
-        if let Some(status) = ended(&mut agent)? {
-            // A signal to the whole group ends the agent, too; that is no reason for another.
-            std::thread::sleep(LOOK);
-            if !stop.load(Ordering::Relaxed) {
-                on(Event::Warning(format!(
-                    "the agent ended ({status}): another one begins"
-                )));
-                agent = spawn::attached(managed, around, &options.agent)?.0;
-            }
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
 }
 
 /// Starts the server. Where the one before died, its children may hold the port a moment longer.
@@ -529,40 +403,6 @@ fn works_so(state: &AgentState, managed: &Managed, flags: &AgentFlags) -> bool {
         (Some(to), no_push) => !no_push && settings.storage_dest.as_ref() == Some(to),
     };
     interval && push && state.phase != Phase::Stopping
-}
-
-/// The end of a foreground run.
-fn end(
-    managed: &Managed,
-    around: &Surroundings,
-    child: &mut Child,
-    on: &(dyn Fn(Event) + Sync),
-) -> Result<Stopped> {
-    let options = StopOptions {
-        mode: StopMode::Fast,
-        snapshot: true,
-        push: true,
-    };
-    let agent = spawn::stop(managed)?;
-    let pid = managed.postmaster()?.map(|p| p.pid);
-    on(Event::Phase("stopping the server"));
-    // pg_ctl waits for the pid file to go; the child is reaped here.
-    managed
-        .server(around)?
-        .stop(options.mode, stop::STOP_WITHIN)?;
-    child
-        .wait()
-        .map_err(Error::io("wait for", &managed.home.pgdata()))?;
-    stop::after_server(managed, around, &options, pid, agent, on)
-}
-
-fn ended(child: &mut Child) -> Result<Option<String>> {
-    match child.try_wait() {
-        Ok(status) => Ok(status.map(|status| status.to_string())),
-        Err(e) => Err(Error::Internal {
-            what: format!("waiting for a child: {e}"),
-        }),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,13 @@
 //! `stop`: agent, server, a last snapshot, a last push.
 
+use std::fs::{self, File};
+use std::io::{Seek, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use zenith_store::SnapshotKind;
 use zenith_store::objects::OpenOptions;
 
@@ -9,7 +15,7 @@ use crate::agent::spawn;
 use crate::agent::state::one_line;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::home::Wait;
+use crate::home::{self, Home, Wait};
 use crate::managed::{Managed, Presence, Surroundings};
 use crate::pg::server::StopMode;
 use crate::publish;
@@ -20,6 +26,9 @@ use crate::take::{self, Take, Taken};
 pub const PUSH_WITHIN: Duration = Duration::from_secs(30);
 /// How long a server has to shut down. Its clients may be many, its checkpoint large.
 pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(600);
+
+/// How often it is looked whether another stop is done.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How to stop.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +81,11 @@ pub fn stop(
     options: &StopOptions,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Stopped> {
+    // Whoever watches the server must not take its end for a crash, nor the agent's.
+    let running = managed.postmaster()?;
+    let _purpose = running
+        .map(|server| Purpose::declare(&managed.home, server.pid))
+        .transpose()?;
     // Told first, so that it neither begins a snapshot now nor holds the lock.
     let agent = spawn::stop(managed)?;
     let postmaster = managed.postmaster()?;
@@ -135,15 +149,100 @@ pub(crate) fn after_server(
             }
         }
     };
+    with_unpushed(
+        managed,
+        Stopped {
+            server,
+            agent,
+            snapshot,
+            push,
+            unpushed: 0,
+            unpushed_bytes: 0,
+        },
+    )
+}
+
+/// Waits for a `stop` of another process that stopped this server, for what was left to do then,
+/// unless `hurry` is set. What it saved and sent is its own to tell.
+pub(crate) fn after_another(managed: &Managed, server: i32, hurry: &AtomicBool) -> Result<Stopped> {
+    while Purpose::is_at_work(&managed.home)? && !hurry.load(Ordering::Relaxed) {
+        std::thread::sleep(LOOK);
+    }
+    let stopped = Stopped {
+        server: Some(server),
+        agent: false,
+        snapshot: None,
+        push: LastPush::None,
+        unpushed: 0,
+        unpushed_bytes: 0,
+    };
+    match managed.home.check_key() {
+        Ok(()) => with_unpushed(managed, stopped),
+        Err(_) => Ok(stopped),
+    }
+}
+
+fn with_unpushed(managed: &Managed, stopped: Stopped) -> Result<Stopped> {
     let unpushed = sync::unpushed(&*publish::local_state(managed)?);
     Ok(Stopped {
-        server,
-        agent,
-        snapshot,
-        push,
         unpushed: unpushed.rows.len() as u64,
         unpushed_bytes: unpushed.bytes,
+        ..stopped
     })
+}
+
+/// That somebody stops a server on purpose: the file `<home>/stop.lock` names its process, for good,
+/// and is locked as long as the stop works.
+pub(crate) struct Purpose {
+    _file: Flock<File>,
+}
+
+impl Purpose {
+    /// Before anything is stopped. Stops beside each other do not wait.
+    fn declare(home: &Home, server: i32) -> Result<Purpose> {
+        let path = Self::path(home);
+        let file = home::open_lock(&path)?;
+        let mut file = Flock::lock(file, FlockArg::LockShared)
+            .map_err(|(_, errno)| Error::io("lock", &path)(errno.into()))?;
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{server}"));
+        // On a full disk a server is stopped all the same.
+        if let Err(e) = written {
+            tracing::warn!("{} does not say what is stopped: {e}", path.display());
+        }
+        Ok(Purpose { _file: file })
+    }
+
+    /// Whether this server is or was stopped so.
+    pub(crate) fn is_about(home: &Home, server: i32) -> bool {
+        fs::read_to_string(Self::path(home)).is_ok_and(|text| text.trim().parse() == Ok(server))
+    }
+
+    fn is_at_work(home: &Home) -> Result<bool> {
+        let path = Self::path(home);
+        match Flock::lock(home::open_lock(&path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(_) => Ok(false),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+            Err((_, errno)) => Err(Error::io("lock", &path)(errno.into())),
+        }
+    }
+
+    /// Of an earlier server, whose number another one may have got.
+    pub(crate) fn forget(home: &Home) -> Result<()> {
+        let path = Self::path(home);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &path)(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn path(home: &Home) -> PathBuf {
+        home.dir().join("stop.lock")
+    }
 }
 
 /// A cluster that crashed earlier has nothing to take offline; that is worth a word, not an error.

@@ -250,6 +250,53 @@ fn the_foreground_ends_cleanly_on_a_signal() {
     }
 }
 
+/// A stop from elsewhere is no death: nothing is started again, and the end is a good one.
+#[test]
+fn a_stop_elsewhere_ends_the_foreground() {
+    for mode in ["fast", "smart", "immediate"] {
+        let home = Home::new();
+        home.init(&[]);
+        let running = home.zenith.spawn(&["start", "--foreground"]);
+        wait_for("the agent", Duration::from_secs(30), || home.agent_pid());
+        home.sql("create table t as select 1 n");
+        let stopped = home.zenith.ok(&["stop", "--mode", mode]);
+        assert!(stopped.stdout.contains("stopped the server"), "{stopped}");
+        let output = running.wait(Duration::from_secs(60));
+        assert_eq!(output.code, Some(0), "{mode}: {output}");
+        assert!(!output.stderr.contains("another one begins"), "{output}");
+        assert_eq!(process::under(&home.zenith.home()).len(), 0, "{mode}");
+        let kind = home.list()[0]["kind"].clone();
+        assert_eq!(kind == "final", mode != "immediate", "{mode}: {kind}");
+        if mode != "immediate" {
+            assert_eq!(crate::support::unpushed(&home.status()), 0);
+        }
+    }
+}
+
+/// The agent is an addition to a server, not a reason to end it.
+#[test]
+fn the_foreground_outlives_its_agent() {
+    let home = Home::new();
+    home.init(&[]);
+    let mut running = home.zenith.spawn(&["start", "--foreground"]);
+    let answering = || home.status()["agent_pid"].as_i64();
+    let first = wait_for("the agent", Duration::from_secs(30), answering) as i32;
+    process::kill9(first);
+    let second = wait_for("another agent", Duration::from_secs(30), || {
+        home.agent_pid().filter(|pid| *pid != first)
+    });
+    // What another start wants of the agent holds.
+    home.zenith.ok(&["start", "--snapshot-interval", "7m"]);
+    let third = home.agent_pid();
+    assert!(third.is_some_and(|third| third != second));
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(home.agent_pid(), third);
+    assert!(running.is_running());
+    home.zenith.ok(&["stop"]);
+    let output = running.wait(Duration::from_secs(60));
+    assert_eq!(output.code, Some(0), "{output}");
+}
+
 /// In the foreground a dead server is the end, for the supervisor to notice.
 #[test]
 fn the_foreground_fails_when_the_server_dies() {
