@@ -2,6 +2,8 @@
 
 WHEEL_VERSION=0.6.0
 WHEEL_SHA256_X86_64=620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d
+NPM_VERSION=17.10.0-beta.17
+NPM_SHA256_X86_64=5bad48012c3a7415c06310f632ce9a0f9da20dadb70e774e4985c2f416a4445b
 
 die() {
   echo "error: $*" >&2
@@ -30,7 +32,7 @@ newest_debian_postgres() {
   done
 }
 
-# Prints where PostgreSQL 16 and 18 of the tests lie (folders 16 and 18).
+# Prints where PostgreSQL 16, 17 and 18 of the tests lie (folders 16, 17 and 18).
 wheel_dir() {
   if [ -n "${ZENITH_TEST_PG:-}" ]; then
     echo "$ZENITH_TEST_PG"

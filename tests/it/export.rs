@@ -368,7 +368,7 @@ fn objects_hold_a_cluster_only_when_complete() {
 #[test]
 fn postgresql_18_takes_an_increment_on_top_of_an_export() {
     let mut f = Fixture::new();
-    f.programs = Programs::wheel(18);
+    f.programs = Programs::fetched(18);
     let conf = "autovacuum = off\nsummarize_wal = on";
     let server = Server::create(&f.place, "a", &f.programs, conf);
     server.sql("create table t as select generate_series(1, 10000) i");

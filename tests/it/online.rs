@@ -154,9 +154,9 @@ fn a_standby_gives_snapshots_too() {
 
 #[test]
 fn every_major_there_is() {
-    for major in [16, 18] {
+    for major in [16, 17, 18] {
         let mut f = Fixture::new();
-        f.programs = Programs::wheel(major);
+        f.programs = Programs::fetched(major);
         let server = Server::create(&f.place, "a", &f.programs, "");
         server.sql("create table t as select generate_series(1, 1000) i");
         let online = f.online(&server.pgdata, &server.dsn()).unwrap();

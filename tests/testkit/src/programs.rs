@@ -29,9 +29,9 @@ impl Programs {
             .expect("no server under /usr/lib/postgresql: run scripts/install-deps --tests")
     }
 
-    /// PostgreSQL 16 or 18 of the wheel that scripts/install-deps unpacks. Its absence fails the
-    /// test rather than skipping it.
-    pub fn wheel(major: u32) -> Programs {
+    /// PostgreSQL 16, 17 or 18 of those that scripts/install-deps unpacks. Its absence fails the
+    /// test rather than skipping it. Of 17 there are server programs, psql and pgbench only.
+    pub fn fetched(major: u32) -> Programs {
         let home = std::env::var("HOME").unwrap_or_default();
         let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
         let mut roots = vec![

@@ -33,10 +33,10 @@ fn a_server_lives_and_dies() {
 }
 
 #[test]
-fn servers_of_the_wheel_run() {
+fn fetched_servers_run() {
     let _turn = crate::turn::shared();
-    for major in [16, 18] {
-        let (_place, server) = place_with_server(&Programs::wheel(major));
+    for major in [16, 17, 18] {
+        let (_place, server) = place_with_server(&Programs::fetched(major));
         assert!(
             server
                 .value("show server_version")
