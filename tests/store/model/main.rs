@@ -1,16 +1,19 @@
 //! A model of what several machines do to one storage, checked in every order of their steps.
 //!
-//! Two models, since one of both would have too many states: `log` is how roots are committed,
-//! found and deleted; `packs` is how packs come, are used, and go. Each takes the other for
-//! granted. docs/concurrency.md says what is modelled and how far.
+//! Four models, since one of all would have too many states: `log` is how roots are committed,
+//! found and deleted; `packs` is how packs come, are used, and go; `repack` is how they are packed
+//! anew; `holds` is how refs keep what homes build on and what is being read. Each takes the others
+//! for granted. docs/concurrency.md says what is modelled and how far.
 //!
 //! Every protection of the protocol can be taken out of its model, and a test shows that the
 //! checker then finds the harm: so each is needed, and the model can see what it prevents.
 
 #![allow(clippy::print_stdout)]
 
+mod holds;
 mod log;
 mod packs;
+mod repack;
 
 use stateright::{Checker, HasDiscoveries, Model};
 use std::hash::Hash;
