@@ -656,6 +656,10 @@ pub fn attach(
         refs: refs.into_iter().filter(|r| r.from != r.to).collect(),
         operation: operation.clone(),
     };
+    if home.is_lazy() {
+        // Its packs stay there: from now on, and whatever the home pushes.
+        hold(storage, &format!("{mine}/{branch}"), theirs, operation)?;
+    }
     let done = bring(home, storage, &local, what, on)?;
     // Not before it is here: a push must never take what we failed to fetch for what we sent.
     hold(storage, &mine, theirs, operation)?;
