@@ -2,14 +2,19 @@
 
 mod damage;
 mod export;
+mod far;
 mod fixture;
 mod import;
 mod in_place;
+mod lazy;
+mod machine;
 mod offline;
 mod online;
 mod racy;
 mod remote;
 mod s3;
+mod set_back;
 mod sync;
 mod tablespaces;
 mod take;
+mod writers;

@@ -2,164 +2,19 @@
 //!
 //! The snapshots are made up: what they hold does not matter here.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use zenith::event::{Event, ignore};
-use zenith::facts::Facts;
 use zenith::history::History;
-use zenith::home::{Home, Wait};
-use zenith::settings::Settings;
-use zenith::sync::{self, Attached, PushOptions, PushReport};
-use zenith::{Error, Result, head::Head};
-use zenith_store::objects::{Directory, Objects};
-use zenith_store::{
-    Change, Collect, Listing, Node, Params, RefChange, Repository, Snapshot, SnapshotId,
-    SnapshotKind, SnapshotSource, State, Verify,
-};
+use zenith::home::Wait;
+use zenith::managed::Managed;
+use zenith::sync::{self, Attached, PushReport};
+use zenith::{Error, forget, head::Head, refs};
+use zenith_store::{Change, RefChange, SnapshotId, State, Verify};
 use zenith_testkit::Place;
 
 use crate::fixture::{is, operation, torn};
-
-pub(crate) struct Machine {
-    pub(crate) home: Home,
-    pub(crate) id: String,
-}
-
-pub(crate) fn machine(place: &Place, name: &str) -> Machine {
-    let home = Home::prepare(&place.join(name)).unwrap();
-    home.create_repository(Params::default(), operation())
-        .unwrap();
-    home.complete(&Settings::new()).unwrap();
-    let id = home.settings().unwrap().home_id;
-    Machine { home, id }
-}
-
-/// The storage, opened anew as by another process.
-pub(crate) fn storage(place: &Place) -> Repository {
-    let objects: Arc<dyn Objects> = Arc::new(Directory::new(place.join("storage")));
-    sync::open_or_create(objects, Params::default(), None, &operation()).unwrap()
-}
-
-impl Machine {
-    pub(crate) fn state(&self) -> Arc<State> {
-        self.home.reader().unwrap().0.state().unwrap()
-    }
-
-    /// A snapshot on `branch` with a file of its own.
-    pub(crate) fn snapshot(&self, branch: &str, content: &str) -> SnapshotId {
-        let lock = self.home.lock("test", Wait::Forever).unwrap();
-        let repo = self.home.writer(&lock).unwrap();
-        let name = format!("branch/{branch}");
-        let tip = repo.state().unwrap().get_ref(&name);
-        zenith::lazy::lean(&self.home, &repo, tip, &operation()).unwrap();
-        let writer = repo.writer().unwrap();
-        let bytes = content.repeat(5_000);
-        let ids = [writer
-            .put_chunk(&bytes.as_bytes()[..bytes.len().min(65_536)], None)
-            .unwrap()];
-        let size = bytes.len().min(65_536) as u64;
-        let file = writer.put_file(0o600, size, &ids, &[]).unwrap();
-        let listing = Listing::from([("f".to_owned(), Node::File(file))]);
-        let tree = writer.put_tree(&listing).unwrap();
-        let facts = Facts::default();
-        let snapshot = Snapshot {
-            version: 1,
-            tree,
-            parents: tip.into_iter().collect(),
-            time: operation().time,
-            host: "here".into(),
-            message: content.into(),
-            kind: SnapshotKind::Automatic,
-            source: SnapshotSource::Offline,
-            tool: "test".into(),
-            files: 1,
-            size,
-            body: facts.encode(),
-        };
-        let id = zenith_store::Ids::plain().snapshot(&snapshot.encode());
-        let refs = vec![RefChange {
-            name,
-            from: tip,
-            to: Some(id),
-        }];
-        let summary = facts.summary().encode();
-        assert_eq!(
-            writer
-                .commit(snapshot, summary, refs, operation())
-                .unwrap()
-                .id,
-            id
-        );
-        id
-    }
-
-    pub(crate) fn remove(&self, remove: &[SnapshotId]) {
-        let lock = self.home.lock("test", Wait::Forever).unwrap();
-        let repo = self.home.writer(&lock).unwrap();
-        let change = Change {
-            remove: remove.to_vec(),
-            ..Change::default()
-        };
-        repo.commit(Change {
-            operation: operation(),
-            ..change
-        })
-        .unwrap();
-    }
-
-    pub(crate) fn push(&self, storage: &Repository, background: bool) -> Result<PushReport> {
-        self.push_watched(storage, background, &ignore)
-    }
-
-    fn push_watched(
-        &self,
-        storage: &Repository,
-        background: bool,
-        on: &(dyn Fn(Event) + Sync),
-    ) -> Result<PushReport> {
-        let options = PushOptions {
-            branch: "main".into(),
-            background,
-            operation: operation(),
-        };
-        sync::push(&self.home, storage, &options, on)
-    }
-
-    pub(crate) fn attach(&self, storage: &Repository) -> Result<Attached> {
-        self.attach_watched(storage, &ignore)
-    }
-
-    fn attach_watched(
-        &self,
-        storage: &Repository,
-        on: &(dyn Fn(Event) + Sync),
-    ) -> Result<Attached> {
-        sync::attach(&self.home, storage, "main", &operation(), on)
-    }
-
-    pub(crate) fn unpushed(&self) -> Vec<SnapshotId> {
-        sync::unpushed(&self.state())
-            .rows
-            .iter()
-            .map(|row| row.id)
-            .collect()
-    }
-}
-
-pub(crate) fn ids(state: &State) -> Vec<SnapshotId> {
-    state.snapshots().map(|row| row.id).collect()
-}
-
-#[track_caller]
-fn pushed(result: Result<PushReport>, tip: SnapshotId, number: u64) {
-    match result.unwrap() {
-        PushReport::Pushed {
-            tip: t, snapshots, ..
-        } => assert_eq!((t, snapshots), (tip, number)),
-        other => panic!("{other:?}"),
-    }
-}
+use crate::machine::{Machine, collect, content, ids, machine, push_options, pushed, storage};
 
 #[test]
 fn a_push_is_incremental_and_noted() {
@@ -188,14 +43,9 @@ fn a_push_is_incremental_and_noted() {
     assert_eq!(a.unpushed(), [three]);
     pushed(a.push(&there, true), three, 1);
     // What arrived can be read there.
-    let file = |id| {
-        let tree = storage(&place).snapshot(id).unwrap().tree;
-        match &storage(&place).listing(tree).unwrap()["f"] {
-            Node::File(file) => storage(&place).file_bytes(file).unwrap(),
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(file(three).starts_with(b"333") && file(one).starts_with(b"111"));
+    let there = storage(&place);
+    assert!(content(&there, three).starts_with(b"333"));
+    assert!(content(&there, one).starts_with(b"111"));
 }
 
 #[test]
@@ -206,11 +56,7 @@ fn a_home_attaches_to_what_the_storage_has() {
     assert_eq!(b.attach(&there).unwrap(), Attached::Empty);
     let (one, two) = (a.snapshot("main", "1"), a.snapshot("main", "2"));
     a.push(&there, false).unwrap();
-    let options = PushOptions {
-        branch: "side".into(),
-        background: false,
-        operation: operation(),
-    };
+    let options = push_options("side");
     a.snapshot("side", "s");
     sync::push(&a.home, &there, &options, &ignore).unwrap();
     assert!(matches!(b.attach(&there).unwrap(), Attached::Fetched { tip, .. } if tip == two));
@@ -494,11 +340,7 @@ fn a_copy_goes_where_its_packs_were_collected() {
         ..Change::default()
     })
     .unwrap();
-    let at_once = Collect {
-        grace: 0,
-        ..Collect::at(4_000_000_000)
-    };
-    assert_eq!(to.collect(operation(), at_once).unwrap().packs, 1);
+    assert_eq!(collect(&to).packs, 1);
     assert!(copy().unwrap() > 0);
     let tree = to.snapshot(id).unwrap().tree;
     assert_eq!(to.listing(tree).unwrap().len(), 2);
@@ -514,56 +356,12 @@ fn a_copy_goes_where_its_packs_were_collected() {
     );
 }
 
-/// Where one home alone writes, another one reads, and takes over only when it says so.
-#[test]
-fn a_single_writer_is_told_from_others() {
-    let place = Place::new();
-    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
-    let options = PushOptions {
-        branch: "main".into(),
-        background: false,
-        operation: operation(),
-    };
-    let one = a.snapshot("main", "1");
-    let as_a = || storage(&place).only(&a.id);
-    as_a().claim(operation()).unwrap();
-    let writer = |id: &str| assert_eq!(storage(&place).state().unwrap().writer(), Some(id));
-    writer(&a.id);
-    sync::push(&a.home, &as_a(), &options, &ignore).unwrap();
-
-    let refused = |repo: &Repository, by: &Machine| {
-        is(
-            sync::push(&by.home, repo, &options, &ignore),
-            |e| matches!(e, Error::Store(zenith_store::Error::SingleWriter { writer, .. }) if *writer == a.id),
-        );
-    };
-    b.snapshot("main", "2");
-    refused(&storage(&place), &b);
-    refused(&storage(&place).only(&b.id), &b);
-    // The same home without its turns is a stranger, too.
-    a.snapshot("main", "3");
-    refused(&storage(&place), &a);
-    sync::fetch(&b.home, &storage(&place), one, &operation(), &ignore).unwrap();
-    assert!(b.state().snapshot(&one).is_some());
-
-    storage(&place).only(&b.id).claim(operation()).unwrap();
-    writer(&b.id);
-    is(
-        sync::push(&a.home, &as_a(), &options, &ignore),
-        |e| matches!(e, Error::Store(zenith_store::Error::SingleWriter { writer, .. }) if *writer == b.id),
-    );
-}
-
 /// A reader that takes long keeps what it reads, and nothing of it afterwards.
 #[test]
 fn what_is_fetched_is_not_pruned_meanwhile() {
     let place = Place::new();
     let (a, b) = (machine(&place, "a"), machine(&place, "b"));
-    let options = PushOptions {
-        branch: "main".into(),
-        background: false,
-        operation: operation(),
-    };
+    let options = push_options("main");
     let tip = a.snapshot("main", "1");
     sync::push(&a.home, &storage(&place), &options, &ignore).unwrap();
     let pins = || {
@@ -602,7 +400,7 @@ fn what_is_fetched_is_not_pruned_meanwhile() {
             ..Change::default()
         })
         .unwrap();
-    let known = zenith::refs::homes(&storage(&place).state().unwrap());
+    let known = refs::homes(&storage(&place).state().unwrap());
     let known: Vec<_> = known.into_iter().map(|known| known.home).collect();
     assert_eq!(known, [a.id.clone(), b.id.clone()]);
 
@@ -623,89 +421,6 @@ fn what_is_fetched_is_not_pruned_meanwhile() {
     assert!(pins().is_empty());
     remove().unwrap();
     assert!(b.state().snapshot(&tip).is_some());
-}
-
-/// A copy of a directory with all that is in it.
-fn image(from: &std::path::Path, to: &std::path::Path) {
-    let _ = std::fs::remove_dir_all(to);
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (path, to) = {
-            let entry = entry.unwrap();
-            (entry.path(), to.join(entry.file_name()))
-        };
-        match path.is_dir() {
-            true => image(&path, &to),
-            false => drop(std::fs::copy(&path, &to).unwrap()),
-        }
-    }
-}
-
-#[test]
-fn a_home_that_was_set_back_moves_nothing_at_the_storage() {
-    let place = Place::new();
-    let a = machine(&place, "a");
-    let there = storage(&place);
-    a.snapshot("main", "monday");
-    a.push(&there, false).unwrap();
-    image(&place.join("a"), &place.join("image"));
-    a.snapshot("main", "tuesday");
-    let wednesday = a.snapshot("main", "wednesday");
-    a.push(&there, false).unwrap();
-    image(&place.join("image"), &place.join("a"));
-    let ours = a.snapshot("main", "after");
-    is(
-        a.push(&there, false),
-        |e| matches!(e, Error::Diverged { ours: o, theirs, .. } if (*o, *theirs) == (ours, wednesday)),
-    );
-    let aside = a.push(&there, true).unwrap();
-    assert!(matches!(aside, PushReport::Diverged { .. }), "{aside:?}");
-    let state = there.state().unwrap();
-    assert_eq!(state.get_ref("branch/main"), Some(wednesday));
-}
-
-#[test]
-fn a_tip_that_was_deleted_here_on_purpose_is_gone_beyond() {
-    let place = Place::new();
-    let a = machine(&place, "a");
-    let there = storage(&place);
-    let one = a.snapshot("main", "1");
-    let two = a.snapshot("main", "2");
-    a.push(&there, false).unwrap();
-    {
-        let lock = a.home.lock("test", Wait::No).unwrap();
-        let back = |name: &str| RefChange {
-            name: name.to_owned(),
-            from: Some(two),
-            to: Some(one),
-        };
-        let change = Change {
-            remove: vec![two],
-            refs: vec![back("branch/main"), back("remote/origin/main")],
-            operation: operation(),
-        };
-        a.home.writer(&lock).unwrap().commit(change).unwrap();
-    }
-    let three = a.snapshot("main", "3");
-    pushed(a.push(&there, false), three, 1);
-}
-
-#[test]
-fn a_storage_that_was_set_back_gets_what_it_lost() {
-    let place = Place::new();
-    let a = machine(&place, "a");
-    let monday = a.snapshot("main", "monday");
-    a.push(&storage(&place), false).unwrap();
-    image(&place.join("storage"), &place.join("copy"));
-    let tuesday = a.snapshot("main", "tuesday");
-    a.push(&storage(&place), false).unwrap();
-    let wednesday = a.snapshot("main", "wednesday");
-    a.push(&storage(&place), false).unwrap();
-    image(&place.join("copy"), &place.join("storage"));
-    let last = a.snapshot("main", "thursday");
-    pushed(a.push(&storage(&place), false), last, 3);
-    let there = storage(&place).state().unwrap();
-    assert_eq!(ids(&there), [monday, tuesday, wednesday, last]);
 }
 
 #[test]
@@ -743,4 +458,33 @@ fn a_push_beside_a_removal_sends_it_again() {
     pushed(a.push_watched(&there, false, &on), one, 1);
     assert!(once.is_completed());
     assert_eq!(ids(&storage(&place).state().unwrap()), [one]);
+}
+
+/// Others prune and collect all that this home builds on: its own ref keeps what it pushed last,
+/// and when that is forgotten, too, what is here goes up again.
+#[test]
+fn a_push_arrives_whatever_others_deleted_meanwhile() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let there = storage(&place);
+    let all: Vec<_> = (0..3).map(|n| a.snapshot("main", &n.to_string())).collect();
+    a.push(&there, false).unwrap();
+    let waiting = [a.snapshot("main", "0"), a.snapshot("main", "4")];
+    let managed = Managed::open(b.home.dir()).unwrap();
+    let gone = |id| forget::forget_at(&managed, sync::ORIGIN, &there, id, true, false);
+    gone(all[0]).unwrap();
+    gone(all[1]).unwrap();
+    is(gone(all[2]), |e| {
+        matches!(e, Error::Managed(zenith::managed::Refusal::Held { .. }))
+    });
+    refs::forget_home(&there, &a.id, false).unwrap();
+    gone(all[2]).unwrap();
+    collect(&there);
+    assert!(there.objects().list("packs/").unwrap().is_empty());
+    pushed(a.push(&there, false), waiting[1], 5);
+    for (id, begin) in waiting.iter().zip(["0", "4"]) {
+        assert!(content(&storage(&place), *id).starts_with(begin.as_bytes()));
+    }
+    assert!(there.verify(Verify::ReadData).unwrap().is_good());
+    assert_eq!(a.unpushed(), []);
 }

@@ -1,0 +1,111 @@
+//! What was set back, is gone or is another now: nothing is moved, made or hidden by that.
+
+use zenith::event::ignore;
+use zenith::home::Wait;
+use zenith::managed::{Managed, Refusal, Surroundings};
+use zenith::sync::PushReport;
+use zenith::{Error, publish, remote};
+use zenith_store::{Change, RefChange};
+use zenith_testkit::Place;
+
+use crate::fixture::{is, operation};
+use crate::machine::{ids, image, machine, pushed, storage};
+
+#[test]
+fn a_home_that_was_set_back_moves_nothing_at_the_storage() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    a.snapshot("main", "monday");
+    a.push(&there, false).unwrap();
+    image(&place.join("a"), &place.join("image"));
+    a.snapshot("main", "tuesday");
+    let wednesday = a.snapshot("main", "wednesday");
+    a.push(&there, false).unwrap();
+    image(&place.join("image"), &place.join("a"));
+    let ours = a.snapshot("main", "after");
+    is(
+        a.push(&there, false),
+        |e| matches!(e, Error::Diverged { ours: o, theirs, .. } if (*o, *theirs) == (ours, wednesday)),
+    );
+    let aside = a.push(&there, true).unwrap();
+    assert!(matches!(aside, PushReport::Diverged { .. }), "{aside:?}");
+    let state = there.state().unwrap();
+    assert_eq!(state.get_ref("branch/main"), Some(wednesday));
+}
+
+#[test]
+fn a_tip_that_was_deleted_here_on_purpose_is_gone_beyond() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let there = storage(&place);
+    let one = a.snapshot("main", "1");
+    let two = a.snapshot("main", "2");
+    a.push(&there, false).unwrap();
+    {
+        let lock = a.home.lock("test", Wait::No).unwrap();
+        let back = |name: &str| RefChange {
+            name: name.to_owned(),
+            from: Some(two),
+            to: Some(one),
+        };
+        let change = Change {
+            remove: vec![two],
+            refs: vec![back("branch/main"), back("remote/origin/main")],
+            operation: operation(),
+        };
+        a.home.writer(&lock).unwrap().commit(change).unwrap();
+    }
+    let three = a.snapshot("main", "3");
+    pushed(a.push(&there, false), three, 1);
+}
+
+#[test]
+fn a_storage_that_was_set_back_gets_what_it_lost() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let monday = a.snapshot("main", "monday");
+    a.push(&storage(&place), false).unwrap();
+    image(&place.join("storage"), &place.join("copy"));
+    let tuesday = a.snapshot("main", "tuesday");
+    a.push(&storage(&place), false).unwrap();
+    let wednesday = a.snapshot("main", "wednesday");
+    a.push(&storage(&place), false).unwrap();
+    image(&place.join("copy"), &place.join("storage"));
+    let last = a.snapshot("main", "thursday");
+    pushed(a.push(&storage(&place), false), last, 3);
+    let there = storage(&place).state().unwrap();
+    assert_eq!(ids(&there), [monday, tuesday, wednesday, last]);
+}
+
+/// An empty place where there was a repository is a disk that is not mounted, or a loss.
+#[test]
+fn a_storage_that_is_gone_or_another_is_told() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let one = a.snapshot("main", "1");
+    let around = Surroundings::default();
+    let location = place.arg("storage");
+    let mut managed = Managed::open(a.home.dir()).unwrap();
+    managed.settings.storage_dest = Some(location.clone());
+    let push = || publish::push_branch(&managed, &around, &location, "main", &ignore);
+    pushed(push(), one, 1);
+    let (there, aside) = (place.join("storage"), place.join("aside"));
+    std::fs::rename(&there, &aside).unwrap();
+    let gone = |e: &Error| matches!(e, Error::Managed(Refusal::StorageGone { .. }));
+    is(push(), gone);
+    is(remote::open(&managed, &around, "origin"), gone);
+    assert!(
+        !there.join("zenith.json").exists(),
+        "nothing hides the loss"
+    );
+
+    drop(storage(&place));
+    let another = |e: &Error| matches!(e, Error::Managed(Refusal::StorageReplaced { .. }));
+    is(push(), another);
+    is(remote::open(&managed, &around, "origin"), another);
+    assert!(storage(&place).state().unwrap().is_empty());
+    std::fs::remove_dir_all(&there).unwrap();
+    std::fs::rename(&aside, &there).unwrap();
+    push().unwrap();
+}
