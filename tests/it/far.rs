@@ -1,11 +1,10 @@
 //! A storage that is no directory of this machine, and does not always do what it should.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use zenith_store::objects::{Created, Directory, Listed, ObjectWriter, Objects, ObjectsError};
+use zenith_store::objects::{Created, Directory, Objects, ObjectsError};
 use zenith_store::{IndexChoice, Repository};
 use zenith_testkit::Place;
 
@@ -48,15 +47,12 @@ impl Far {
     }
 }
 
-impl Objects for Far {
-    fn location(&self) -> String {
-        self.inner.location()
+impl zenith_store::objects::Layer for Far {
+    fn below(&self) -> &dyn Objects {
+        &self.inner
     }
     fn local_path(&self, _key: &str) -> Option<PathBuf> {
         None
-    }
-    fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {
-        self.inner.get(key)
     }
     fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
         if key.starts_with("packs/") {
@@ -64,43 +60,22 @@ impl Objects for Far {
         }
         self.inner.get_range(key, offset, len)
     }
-    fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
-        self.inner.size(key)
-    }
     fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
         if key.starts_with("roots/") && self.refuses.load(Ordering::Relaxed) {
             let why = std::io::Error::other("the line is cut");
-            return Err(ObjectsError::from_io(&self.location(), key, why));
+            return Err(ObjectsError::from_io(&self.inner.location(), key, why));
         }
         if self.replaces.load(Ordering::Relaxed) && self.inner.size(key)?.is_some() {
             self.inner.delete(key)?;
         }
         self.inner.create(key, bytes)
     }
-    fn put_file(&self, key: &str, file: &Path) -> Result<(), ObjectsError> {
-        self.inner.put_file(key, file)
-    }
     fn get_to_file(&self, key: &str, file: &Path) -> Result<u64, ObjectsError> {
         if self.left.fetch_sub(1, Ordering::Relaxed) <= 0 {
             let why = std::io::Error::other("the line is cut");
-            return Err(ObjectsError::from_io(&self.location(), key, why));
+            return Err(ObjectsError::from_io(&self.inner.location(), key, why));
         }
         self.packs.fetch_add(1, Ordering::Relaxed);
         self.inner.get_to_file(key, file)
-    }
-    fn reader(&self, key: &str) -> Result<Box<dyn Read + Send>, ObjectsError> {
-        self.inner.reader(key)
-    }
-    fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, ObjectsError> {
-        self.inner.writer(key)
-    }
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.inner.list(prefix)
-    }
-    fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.inner.list_after(prefix, after)
-    }
-    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
-        self.inner.delete(key)
     }
 }

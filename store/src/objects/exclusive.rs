@@ -5,12 +5,12 @@
 //! replace what is there, others refuse it; either way two writers would lose each other's work.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Created, Listed, ObjectWriter, Objects, ObjectsError, ObjectsErrorKind};
+use super::{Created, Objects, ObjectsError, ObjectsErrorKind};
 use crate::error::{Error, Result};
 use crate::world::World;
 
@@ -99,25 +99,9 @@ impl Exclusive {
     }
 }
 
-impl Objects for Exclusive {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn local_path(&self, key: &str) -> Option<PathBuf> {
-        self.inner.local_path(key)
-    }
-
-    fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {
-        self.inner.get(key)
-    }
-
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
-        self.inner.get_range(key, offset, len)
-    }
-
-    fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
-        self.inner.size(key)
+impl super::Layer for Exclusive {
+    fn below(&self) -> &dyn Objects {
+        &*self.inner
     }
 
     fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
@@ -127,33 +111,5 @@ impl Objects for Exclusive {
         }
         put(&*self.inner, key, bytes)?;
         Ok(Created::New)
-    }
-
-    fn put_file(&self, key: &str, file: &Path) -> Result<(), ObjectsError> {
-        self.inner.put_file(key, file)
-    }
-
-    fn get_to_file(&self, key: &str, file: &Path) -> Result<u64, ObjectsError> {
-        self.inner.get_to_file(key, file)
-    }
-
-    fn reader(&self, key: &str) -> Result<Box<dyn Read + Send>, ObjectsError> {
-        self.inner.reader(key)
-    }
-
-    fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, ObjectsError> {
-        self.inner.writer(key)
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.inner.list(prefix)
-    }
-
-    fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.inner.list_after(prefix, after)
-    }
-
-    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
-        self.inner.delete(key)
     }
 }

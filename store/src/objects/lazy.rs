@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Created, Directory, Listed, ObjectWriter, Objects, ObjectsError};
+use super::{Directory, Objects, ObjectsError};
 
 /// The objects of a directory, and below `packs/` those of another place under it.
 #[derive(Debug, Clone)]
@@ -40,9 +40,11 @@ fn is_pack(key: &str) -> bool {
     key.starts_with("packs/")
 }
 
-impl Objects for Lazy {
-    fn location(&self) -> String {
-        self.local.location()
+impl super::Layer for Lazy {
+    /// What is written, listed and deleted is so here: whoever lists packs looks for what may be
+    /// removed.
+    fn below(&self) -> &dyn Objects {
+        &self.local
     }
 
     /// None for a pack that is not here.
@@ -70,14 +72,6 @@ impl Objects for Lazy {
         }
     }
 
-    fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
-        self.local.create(key, bytes)
-    }
-
-    fn put_file(&self, key: &str, file: &Path) -> Result<(), ObjectsError> {
-        self.local.put_file(key, file)
-    }
-
     fn get_to_file(&self, key: &str, file: &Path) -> Result<u64, ObjectsError> {
         self.either(
             key,
@@ -88,24 +82,6 @@ impl Objects for Lazy {
 
     fn reader(&self, key: &str) -> Result<Box<dyn Read + Send>, ObjectsError> {
         self.either(key, |near| near.reader(key), |far| far.reader(key))
-    }
-
-    fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, ObjectsError> {
-        self.local.writer(key)
-    }
-
-    /// What is here: whoever lists packs looks for what may be removed.
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.local.list(prefix)
-    }
-
-    fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.local.list_after(prefix, after)
-    }
-
-    /// Here alone.
-    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
-        self.local.delete(key)
     }
 }
 

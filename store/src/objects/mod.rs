@@ -10,6 +10,7 @@ pub mod disk;
 mod environment;
 mod error;
 pub mod exclusive;
+mod layer;
 pub mod lazy;
 pub mod url;
 
@@ -22,6 +23,7 @@ pub use directory::Directory;
 pub use environment::Environment;
 pub use error::{ObjectsError, ObjectsErrorKind};
 pub use exclusive::Exclusive;
+pub use layer::Layer;
 pub use lazy::Lazy;
 pub use url::{OpenOptions, StorageUrl, UrlError, Warning};
 

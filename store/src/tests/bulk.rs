@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::id::Kind;
-use crate::objects::{Created, Listed, ObjectWriter, ObjectsError};
-use std::io::Read;
-use std::path::PathBuf;
+use crate::objects::ObjectsError;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Counts ranges that are asked for, and fails after so many.
@@ -36,52 +34,19 @@ impl Counted {
     }
 }
 
-impl Objects for Counted {
+impl objects::Layer for Counted {
+    fn below(&self) -> &dyn Objects {
+        &*self.inner
+    }
+
     fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
         self.ranges.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(len as u64, Ordering::Relaxed);
         if self.left.fetch_sub(1, Ordering::Relaxed) <= 0 {
             let why = std::io::Error::other("out of order");
-            return Err(ObjectsError::from_io(&self.location(), key, why));
+            return Err(ObjectsError::from_io(&self.inner.location(), key, why));
         }
         self.inner.get_range(key, offset, len)
-    }
-
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    fn local_path(&self, key: &str) -> Option<PathBuf> {
-        self.inner.local_path(key)
-    }
-    fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {
-        self.inner.get(key)
-    }
-    fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
-        self.inner.size(key)
-    }
-    fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
-        self.inner.create(key, bytes)
-    }
-    fn put_file(&self, key: &str, file: &Path) -> Result<(), ObjectsError> {
-        self.inner.put_file(key, file)
-    }
-    fn get_to_file(&self, key: &str, file: &Path) -> Result<u64, ObjectsError> {
-        self.inner.get_to_file(key, file)
-    }
-    fn reader(&self, key: &str) -> Result<Box<dyn Read + Send>, ObjectsError> {
-        self.inner.reader(key)
-    }
-    fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, ObjectsError> {
-        self.inner.writer(key)
-    }
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.inner.list(prefix)
-    }
-    fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.inner.list_after(prefix, after)
-    }
-    fn delete(&self, key: &str) -> Result<(), ObjectsError> {
-        self.inner.delete(key)
     }
 }
 

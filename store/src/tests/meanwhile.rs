@@ -1,7 +1,7 @@
 //! Objects beside which something happens at a chosen moment.
 
 use super::*;
-use crate::objects::{Created, Listed, ObjectWriter, Objects, ObjectsError};
+use crate::objects::{Created, Listed, ObjectsError};
 
 /// The moment, and the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,8 @@ pub(super) enum When {
     /// Before an object in it is created, and after.
     Creates(&'static str),
     Created(&'static str),
-    /// After an object in it was read.
+    /// Before something of an object in it is read or asked for, and after it was read whole.
+    Reads(&'static str),
     Read(&'static str),
     /// Before an object in it is deleted.
     Deletes(&'static str),
@@ -23,6 +24,10 @@ pub(super) enum When {
 pub(super) struct Meanwhile {
     inner: Directory,
     when: When,
+    /// Moments that pass before.
+    left: AtomicU64,
+    /// Whether the objects are no files of this machine.
+    far: bool,
     then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -37,8 +42,24 @@ impl Meanwhile {
         Meanwhile {
             inner: Directory::new(dir),
             when,
+            left: AtomicU64::new(0),
+            far: false,
             then: Mutex::new(Some(Box::new(then))),
         }
+    }
+
+    /// The same as at a storage, and at a later one of these moments.
+    pub(super) fn far(self, later: u64) -> Self {
+        Meanwhile {
+            left: AtomicU64::new(later),
+            far: true,
+            ..self
+        }
+    }
+
+    /// Whether it has happened.
+    pub(super) fn has_happened(&self) -> bool {
+        self.then.lock().unwrap().is_none()
     }
 
     /// Objects of which no root is ever listed, as by a listing that is late.
@@ -55,46 +76,49 @@ impl Meanwhile {
         if when(folder) != self.when {
             return;
         }
+        let passes = |left: u64| left.checked_sub(1);
+        let moment = (Ordering::SeqCst, Ordering::SeqCst);
+        if self.left.fetch_update(moment.0, moment.1, passes).is_ok() {
+            return;
+        }
         let then = self.then.lock().unwrap().take();
-        then.into_iter().for_each(|then| then());
+        // Another machine, which has buffers of its own.
+        if let Some(then) = then {
+            std::thread::spawn(then).join().unwrap();
+        }
     }
 }
 
-impl Objects for Meanwhile {
-    fn location(&self) -> String {
-        self.inner.location()
+impl objects::Layer for Meanwhile {
+    fn below(&self) -> &dyn Objects {
+        &self.inner
     }
     fn local_path(&self, key: &str) -> Option<std::path::PathBuf> {
-        self.inner.local_path(key)
+        self.inner.local_path(key).filter(|_| !self.far)
+    }
+    fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
+        self.happen(When::Reads, key);
+        self.inner.size(key)
+    }
+    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
+        self.happen(When::Reads, key);
+        self.inner.get_range(key, offset, len)
+    }
+    fn get_to_file(&self, key: &str, file: &Path) -> Result<u64, ObjectsError> {
+        self.happen(When::Reads, key);
+        self.inner.get_to_file(key, file)
     }
     fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {
+        self.happen(When::Reads, key);
         let got = self.inner.get(key);
         self.happen(When::Read, key);
         got
-    }
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
-        self.inner.get_range(key, offset, len)
-    }
-    fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
-        self.inner.size(key)
     }
     fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
         self.happen(When::Creates, key);
         let created = self.inner.create(key, bytes);
         self.happen(When::Created, key);
         created
-    }
-    fn put_file(&self, key: &str, file: &Path) -> Result<(), ObjectsError> {
-        self.inner.put_file(key, file)
-    }
-    fn get_to_file(&self, key: &str, file: &Path) -> Result<u64, ObjectsError> {
-        self.inner.get_to_file(key, file)
-    }
-    fn reader(&self, key: &str) -> Result<Box<dyn std::io::Read + Send>, ObjectsError> {
-        self.inner.reader(key)
-    }
-    fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, ObjectsError> {
-        self.inner.writer(key)
     }
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
         if self.when == When::Late && prefix == "roots/" {
@@ -103,9 +127,6 @@ impl Objects for Meanwhile {
         let listed = self.inner.list(prefix);
         self.happen(When::Listed, prefix);
         listed
-    }
-    fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, ObjectsError> {
-        self.inner.list_after(prefix, after)
     }
     fn delete(&self, key: &str) -> Result<(), ObjectsError> {
         self.happen(When::Deletes, key);
