@@ -259,6 +259,21 @@ impl State {
             .unwrap_or_default()
     }
 
+    /// What these snapshots use, as far as they are here.
+    pub(crate) fn usages(
+        &self,
+        ids: &HashSet<SnapshotId>,
+    ) -> HashMap<SnapshotId, BTreeMap<PackName, u64>> {
+        let (mut lines, mut usages) = (Lines::default(), HashMap::new());
+        for row in self.snapshots.rows() {
+            let usage = lines.next(row);
+            if ids.contains(&row.id) {
+                usages.insert(row.id, self.named(usage));
+            }
+        }
+        usages
+    }
+
     /// Visits every snapshot with what it uses, in order of commit.
     ///
     /// # Errors

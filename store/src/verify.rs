@@ -22,8 +22,6 @@ use std::sync::{Mutex, PoisonError};
 const PIECE_BYTES: u64 = 4 << 20;
 /// Packs that are read at once.
 const THREADS: usize = 4;
-/// How often everything is looked at anew because others collected under it.
-const AGAIN: u32 = 3;
 /// All of a sample, in the unit of [`Verify::Sample`].
 pub const WHOLE: u32 = 10_000;
 
@@ -97,43 +95,53 @@ impl Repository {
         how: Verify,
         on: &(dyn Fn(VerifyEvent) + Sync),
     ) -> Result<VerifyReport> {
-        let mut tries = 0;
-        loop {
-            let seen = self.state()?.seq();
-            let report = self.look(how, on)?.0;
-            tries += 1;
-            // Others may have moved and deleted what we were about to look at.
-            if report.is_good() || tries == AGAIN || self.state()?.seq() == seen {
-                return Ok(report);
-            }
-        }
+        Ok(self.look(how, on)?.0)
     }
 
-    /// One look at everything; also which blobs of which packs are bad.
+    /// A look at everything; also which blobs of which packs are bad. What others moved or deleted
+    /// meanwhile is no damage: what seems bad is judged by the newest root, read afterwards.
     pub(crate) fn look(
         &self,
         how: Verify,
         on: &(dyn Fn(VerifyEvent) + Sync),
     ) -> Result<(VerifyReport, Bad)> {
-        let state = self.state()?;
-        let packs: Vec<PackRow> = state.packs().copied().collect();
-        let bytes = packs.iter().map(|row| row.len).sum();
-        let (bad, read_bytes) = self.look_at_packs(&packs, how, on)?;
-        let mut survey = Survey::new(self, &bad);
-        for row in state.snapshots() {
-            survey.snapshot(row.id, row.tree)?;
+        let mut state = self.state()?;
+        let (mut bad, mut read_bytes) = (Bad::default(), 0);
+        let mut looked_at = HashSet::new();
+        loop {
+            let rows = state.packs().filter(|row| looked_at.insert(row.name));
+            let packs: Vec<PackRow> = rows.copied().collect();
+            if !packs.is_empty() {
+                let (found, read) = self.look_at_packs(&packs, how, on)?;
+                bad.packs.extend(found.packs);
+                read_bytes += read;
+            }
+            let mut survey = Survey::new(self, &bad);
+            for row in state.snapshots() {
+                survey.snapshot(row.id, row.tree)?;
+            }
+            let (bad_snapshots, damage) = survey.into_damage();
+            let newest = self.state()?;
+            // A pack is deleted after a root says so: one that is listed still is missed.
+            let there: HashSet<PackName> = newest.packs().map(|row| row.name).collect();
+            bad.packs.retain(|name, _| there.contains(name));
+            // Of packs that stayed with it, what was not to be had is lost. Names never come back,
+            // so what uses the same packs as before used them all the time.
+            let ids: HashSet<SnapshotId> = bad_snapshots.iter().map(|(id, _)| *id).collect();
+            if newest.usages(&ids) == state.usages(&ids) {
+                let report = VerifyReport {
+                    packs: state.packs().count() as u64,
+                    bytes: state.packs().map(|row| row.len).sum(),
+                    read_bytes,
+                    snapshots: state.len() as u64,
+                    bad_packs: bad.told(),
+                    bad_snapshots,
+                    damage,
+                };
+                return Ok((report, bad));
+            }
+            state = newest;
         }
-        let (bad_snapshots, damage) = survey.into_damage();
-        let report = VerifyReport {
-            packs: packs.len() as u64,
-            bytes,
-            read_bytes,
-            snapshots: state.len() as u64,
-            bad_packs: bad.told(),
-            bad_snapshots,
-            damage,
-        };
-        Ok((report, bad))
     }
 
     /// Which of these packs are bad, and how many bytes were read to tell.

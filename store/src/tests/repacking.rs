@@ -209,3 +209,65 @@ fn a_collector_that_was_fenced_moves_nothing() {
     assert_eq!(files_of(&pair.storage(), id), second());
     assert_good(&pair.storage());
 }
+
+/// Whoever looks at everything while packs are moved and deleted calls nothing damaged that is
+/// whole, wherever in its look that happens; what is missing for good is told all the same.
+#[test]
+fn a_collection_beside_a_verification_is_no_damage() {
+    for (how, loses) in [(Verify::Quick, false), (Verify::ReadData, true)] {
+        for moment in 0.. {
+            let (pair, id) = mostly_dead();
+            let (others, local) = (pair.storage(), pair.home());
+            let lost = snapshot(
+                &local,
+                &Files::from([("z".into(), noise(99, 9000))]),
+                "lost",
+            )
+            .id;
+            push(&local, &others, &[lost]).unwrap();
+            let gone = others.state().unwrap().packs().last().unwrap().name;
+            if loses {
+                others.objects().delete(&gone.key()).unwrap();
+            }
+            let collects = move || drop(collect_with(&others, u64::MAX));
+            let objects = Meanwhile::new(pair.dirs.1.path(), When::Reads("packs/"), collects);
+            let objects = Arc::new(objects.far(moment));
+            let place = Repository::open(objects.clone(), None, IndexChoice::Memory).unwrap();
+            let report = place.verify(how).unwrap();
+            if !objects.has_happened() {
+                assert!(moment > 10, "{moment}");
+                break;
+            }
+            let bad: Vec<_> = report.bad_packs.iter().map(|(name, _)| *name).collect();
+            let snapshots: Vec<_> = report.bad_snapshots.iter().map(|(id, _)| *id).collect();
+            let expected = if loses {
+                (vec![gone], vec![lost])
+            } else {
+                (vec![], vec![])
+            };
+            assert_eq!((bad, snapshots), expected, "{how:?}, {moment}: {report:?}");
+            assert_eq!(files_of(&pair.storage(), id), second());
+        }
+    }
+}
+
+/// A snapshot that is removed and collected while it is looked at was not damaged.
+#[test]
+fn a_removal_beside_a_verification_is_no_damage() {
+    for moment in 0.. {
+        let (pair, id) = mostly_dead();
+        let others = pair.storage();
+        let objects = Meanwhile::new(pair.dirs.1.path(), When::Reads("packs/"), move || {
+            remove(&others, &[id]);
+            collect_with(&others, u64::MAX);
+        });
+        let objects = Arc::new(objects.far(moment));
+        let place = Repository::open(objects.clone(), None, IndexChoice::Memory).unwrap();
+        let report = place.verify(Verify::ReadData).unwrap();
+        assert!(report.is_good(), "{moment}: {report:?}");
+        if !objects.has_happened() {
+            assert!(moment > 10, "{moment}");
+            break;
+        }
+    }
+}
