@@ -229,7 +229,9 @@ fn a_collection_beside_a_verification_is_no_damage() {
             if loses {
                 others.objects().delete(&gone.key()).unwrap();
             }
-            let collects = move || drop(collect_with(&others, u64::MAX));
+            let collects = move || {
+                collect_with(&others, u64::MAX);
+            };
             let objects = Meanwhile::new(pair.dirs.1.path(), When::Reads("packs/"), collects);
             let objects = Arc::new(objects.far(moment));
             let place = Repository::open(objects.clone(), None, IndexChoice::Memory).unwrap();
