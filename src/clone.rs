@@ -2,7 +2,7 @@
 //!
 //! It is an init that only attaches: no cluster is ever made, and the one that is restored starts
 //! guarded, since the original may be running. Then the other branches come, as far back as asked
-//! for. Cut off at any point, the same clone goes on: packs that arrived stay.
+//! for. Who may not write at the storage gets a home that reads there. Cut off at any point, the same clone goes on: packs that arrived stay.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use zenith_store::Repository;
 use zenith_store::objects::OpenOptions;
 
 use crate::error::Result;
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::fetch::{self, Depth, FetchOptions, FetchReport};
 use crate::init::{self, InitOptions, Initialised};
 use crate::managed::Surroundings;
@@ -63,6 +63,7 @@ pub fn clone(
     options: &CloneOptions,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Cloned> {
+    let on = &event::once(on);
     let attach = InitOptions {
         attach_only: true,
         ..options.init.clone()

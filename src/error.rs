@@ -435,6 +435,14 @@ pub enum Error {
         /// The tip there.
         theirs: zenith_store::SnapshotId,
     },
+    /// A push to a place that this user may read at most.
+    #[error("nothing can be pushed to {location}, where this user may not write")]
+    WriteRefused {
+        /// Where.
+        location: String,
+        /// As the place says it.
+        source: zenith_store::Error,
+    },
     /// Others kept moving the same refs.
     #[error("{location} is busy: other homes moved the branch {tries} times in a row")]
     StorageBusy {
@@ -535,6 +543,7 @@ impl Error {
             Error::TarTruncated { .. }
             | Error::StreamIncomplete { .. }
             | Error::ExportUnfinished { .. } => ErrorKind::Damaged,
+            Error::WriteRefused { source, .. } => source.kind(),
             Error::NothingToPush { .. } => ErrorKind::NotFound,
             Error::Diverged { .. } | Error::PullDiverged { .. } | Error::StorageBusy { .. } => {
                 ErrorKind::Conflict

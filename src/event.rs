@@ -1,5 +1,8 @@
 //! All that a long operation can tell whoever watches it.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 /// One piece of news. Operations take `on: &(dyn Fn(Event) + Sync)` and call it from any thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -34,6 +37,23 @@ pub enum Event {
     Warning(String),
     /// Something worth a line, nothing to act on.
     Note(String),
+}
+
+/// The same without warnings that were given before: steps of one command may meet the same trouble.
+pub(crate) fn once<'a>(on: &'a (dyn Fn(Event) + Sync)) -> impl Fn(Event) + Sync + 'a {
+    let told = Mutex::new(HashSet::new());
+    move |event| {
+        let is_new = match &event {
+            Event::Warning(text) => told
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(text.clone()),
+            _ => true,
+        };
+        if is_new {
+            on(event);
+        }
+    }
 }
 
 /// For callers that do not watch.

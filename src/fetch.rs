@@ -17,7 +17,7 @@ use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, State, 
 
 use crate::checkout;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::head::Head;
 use crate::history::History;
 use crate::home::{Home, LOCK_WAIT, Wait};
@@ -235,7 +235,7 @@ fn once(
     };
     let done = if options.remote == sync::ORIGIN {
         if home.is_lazy() {
-            keep_there(storage, &home_id, &report, &options.operation)?;
+            keep_there(storage, &home_id, &report, &options.operation, on)?;
         }
         sync::bring(home, storage, &local, what, on)?
     } else {
@@ -253,6 +253,7 @@ fn keep_there(
     home_id: &str,
     report: &FetchReport,
     operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
 ) -> Result<()> {
     let there = storage.state()?;
     let refs: Vec<RefChange> = report
@@ -271,12 +272,7 @@ fn keep_there(
     if refs.is_empty() {
         return Ok(());
     }
-    storage.commit(Change {
-        refs,
-        operation: operation.clone(),
-        ..Change::default()
-    })?;
-    Ok(())
+    sync::keep(storage, refs, operation, on)
 }
 
 /// Brings all packs that a lazy home left at its storage; their number and bytes. It is a home
@@ -295,14 +291,14 @@ pub fn complete(
     let mut settings = home.settings()?;
     // Everything is here by now. In the other order, what is kept there would be kept for ever if
     // we stopped in between.
-    release(storage, &settings.home_id)?;
+    release(storage, &settings.home_id, on)?;
     settings.lazy = false;
     home.save_settings(&settings)?;
     Ok(done)
 }
 
 /// Nothing needs to be kept at the storage for a home that has it all.
-fn release(storage: &Repository, home_id: &str) -> Result<()> {
+fn release(storage: &Repository, home_id: &str, on: &(dyn Fn(Event) + Sync)) -> Result<()> {
     let there = storage.state()?;
     let folder = format!("homes/{home_id}/");
     let held = there.refs().iter();
@@ -314,14 +310,10 @@ fn release(storage: &Repository, home_id: &str) -> Result<()> {
             to: None,
         })
         .collect();
-    if !refs.is_empty() {
-        storage.commit(Change {
-            refs,
-            operation: operation(verb::FETCH, "complete"),
-            ..Change::default()
-        })?;
+    if refs.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    sync::keep(storage, refs, &operation(verb::FETCH, "complete"), on)
 }
 
 /// Which branches are meant, all of them there.
@@ -443,6 +435,7 @@ pub fn pull(
     options: &PullOptions,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<(FetchReport, Pulled)> {
+    let on = &event::once(on);
     let (home, branch) = (&managed.home, &options.branch);
     let what = FetchOptions {
         remote: options.remote.clone(),
@@ -464,7 +457,7 @@ pub fn pull(
         Some((ours, Relation::Same)) => {
             if !options.dry_run {
                 // We may have stopped right before this.
-                sync::hold(storage, &mine, to, &options.operation)?;
+                sync::hold(storage, &mine, to, &options.operation, on)?;
             }
             return Ok((report, Pulled::UpToDate { tip: ours }));
         }
@@ -507,7 +500,7 @@ pub fn pull(
             switched = Some(Box::new(moved));
         }
         advance(home, branch, from, to, &options.operation)?;
-        sync::hold(storage, &mine, to, &options.operation)?;
+        sync::hold(storage, &mine, to, &options.operation, on)?;
     }
     Ok((report, Pulled::Moved { from, to, switched }))
 }

@@ -338,11 +338,12 @@ pub fn init(
     })?;
     let begun = Instant::now();
     let push = match managed.settings.storage_dest.clone() {
-        Some(location) => {
+        // What only attaches has nothing to send.
+        Some(location) if !options.attach_only => {
             let report = publish::push_branch(&managed, around, &location, &branch, on)?;
             Some((location, report))
         }
-        None => None,
+        _ => None,
     };
     let push_took = begun.elapsed();
     Ok(Initialised {
@@ -463,7 +464,11 @@ impl Storage {
                 if !options.single_writer {
                     repository.refuse_other_writer(&state)?;
                     if is_bucket && !settings.single_writer && state.get_ref(&mine).is_none() {
-                        repository.check_create()?;
+                        match repository.check_create() {
+                            // Who only reads there need not ask what becomes of what is written.
+                            Err(e) if options.attach_only && e.is_write_refused() => {}
+                            done => done?,
+                        }
                     }
                 }
                 let names = state

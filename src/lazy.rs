@@ -15,10 +15,11 @@ use zenith_store::{
 };
 
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::head::Head;
 use crate::home::{Home, HomeLock};
 use crate::managed::Refusal;
-use crate::sync::TRIES;
+use crate::sync::{self, TRIES};
 
 /// Prepares the home's repository for a commit that goes on from `base`. Nothing happens in a home
 /// that has its packs itself.
@@ -39,16 +40,27 @@ pub fn lean(
     Ok(local.lean_on(base)?)
 }
 
-/// Has the storage of a lazy home keep what a commit on `base` would use.
+/// Has the storage of a lazy home keep what a commit on `base` would use. Who may not write there
+/// goes on without, and is told: it is the commit that is refused then.
 ///
 /// Errors: `Refusal::NotHeld` when the storage has it no more, and those of the storage.
-pub fn hold(home: &Home, lock: &HomeLock, base: SnapshotId, operation: &Operation) -> Result<()> {
-    match storage(home)? {
-        Some(storage) => {
-            debug_assert_eq!(lock.dir(), home.dir());
-            keep(home, &home.reader()?.0, &storage, base, operation)
+pub fn hold(
+    home: &Home,
+    lock: &HomeLock,
+    base: SnapshotId,
+    operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<()> {
+    let Some(storage) = storage(home)? else {
+        return Ok(());
+    };
+    debug_assert_eq!(lock.dir(), home.dir());
+    match keep(home, &home.reader()?.0, &storage, base, operation) {
+        Err(Error::Store(e)) if e.is_write_refused() => {
+            sync::warn_reader(&storage, on);
+            Ok(())
         }
-        None => Ok(()),
+        done => done,
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! A pin is the ref `pins/<home>/<snapshot>` at the storage; refs keep their snapshots. It is set
 //! before packs travel and dropped afterwards. One that a crash left is dropped by the next fetch of
-//! that home, or by `home forget`. Who may not write there reads without: a collection that moves
-//! packs only has the transfer look again, and a snapshot that is pruned is named.
+//! that home, or by `home forget`. Who may not write there reads without, and is told: a collection
+//! that moves packs only has the transfer look again, and a snapshot that is pruned is named.
 
 use zenith_store::{
     Change, Error as StoreError, ErrorKind, Operation, RefChange, Repository, SnapshotId, Transfer,
 };
 
 use crate::error::Result;
+use crate::event::Event;
+use crate::sync;
 
 /// Pins of one transfer: the root that lists them has a limit.
 const PINS_MAX: usize = 64;
@@ -22,6 +24,7 @@ pub(crate) fn during<T>(
     storage: &Repository,
     home_id: &str,
     what: &Transfer,
+    on: &(dyn Fn(Event) + Sync),
     read: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     if what.snapshots.is_empty() {
@@ -29,8 +32,10 @@ pub(crate) fn during<T>(
     }
     let folder = format!("pins/{home_id}/");
     let pinned = set(storage, &folder, &tips(what), &what.operation);
-    if let Err(e) = &pinned {
-        tracing::debug!("nothing is pinned at {}: {e}", storage.location());
+    match &pinned {
+        Err(e) if e.is_write_refused() => sync::warn_reader(storage, on),
+        Err(e) => tracing::debug!("nothing is pinned at {}: {e}", storage.location()),
+        Ok(()) => {}
     }
     let done = read();
     if pinned.is_ok()

@@ -137,7 +137,7 @@ pub fn managed(
         saved = Some(take::take(managed, &lock, &take, on)?);
     }
     let what = operation("checkout", id.short());
-    lazy::hold(home, &lock, id, &what)?;
+    lazy::hold(home, &lock, id, &what, on)?;
     // HEAD goes there together with the cluster, so that it must be there before. A move that was
     // cut off has made it already.
     if let Some(new) = &options.new_branch

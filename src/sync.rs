@@ -22,7 +22,7 @@ use zenith_store::{
 };
 
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::head::Head;
 use crate::history::History;
 use crate::home::{Home, Wait};
@@ -276,7 +276,8 @@ pub fn push_to(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<PushReport> {
     let home_id = home.settings()?.home_id;
-    let report = upload(home, storage, name, &home_id, options, on)?;
+    let report =
+        upload(home, storage, name, &home_id, options, on).map_err(|e| refused_or(storage, e))?;
     let (branch, tip) = match &report {
         PushReport::UpToDate { tip } | PushReport::Pushed { tip, .. } => (&options.branch, *tip),
         PushReport::Diverged { branch, ours, .. } => (branch, *ours),
@@ -312,7 +313,7 @@ fn upload(
         let theirs = there.get_ref(&format!("branch/{branch}"));
         let own = there.get_ref(&mine);
         if own.is_none() {
-            first_use(storage)?;
+            storage.refuse_other_writer(&there)?;
         }
         let target = match relation(&here, ours, &there, theirs, own) {
             Relation::New | Relation::Ahead => branch,
@@ -350,6 +351,10 @@ fn upload(
         let sent = if refs.is_empty() {
             (0, 0)
         } else {
+            if own.is_none() {
+                // Whoever made the repository may have had a better server.
+                storage.check_create()?;
+            }
             on(Event::Phase("pushing"));
             let what = Transfer {
                 snapshots,
@@ -392,11 +397,24 @@ fn upload(
     })
 }
 
-/// Before a home writes to a storage for the first time: whoever made the repository may have had
-/// a better server.
-fn first_use(storage: &Repository) -> Result<()> {
-    storage.refuse_other_writer(&*storage.state()?)?;
-    Ok(storage.check_create()?)
+/// An error of a push, which is about the place as a whole where that takes nothing.
+fn refused_or(storage: &Repository, error: Error) -> Error {
+    match error {
+        Error::Store(source) if source.is_write_refused() => Error::WriteRefused {
+            location: storage.location(),
+            source,
+        },
+        error => error,
+    }
+}
+
+/// Says once what it means to read at a storage that takes nothing: its collection moves packs
+/// under who reads, who looks again then, and what is pruned there is gone.
+pub(crate) fn warn_reader(storage: &Repository, on: &(dyn Fn(Event) + Sync)) {
+    on(Event::Warning(format!(
+        "this user may not write to {}: it is read there only, and a prune there does not wait",
+        storage.location()
+    )));
 }
 
 /// Whether somebody was faster, and a push has to look again: a ref moved, or a snapshot that was
@@ -523,7 +541,7 @@ pub fn push_tags(
                 drop(guard);
                 rename(home, &packs, floor, operation)?;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(refused_or(storage, error.into())),
         }
     }
     Err(Error::StorageBusy {
@@ -603,6 +621,7 @@ pub fn attach(
     operation: &Operation,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Attached> {
+    let on = &event::once(on);
     let there = storage.state()?;
     let Some(theirs) = there.get_ref(&format!("branch/{branch}")) else {
         if there.snapshots().next().is_none() {
@@ -630,7 +649,7 @@ pub fn attach(
             relation @ (Relation::Same | Relation::Ahead) => {
                 if relation == Relation::Same {
                     // We may have stopped right before this.
-                    hold(storage, &mine, theirs, operation)?;
+                    hold(storage, &mine, theirs, operation, on)?;
                 }
                 home.set_head(&Head::Branch(branch.to_owned()))?;
                 return Ok(Attached::UpToDate { tip: ours });
@@ -658,11 +677,11 @@ pub fn attach(
     };
     if home.is_lazy() {
         // Its packs stay there: from now on, and whatever the home pushes.
-        hold(storage, &format!("{mine}/{branch}"), theirs, operation)?;
+        hold(storage, &format!("{mine}/{branch}"), theirs, operation, on)?;
     }
     let done = bring(home, storage, &local, what, on)?;
     // Not before it is here: a push must never take what we failed to fetch for what we sent.
-    hold(storage, &mine, theirs, operation)?;
+    hold(storage, &mine, theirs, operation, on)?;
     home.set_head(&Head::Branch(branch.to_owned()))?;
     Ok(Attached::Fetched {
         tip: theirs,
@@ -714,17 +733,19 @@ pub(crate) fn bring_packs(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Transferred> {
     let home_id = home.settings()?.home_id;
-    pin::during(remote, &home_id, &what.clone(), || {
+    pin::during(remote, &home_id, &what.clone(), on, || {
         Ok(transfer(remote, local, what, &|event| tell(event, on))?)
     })
 }
 
-/// Has the storage keep what commits of a home build on from now on, under the home's ref.
+/// Has the storage keep what commits of a home build on from now on, under the home's ref. Who may
+/// not write there goes on without, and is told.
 pub(crate) fn hold(
     storage: &Repository,
     mine: &str,
     tip: SnapshotId,
     operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
 ) -> Result<()> {
     let from = storage.state()?.get_ref(mine);
     if from == Some(tip) {
@@ -735,12 +756,28 @@ pub(crate) fn hold(
         from,
         to: Some(tip),
     }];
-    storage.commit(Change {
+    keep(storage, refs, operation, on)
+}
+
+/// Moves refs by which a storage keeps something for a home, as far as it takes them.
+pub(crate) fn keep(
+    storage: &Repository,
+    refs: Vec<RefChange>,
+    operation: &Operation,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<()> {
+    let done = storage.commit(Change {
         refs,
         operation: operation.clone(),
         ..Change::default()
-    })?;
-    Ok(())
+    });
+    match done {
+        Err(e) if e.is_write_refused() => {
+            warn_reader(storage, on);
+            Ok(())
+        }
+        done => Ok(done.map(drop)?),
+    }
 }
 
 /// Copies one snapshot into another repository, as export and import in the format `zenith` do:

@@ -553,6 +553,9 @@ fn hints(error: &Error) -> Vec<String> {
         Error::ExportUnfinished { .. } => {
             "Run the same export again; it goes on where it stopped.".into()
         }
+        Error::WriteRefused { .. } => "What is here stays here: run `zenith push` again with \
+             credentials that may write there. `zenith fetch` needs none."
+            .into(),
         Error::NothingToPush { .. } => "`zenith snapshot create` takes one.".into(),
         Error::Diverged { branch, ours, .. } => format!(
             "Keep both: `zenith checkout -b {branch}-{0} {0}` begins a branch here that \

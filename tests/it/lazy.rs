@@ -185,7 +185,7 @@ fn a_lazy_home_has_its_storage_keep_what_it_builds_on() {
     // On what the storage has no more nothing can be built.
     b.set_ref("branch/lost", Some(tips[2]));
     let lock = b.home.lock("test", Wait::No).unwrap();
-    let lost = lazy::hold(&b.home, &lock, tips[2], &operation());
+    let lost = lazy::hold(&b.home, &lock, tips[2], &operation(), &ignore);
     is(lost, |e| {
         matches!(e, Error::Managed(Refusal::NotHeld { .. }))
     });
@@ -202,7 +202,7 @@ fn what_a_lazy_home_stands_on_stays_held() {
     b.push_branch(&far.open(), "old");
     {
         let lock = b.home.lock("test", Wait::No).unwrap();
-        lazy::hold(&b.home, &lock, tips[2], &operation()).unwrap();
+        lazy::hold(&b.home, &lock, tips[2], &operation(), &ignore).unwrap();
     }
     b.home
         .set_head(&Head::Detached(tips[2].to_string()))

@@ -18,6 +18,7 @@ mod load;
 mod log;
 mod loss;
 mod manners;
+mod reader;
 mod repair;
 mod scenarios;
 mod scratch;

@@ -44,6 +44,8 @@ pub enum Fault {
     LostAnswers,
     /// Uploads do not look whether there is an object already, whatever they are told.
     NoConditions,
+    /// Uploads and deletions are answered with 403 Access Denied, as for who may only read.
+    ReadOnly,
     /// Conditional uploads are answered with 501 Not Implemented.
     RefusesConditions,
 }
@@ -229,6 +231,9 @@ impl Shared {
                 "SlowDown",
                 "Reduce your request rate.",
             );
+        }
+        if fault == Fault::ReadOnly && !matches!(method, Method::GET | Method::HEAD) {
+            return refusal(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied");
         }
         if fault == Fault::RefusesConditions && request.headers().contains_key("if-none-match") {
             let message = "A header you provided implies functionality that is not implemented";

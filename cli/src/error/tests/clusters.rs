@@ -224,6 +224,14 @@ pub(super) fn targets_and_sources() -> Vec<Error> {
             scheme: s("ftp"),
         }),
         Error::NothingToPush { branch: s("main") },
+        Error::WriteRefused {
+            location: s("s3://b/p"),
+            source: StoreError::Objects(ObjectsError::PermissionDenied {
+                location: s("s3://b/p"),
+                key: s("roots/1"),
+                why: s("Access Denied"),
+            }),
+        },
         Error::Diverged {
             branch: s("main"),
             ours: id(1),
@@ -319,6 +327,11 @@ fn targets_and_sources_in_words() {
     [1] error: branch `main` has no snapshot to push
 
     hint: `zenith snapshot create` takes one.
+
+    [8] error: nothing can be pushed to s3://b/p, where this user may not write
+      caused by: no permission for s3://b/p/roots/1: Access Denied
+
+    hint: What is here stays here: run `zenith push` again with credentials that may write there. `zenith fetch` needs none.
 
     [4] error: branch `main` diverged: it is at 01010101 here and at 02020202 there, and neither descends from the other
 

@@ -54,7 +54,7 @@ variants!(ENGINE, engine_variant, Error:
     PagesDamaged, OtherServer, BranchForeign, FactsDamaged, NotACluster, TargetNotEmpty,
     TargetForeign, TargetChanged, TargetInvalid, TargetBusy, CheckoutPending, NoSuchTablespace, Revision,
     TablespacesInStream, FormatUnknown, Compressed, TarTruncated, TarEntry, StreamIncomplete,
-    ExportUnfinished, Url, NothingToPush, Diverged, PullDiverged, StorageBusy, Managed, Io,
+    ExportUnfinished, Url, NothingToPush, WriteRefused, Diverged, PullDiverged, StorageBusy, Managed, Io,
     Internal, Scratch, Table);
 variants!(FAILURE, failure_variant, Failure:
     Engine, CommandLine, Usage, Words, Passphrase, Damaged, No, Differs, Trouble, BrokenPipe, Output, Place, Bug, Client);
