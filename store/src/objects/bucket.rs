@@ -207,14 +207,21 @@ impl Objects for Bucket {
 
     fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
         let path = self.inner.path(key)?;
-        self.inner.prepare(key)?;
+        if let Some(target) = self.local_path(key) {
+            // Not by object_store, which leaves a name that is taken unsynced: its writer may have
+            // failed at that, and whoever is told that it is there relies on it.
+            return match disk::write_new(&target, bytes) {
+                Ok(true) => Ok(Created::New),
+                Ok(false) => Ok(Created::Exists),
+                Err(error) => Err(ObjectsError::from_io(&self.location(), key, error)),
+            };
+        }
         let store = self.inner.store_for_upload(bytes.len());
         let payload = PutPayload::from(Bytes::copy_from_slice(bytes));
         let put = store.put_opts(&path, payload, PutOptions::from(PutMode::Create));
         match self.inner.runtime.get().block_on(put) {
             Ok(_) => {
                 self.inner.exists.store(true, Ordering::Relaxed);
-                self.inner.make_private(key)?;
                 Ok(Created::New)
             }
             // Also 409 of S3, where two such requests met: one of them, or a third, will win.

@@ -3,6 +3,7 @@
 
 use super::dice::{memory_dir, seeded};
 use super::*;
+use crate::objects::Bucket;
 use crate::objects::disk::power::{Fault, Mutant, Power, Unsynced};
 use std::cell::Cell;
 
@@ -34,6 +35,12 @@ fn open(dir: &Path) -> Result<Repository> {
     let objects = Arc::new(Directory::new(dir));
     let repository = Repository::open_in(objects, None, IndexChoice::Memory, world())?;
     Ok(repository.alone())
+}
+
+/// As a storage is opened that is a directory.
+fn open_storage(dir: &Path) -> Result<Repository> {
+    let objects = Arc::new(Bucket::local(dir)?);
+    Repository::open_in(objects, None, IndexChoice::Memory, world())
 }
 
 fn create(dir: &Path) -> Result<Repository> {
@@ -88,11 +95,6 @@ fn take(
     Ok(())
 }
 
-/// Frees space: until nothing is left to be freed.
-fn collect_all(repository: &Repository) -> Result<()> {
-    try_collect(repository, false).map(drop)
-}
-
 fn creation() -> Case {
     Case {
         name: "create",
@@ -118,11 +120,11 @@ fn commits() -> Case {
     }
 }
 
-fn deletion() -> Case {
+fn deletion(name: &'static str, open: fn(&Path) -> Result<Repository>) -> Case {
     Case {
-        name: "delete and collect",
+        name,
         before: Box::new(|dir| take(&create(dir).unwrap(), 0..5, 0, &|| {}).unwrap()),
-        run: Box::new(|dir, done| {
+        run: Box::new(move |dir, done| {
             let repository = open(dir)?;
             let mut gone = Vec::new();
             for message in ["0", "2", "4"] {
@@ -136,7 +138,11 @@ fn deletion() -> Case {
                 repository.commit(remove)?;
                 done();
             }
-            collect_all(&repository)
+            let how = Collect {
+                grace: 0,
+                ..Collect::at(0)
+            };
+            repository.collect(Operation::default(), how).map(drop)
         }),
         states: vec![Some(model(0..5)), Some(model([1, 3]))],
     }
@@ -161,6 +167,17 @@ fn spill() -> Case {
 
 /// Snapshots come from elsewhere: packs of files as links, of a bucket as copies.
 fn fetch(name: &'static str, from: Repository) -> Case {
+    arrival(name, from, open)
+}
+
+/// Snapshots go to a storage that is a directory.
+fn push(source: &Path) -> Case {
+    let from = create(source).unwrap();
+    take(&from, 0..3, 0, &|| {}).unwrap();
+    arrival("push to a directory", from, open_storage)
+}
+
+fn arrival(name: &'static str, from: Repository, open: fn(&Path) -> Result<Repository>) -> Case {
     Case {
         name,
         before: Box::new(|dir| drop(create(dir).unwrap())),
@@ -371,7 +388,12 @@ fn commits_survive_every_power_loss() {
 
 #[test]
 fn deleting_and_collecting_survive_every_power_loss() {
-    deletion().holds(15);
+    deletion("delete and collect", open).holds(15);
+}
+
+#[test]
+fn deleting_and_collecting_in_a_storage_survive_every_power_loss() {
+    deletion("delete and collect in a storage", open_storage).holds(15);
 }
 
 #[test]
@@ -383,6 +405,12 @@ fn a_table_spill_survives_every_power_loss() {
 fn fetching_links_survives_every_power_loss() {
     let source = memory_dir();
     fetch_from_directory(source.path()).holds(25);
+}
+
+#[test]
+fn pushing_to_a_directory_survives_every_power_loss() {
+    let source = memory_dir();
+    push(source.path()).holds(25);
 }
 
 #[test]
