@@ -25,8 +25,10 @@ use tempfile::NamedTempFile;
 
 /// In a home a pack with less than this share in use is packed anew.
 const POOR_HERE_PERCENT: u64 = 50;
-/// Packs of one run at most: a bitmap of blobs is kept of each.
-const PACKS_MAX: usize = 64;
+/// Packs of one run at most, of either sort.
+pub(crate) const PACKS_MAX: usize = 64;
+/// Blobs in them at most: of each that is in use its place is kept in mind.
+const BLOBS_MAX: usize = 512 << 10;
 /// A pack that is shorter is merged with others of about its length, once there are many.
 const SMALL_BYTES: u64 = 1 << 20;
 /// Two packs are of about the same length when their bits differ by fewer than this: what was
@@ -90,18 +92,28 @@ impl Repository {
                 continue;
             };
             // No snapshot alone uses that much; together they may, so these are looked at closely.
-            if most * 100 < pack.len * percent {
-                poor.push(*pack);
+            // Where blobs are small, their names take more than they do, and a pack of which all
+            // is in use is none of these.
+            let share = match most * 100 < pack.len * percent {
+                true => most * 100 / self.could_use(pack)?.max(1),
+                false => 100,
+            };
+            if share < percent {
+                poor.push((share, *pack));
             } else if pack.len < SMALL_BYTES {
                 let class = pack.len.max(1).ilog2() / CLASS_BITS;
                 small.entry(class).or_default().push(*pack);
             }
         }
         small.retain(|_, packs| packs.len() >= how.merged_from);
-        poor.truncate(PACKS_MAX);
-        let mut candidates = poor;
+        // Those of which nobody uses much come first: others may be looked at every time.
+        poor.sort_by_key(|(share, pack)| (*share, pack.ordinal));
+        let mut candidates = Vec::new();
+        let mut blobs = BLOBS_MAX;
+        let poor = poor.into_iter().map(|(_, pack)| pack);
+        self.choose(poor, &mut blobs, &mut candidates)?;
         let is_poor: HashSet<PackName> = candidates.iter().map(|pack| pack.name).collect();
-        candidates.extend(small.into_values().flatten().take(PACKS_MAX));
+        self.choose(small.into_values().flatten(), &mut blobs, &mut candidates)?;
         if !self.is_alone() {
             let mut left = how.traffic;
             candidates.retain(|pack| match left.checked_sub(pack.len) {
@@ -131,6 +143,44 @@ impl Repository {
         self.move_out(&state, &moved, &needs, operation)
     }
 
+    /// Takes as many of these packs as there is memory for; those whose frames can be moved.
+    fn choose(
+        &self,
+        packs: impl Iterator<Item = PackRow>,
+        blobs: &mut usize,
+        chosen: &mut Vec<PackRow>,
+    ) -> Result<()> {
+        let end = chosen.len() + PACKS_MAX;
+        for pack in packs {
+            if chosen.len() == end {
+                break;
+            }
+            let Some(directory) = self.whole_or_none(&pack)? else {
+                continue;
+            };
+            if !self.is_alone() && !self.moves_as_it_lies(&directory) {
+                continue;
+            }
+            let Some(left) = blobs.checked_sub(directory.blobs()) else {
+                break;
+            };
+            *blobs = left;
+            chosen.push(pack);
+        }
+        Ok(())
+    }
+
+    /// The directory of a pack; none where it is lost, which `verify` tells of.
+    fn whole_or_none(&self, pack: &PackRow) -> Result<Option<pack::Directory>> {
+        match self.directory(pack.name, pack.len) {
+            Err(e) if e.is_lost() => {
+                tracing::warn!("pack {} is not packed anew: {e}", pack.name);
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
+    }
+
     fn poor_percent(&self, how: Repack) -> u64 {
         match self.is_alone() {
             true => POOR_HERE_PERCENT,
@@ -152,7 +202,7 @@ impl Repository {
                 all += len;
                 used += if is_alive { len } else { 0 };
             }
-            return Ok(used * 100 < all * percent && self.moves_as_it_lies(&directory));
+            return Ok(used * 100 < all * percent);
         }
         let used: u64 = alive.values().map(|(_, _, p)| p.stored_share()).sum();
         let enough = used * 100 >= pack.len * percent
@@ -160,7 +210,7 @@ impl Repository {
         Ok(!enough)
     }
 
-    /// Packs of the first version have frames of another layout.
+    /// Packs of the first version have frames of another layout, which no pack of now can hold.
     fn moves_as_it_lies(&self, directory: &pack::Directory) -> bool {
         let at = frame::payload_at(self.seal().is_some()) as u64;
         let mut frames = directory.frames.iter();
@@ -170,10 +220,11 @@ impl Repository {
     /// What would be in use of a pack if all of it were. That is much less than its length where
     /// blobs are small: names and tables then take more than what they name.
     fn could_use(&self, pack: &PackRow) -> Result<u64> {
-        let directory = self.directory(pack.name, pack.len)?;
-        Ok(locations(pack.name, &directory)
-            .map(|(_, place)| place.stored_share())
-            .sum())
+        let Some(directory) = self.whole_or_none(pack)? else {
+            return Ok(0);
+        };
+        let places = locations(pack.name, &directory);
+        Ok(places.map(|(_, place)| place.stored_share()).sum())
     }
 
     /// Writes what is alive in packs into new ones and commits a root whose snapshots use these.

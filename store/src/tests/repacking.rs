@@ -2,8 +2,10 @@
 //! where it is.
 
 use super::collection::{Pair, collect_beside, push, push_until};
+use super::crash::copy_dir;
 use super::meanwhile::{Meanwhile, When};
 use super::*;
+use crate::repack::PACKS_MAX;
 
 fn collect_with(repository: &Repository, traffic: u64) -> Collected {
     let how = Collect {
@@ -164,6 +166,84 @@ fn many_small_packs_become_one() {
         // What was merged waits for others like it.
         assert_eq!(collect_with(&place, u64::MAX).rewritten, 0);
     }
+}
+
+/// Of such a pack the names take more than what they name, though all of it is in use.
+fn many_of_small_blobs(local: &Repository, number: u64) {
+    for n in 0..number {
+        let files = Files::from([("f".into(), n.to_string().into_bytes())]);
+        snapshot(local, &files, "small");
+    }
+    let state = local.state().unwrap();
+    let used = state.used();
+    assert!(state.packs().all(|pack| used[&pack.ordinal] * 2 < pack.len));
+}
+
+#[test]
+fn packs_of_small_blobs_are_merged_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = home(dir.path()).alone();
+    many_of_small_blobs(&local, 40);
+    collect_with(&local, 0);
+    let after = local.state().unwrap().packs().count();
+    assert!(after < 10, "{after}");
+    assert_good(&local);
+}
+
+#[test]
+fn a_mostly_dead_pack_is_found_behind_many_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = home(dir.path()).alone();
+    many_of_small_blobs(&local, PACKS_MAX as u64 + 6);
+    let ids = [first(), second()].map(|files| snapshot(&local, &files, "x").id);
+    remove(&local, &[ids[0]]);
+    let how = Collect {
+        grace: 0,
+        repack: Repack {
+            merged_from: usize::MAX,
+            ..Repack::default()
+        },
+        ..Collect::at(4_000_000_000)
+    };
+    let done = local.collect(Operation::default(), how).unwrap();
+    assert!(done.bytes > 8 * CHUNK_64K as u64, "{done:?}");
+    assert_eq!(files_of(&local, ids[1]), second());
+    assert_good(&local);
+}
+
+/// Their frames have another layout than the trailer of a new pack would say: they would be sent
+/// every time for nothing.
+#[test]
+fn small_packs_of_the_first_version_stay_as_they_are_at_a_storage() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/v1/repository");
+    copy_dir(&fixture, dir.path());
+    let storage = reopen(dir.path());
+    let refs = storage.state().unwrap().refs().clone();
+    let gone = refs.into_iter().map(|(name, at)| RefChange {
+        name,
+        from: Some(at),
+        to: None,
+    });
+    let change = Change {
+        refs: gone.collect(),
+        ..Change::default()
+    };
+    storage.commit(change).unwrap();
+    let before = packs(&storage);
+    let how = Collect {
+        grace: 0,
+        repack: Repack {
+            traffic: u64::MAX,
+            merged_from: 2,
+            ..Repack::default()
+        },
+        ..Collect::at(4_000_000_000)
+    };
+    storage.collect(Operation::default(), how).unwrap();
+    let after = packs(&storage);
+    assert!(after.len() > 2 && after.iter().all(|name| before.contains(name)));
+    assert_good(&reopen(dir.path()));
 }
 
 /// Somebody commits a snapshot of the old pack right before the root that moves it.
