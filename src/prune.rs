@@ -15,7 +15,7 @@ use crate::sync::{self, TRIES};
 use crate::who::operation;
 
 /// Snapshots that leave with one root: the root lists them all, and its size has a limit.
-const BATCH: usize = 1_000;
+const BATCH: usize = 500;
 
 /// How to prune.
 #[derive(Debug, Clone)]
@@ -203,21 +203,29 @@ fn plan(
             to,
         });
     }
-    let changes = changes(&gone, refs);
+    let changes = changes(&gone, &refs);
     Ok((pruned, changes))
 }
 
-/// One commit, or as many as the limit of a root takes. Refs move with the first one, so that
-/// none is ever left at what is gone. All are one operation to `undo`.
-fn changes(gone: &[SnapshotId], refs: Vec<RefChange>) -> Vec<Change> {
-    let mut refs = Some(refs);
+/// One commit, or as many as the limit of a root takes. Refs move before anything goes, the last of
+/// them with the first snapshots, so that none is ever left at what is gone. All are one operation
+/// to `undo`.
+fn changes(gone: &[SnapshotId], refs: &[RefChange]) -> Vec<Change> {
     let operation = operation("prune", format!("({})", gone.len()));
-    let change = |batch: &[SnapshotId]| Change {
+    let change = |batch: &[SnapshotId], refs: &[RefChange]| Change {
         remove: batch.to_vec(),
-        refs: refs.take().unwrap_or_default(),
+        refs: refs.to_vec(),
         operation: operation.clone(),
     };
-    gone.chunks(BATCH).map(change).collect()
+    let mut moves = RefChange::batches(refs);
+    let with_first = moves.pop().unwrap_or_default();
+    let mut changes: Vec<Change> = moves.into_iter().map(|refs| change(&[], refs)).collect();
+    let first = gone.len().min(BATCH);
+    if first > 0 {
+        changes.push(change(&gone[..first], with_first));
+    }
+    changes.extend(gone[first..].chunks(BATCH).map(|batch| change(batch, &[])));
+    changes
 }
 
 #[cfg(test)]
@@ -231,18 +239,35 @@ mod tests {
             id[..4].copy_from_slice(&i.to_be_bytes());
             SnapshotId(id)
         };
+        assert!(super::changes(&[], &[]).is_empty());
         let gone: Vec<SnapshotId> = (0..2_500).map(id).collect();
         let refs = vec![RefChange {
             name: "branch/old".into(),
             from: Some(id(7)),
             to: None,
         }];
-        let changes = changes(&gone, refs.clone());
+        let changes = changes(&gone, &refs);
         let sizes: Vec<usize> = changes.iter().map(|change| change.remove.len()).collect();
-        assert_eq!(sizes, [1_000, 1_000, 500]);
+        assert_eq!(sizes, [500; 5]);
         let all: Vec<SnapshotId> = changes.iter().flat_map(|c| c.remove.clone()).collect();
         assert_eq!(all, gone);
         assert_eq!(changes[0].refs, refs);
         assert!(changes[1..].iter().all(|change| change.refs.is_empty()));
+        // Branches that move come first where they are too many.
+        let moved = |n: u32| RefChange {
+            name: format!("branch/{n}"),
+            from: Some(id(n)),
+            to: None,
+        };
+        let refs: Vec<RefChange> = (0..500).map(moved).collect();
+        let changes = super::changes(&gone, &refs);
+        let all: Vec<RefChange> = changes.iter().flat_map(|c| c.refs.clone()).collect();
+        assert_eq!(all, refs);
+        let first = changes.iter().position(|change| !change.remove.is_empty());
+        assert!(
+            changes[first.unwrap() + 1..]
+                .iter()
+                .all(|change| change.refs.is_empty())
+        );
     }
 }

@@ -607,6 +607,7 @@ impl Repository {
         let keys = &self.inner.keys;
         let floor = state.floor();
         let write = |rows| self.write_segment(rows, floor);
+        state.settle_refs();
         let mut bytes = state.encode(keys);
         // A table that holds little does not make the root small; where it must be, all of it goes.
         for (limit, least) in [(SPILL_BYTES, SPILL_LEAST), (ROOT_MAX, 1)] {
@@ -620,6 +621,10 @@ impl Repository {
             }
             if bytes.len() > limit && state.removed.inline_len() >= least {
                 state.removed.spill(&keys.ids, write)?;
+                bytes = state.encode(keys);
+            }
+            if bytes.len() > limit && state.ref_table.inline_len() >= least {
+                state.ref_table.spill(&keys.ids, write)?;
                 bytes = state.encode(keys);
             }
         }

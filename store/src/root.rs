@@ -14,6 +14,13 @@ use std::collections::BTreeMap;
 pub const ROOT_MAX: usize = 64 << 10;
 /// A root that would be larger moves its rows to segments first.
 pub const SPILL_BYTES: usize = 24 << 10;
+/// Refs of more bytes than this are in a table.
+pub(crate) const REFS_INLINE: usize = 12 << 10;
+/// Bytes that the moves of refs take which one root tells of.
+const MOVES_MAX: usize = 12 << 10;
+/// What a ref takes beside its name, and what its move takes.
+pub(crate) const REF_BYTES: usize = 40;
+const MOVE_BYTES: usize = 80;
 /// Fewer bytes of rows than this stay: a segment for them would be one more object and no help.
 pub(crate) const SPILL_LEAST: usize = 4 << 10;
 
@@ -28,6 +35,8 @@ pub(crate) const CONDEMNED: &str = "condemned 1";
 pub(crate) const LINES: &str = "usage lines 1";
 /// Usage lists of removed rows may be differences: who does not know that may not bring one back.
 pub(crate) const REMOVED_2: &str = "removed 2";
+/// Refs may be in a table: who does not look for it sees none.
+pub(crate) const REF_TABLE: &str = "ref table 1";
 /// One home alone writes: who does not look for it may not write.
 pub(crate) const SINGLE_WRITER: &str = "single writer 1";
 pub(crate) const VERSION: u16 = 1;
@@ -72,6 +81,45 @@ pub struct RefChange {
     /// Where it goes; none: it is deleted.
     #[n(2)]
     pub to: Option<SnapshotId>,
+}
+
+impl RefChange {
+    /// The same in parts, each of which one root can tell of.
+    pub fn batches(changes: &[RefChange]) -> Vec<&[RefChange]> {
+        let (mut batches, mut from, mut bytes) = (Vec::new(), 0, 0);
+        for (at, change) in changes.iter().enumerate() {
+            bytes += change.name.len() + MOVE_BYTES;
+            if bytes > MOVES_MAX && at > from {
+                batches.push(&changes[from..at]);
+                (from, bytes) = (at, change.name.len() + MOVE_BYTES);
+            }
+        }
+        if from < changes.len() {
+            batches.push(&changes[from..]);
+        }
+        batches
+    }
+}
+
+/// A ref in the table of refs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RefRow {
+    /// Its number in the table, without meaning.
+    #[n(0)]
+    pub number: u64,
+    /// Its full name.
+    #[n(1)]
+    pub name: String,
+    /// Where it is.
+    #[n(2)]
+    pub at: SnapshotId,
+}
+
+impl TableRow for RefRow {
+    fn key(&self) -> u64 {
+        self.number
+    }
 }
 
 /// A pack that snapshots use.
@@ -245,7 +293,7 @@ pub struct Root {
     /// What this root did.
     #[n(8)]
     pub operation: Operation,
-    /// Every ref.
+    /// Every ref, unless there is a table of them.
     #[n(9)]
     pub refs: BTreeMap<String, SnapshotId>,
     /// Every snapshot.
@@ -273,6 +321,9 @@ pub struct Root {
     /// The home that alone may write, where the storage cannot keep two apart.
     #[n(17)]
     pub writer: Option<String>,
+    /// Every ref, where there are many.
+    #[n(19)]
+    pub ref_table: Option<Inline<RefRow>>,
 }
 
 impl Root {

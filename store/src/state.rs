@@ -7,8 +7,8 @@ use crate::id::{PackName, SnapshotId};
 use crate::keys::Keys;
 use crate::objects::Objects;
 use crate::root::{
-    CONDEMNED, Fence, HASH_LEN, LINES, Operation, PACKS_2, PackRow, REMOVED_2, Removed, Root, Row,
-    SINGLE_WRITER, VERSION,
+    CONDEMNED, Fence, HASH_LEN, LINES, Operation, PACKS_2, PackRow, REF_BYTES, REF_TABLE,
+    REFS_INLINE, REMOVED_2, RefRow, Removed, Root, Row, SINGLE_WRITER, VERSION,
 };
 use crate::table::{Inline, Table};
 use crate::usage::{self, Gone, Lines, Usage, apply, difference};
@@ -28,6 +28,8 @@ pub struct State {
     pub(crate) snapshots: Table<Row>,
     pub(crate) packs: Table<PackRow>,
     pub(crate) removed: Table<Removed>,
+    /// The refs once more, where the root has no room for all of them.
+    pub(crate) ref_table: Table<RefRow>,
     pub(crate) by_id: HashMap<SnapshotId, u64>,
 }
 
@@ -57,7 +59,7 @@ impl State {
             why,
         };
         let mut root = Root::decode(bytes, seq, keys.seal.as_ref()).map_err(|e| damaged(e.0))?;
-        let is_known = |feature: &String| [PACKS_2, LINES].contains(&feature.as_str());
+        let is_known = |feature: &String| [PACKS_2, LINES, REF_TABLE].contains(&feature.as_str());
         if root.version != VERSION || !root.incompatible.iter().all(is_known) {
             return Err(Error::TooNew {
                 location: objects.location(),
@@ -73,11 +75,19 @@ impl State {
         let snapshots = std::mem::take(&mut root.snapshots);
         let packs = std::mem::take(&mut root.packs);
         let removed = root.removed.take().unwrap_or_default();
+        let ref_table = root.ref_table.take().unwrap_or_default();
+        let ref_table = Table::load_found(ref_table, objects, keys, on_lost)?;
+        let in_table = ref_table
+            .rows()
+            .cloned()
+            .map(|row: RefRow| (row.name, row.at));
+        root.refs.extend(in_table);
         let mut state = State {
             hash: *blake3::hash(bytes).as_bytes(),
             snapshots: Table::load_found(snapshots, objects, keys, on_lost)?,
             packs: Table::load_found(packs, objects, keys, on_lost)?,
             removed: Table::load_found(removed, objects, keys, on_lost)?,
+            ref_table,
             by_id: HashMap::new(),
             root,
         };
@@ -111,11 +121,13 @@ impl State {
                 removed: None,
                 floor: None,
                 writer: None,
+                ref_table: None,
             },
             hash: [0; HASH_LEN],
             snapshots: Table::default(),
             packs: Table::default(),
             removed: Table::default(),
+            ref_table: Table::default(),
             by_id: HashMap::new(),
         }
     }
@@ -127,7 +139,39 @@ impl State {
         root.packs = self.packs.inline();
         let removed = self.removed.inline();
         root.removed = (removed != Inline::default()).then_some(removed);
+        if self.ref_table.len() > 0 {
+            root.ref_table = Some(self.ref_table.inline());
+            root.refs.clear();
+        }
         root.encode(keys.seal.as_ref())
+    }
+
+    /// Has the table of refs say what the refs are, or empties it where the root has room for them.
+    pub(crate) fn settle_refs(&mut self) {
+        let bytes: usize = self
+            .root
+            .refs
+            .keys()
+            .map(|name| name.len() + REF_BYTES)
+            .sum();
+        if bytes <= REFS_INLINE {
+            self.ref_table = Table::default();
+            return;
+        }
+        need(&mut self.root.incompatible, REF_TABLE);
+        let mut left = self.root.refs.clone();
+        let rows: Vec<RefRow> = self.ref_table.rows().cloned().collect();
+        for row in rows {
+            match left.remove(&row.name) {
+                Some(at) if at == row.at => {}
+                Some(at) => self.ref_table.put(RefRow { at, ..row }),
+                None => drop(self.ref_table.remove(row.number)),
+            }
+        }
+        for (name, at) in left {
+            let number = self.ref_table.next_key();
+            self.ref_table.put(RefRow { number, name, at });
+        }
     }
 
     /// Notes that packs are written which the first programs do not know.
@@ -656,7 +700,8 @@ impl State {
             .snapshots
             .segment_packs()
             .chain(self.packs.segment_packs())
-            .chain(self.removed.segment_packs());
+            .chain(self.removed.segment_packs())
+            .chain(self.ref_table.segment_packs());
         let packs = self.packs.rows().map(|row| row.name);
         packs.chain(segments.map(|(name, _)| name)).collect()
     }

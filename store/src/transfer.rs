@@ -253,15 +253,19 @@ fn run(
     // A root holds so many ids at most. The refs move with the last of them.
     let rows = source.snapshots().map(|row| row.id);
     let order: Vec<SnapshotId> = rows.filter(|id| wanted.contains(id)).collect();
-    let mut batches: Vec<&[SnapshotId]> = order.chunks(BATCH).collect();
-    if batches.is_empty() && !what.refs.is_empty() {
-        batches.push(&[]);
-    }
-    let n_batches = batches.len();
-    if n_batches == 0 {
+    let snapshots_in: Vec<&[SnapshotId]> = order.chunks(BATCH).collect();
+    let refs_in = RefChange::batches(&what.refs);
+    // The last snapshots and the first refs go together.
+    let before = snapshots_in.len().saturating_sub(1);
+    let batches = (0..snapshots_in.len().max(before + refs_in.len())).map(|n| {
+        let refs = n.checked_sub(before).and_then(|n| refs_in.get(n));
+        let snapshots = snapshots_in.get(n).copied().unwrap_or_default();
+        (snapshots, refs.copied().unwrap_or_default())
+    });
+    if batches.len() == 0 {
         to.confirm()?;
     }
-    for (n, batch) in (1..).zip(batches) {
+    for (batch, refs) in batches {
         let batch: HashSet<&SnapshotId> = batch.iter().collect();
         state = to.commit_with(what.operation.clone(), |state| {
             let mut lines = state.lines();
@@ -279,10 +283,7 @@ fn run(
                 state.root.operation.added.push(row.id);
                 Ok(())
             })?;
-            if n == n_batches {
-                to.move_refs(state, &what.refs)?;
-            }
-            Ok(())
+            to.move_refs(state, refs)
         })?;
     }
     Ok(Transferred {

@@ -192,6 +192,76 @@ fn two_thousand_snapshots_travel() {
     assert!(there.snapshots().map(|row| row.id).eq(ids));
 }
 
+fn tags(names: impl Iterator<Item = u64>, at: SnapshotId, made: bool) -> Vec<RefChange> {
+    let tag = |n| RefChange {
+        name: format!("tag/a-name-as-long-as-people-give-them-{n}"),
+        from: (!made).then_some(at),
+        to: made.then_some(at),
+    };
+    names.map(tag).collect()
+}
+
+/// As many refs as a root has no room for, in a home and at a storage.
+#[test]
+fn thousands_of_refs_are_kept() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    add(&local, || {
+        (0..1000)
+            .map(|n| (bare_row(n, vec![]), BTreeMap::new()))
+            .collect()
+    });
+    let state = local.state().unwrap();
+    let ids: Vec<_> = state.snapshots().map(|row| row.id).collect();
+    let refs = tags(0..3000, ids[999], true);
+    let names: Vec<String> = refs.iter().map(|change| change.name.clone()).collect();
+    let what = Transfer {
+        snapshots: ids.clone(),
+        refs,
+        ..Transfer::default()
+    };
+    transfer(&local, &storage, what, &|_| {}).unwrap();
+    let there = pair.storage();
+    let has = |there: &Repository, names: &[String]| {
+        let state = there.state().unwrap();
+        let mut names = names.to_vec();
+        names.sort();
+        assert!(state.refs().keys().eq(&names), "{}", state.refs().len());
+        assert!(state.refs().values().all(|at| *at == ids[999]));
+    };
+    has(&there, &names);
+    // As many snapshots as a prune removes at a time.
+    let remove = Change {
+        remove: ids[..500].to_vec(),
+        ..Change::default()
+    };
+    there.commit(remove).unwrap();
+    collect_beside(&there);
+    has(&pair.storage(), &names);
+    // One more, one that moves, one that goes.
+    let moves = [
+        tags(3000..3001, ids[999], true),
+        tags(0..1, ids[999], false),
+    ];
+    let change = Change {
+        refs: moves.concat(),
+        ..Change::default()
+    };
+    there.commit(change).unwrap();
+    let more = format!("{}0", names[300]);
+    has(&pair.storage(), &[&names[1..], &[more]].concat());
+    // Few again, they are in the root.
+    for batch in RefChange::batches(&tags(1..2990, ids[999], false)) {
+        let change = Change {
+            refs: batch.to_vec(),
+            ..Change::default()
+        };
+        there.commit(change).unwrap();
+    }
+    let state = pair.storage().state().unwrap();
+    assert_eq!((state.refs().len(), state.ref_table.len()), (11, 0));
+}
+
 #[derive(Debug)]
 struct ClockAt(i64);
 
