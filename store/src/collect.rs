@@ -99,6 +99,7 @@ impl Repository {
             self.lock_live_write().pending.clear();
         }
         let state = self.state()?;
+        let removed = state.removed.len() > 0;
         let orphans = self.orphans(&state)?;
         let over = |name: &PackName| {
             self.is_alone() || name.label() as i64 / 1000 + how.sessions <= how.now
@@ -155,7 +156,7 @@ impl Repository {
             done.orphan_bytes += len;
         }
         self.remove_sessions(&state)?;
-        self.repack_all(&operation, how, &mut done)?;
+        self.repack_all(&operation, how, removed, &mut done)?;
         done.unfinished = self.remove_unfinished(how)?;
         done.roots = log::trim(&**self.objects(), self.state()?.seq(), ROOTS_KEPT)?;
         Ok(done)
@@ -163,7 +164,13 @@ impl Repository {
 
     /// Packs mostly dead packs anew, and takes the steps that follow. Only now, when copies in packs
     /// that are not used count for nothing; what is moved may leave the next pack mostly dead.
-    fn repack_all(&self, operation: &Operation, how: Collect, done: &mut Collected) -> Result<()> {
+    fn repack_all(
+        &self,
+        operation: &Operation,
+        how: Collect,
+        removed: bool,
+        done: &mut Collected,
+    ) -> Result<()> {
         let rounds = match (self.is_alone(), how.repack.traffic) {
             (true, _) => REPACK_ROUNDS,
             (false, 0) => 0,
@@ -171,7 +178,7 @@ impl Repository {
         };
         for _ in 0..rounds {
             let before = self.state()?.packs().map(|p| (p.name, p.state)).collect();
-            match self.repack(operation, how.repack)? {
+            match self.repack(operation, how.repack, removed)? {
                 0 => break,
                 rewritten => done.rewritten += rewritten,
             }

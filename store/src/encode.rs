@@ -60,6 +60,16 @@ struct Ground {
     plain_len: usize,
 }
 
+/// What a blob is compared with.
+pub(crate) struct Base<'a> {
+    pub(crate) id: Id,
+    /// Blobs under it.
+    pub(crate) depth: u8,
+    pub(crate) bytes: &'a [u8],
+    /// Stored bytes of the plain blob at the bottom.
+    pub(crate) plain_len: usize,
+}
+
 /// A delta is worth its reading when it has at most this share of the plain blob's stored bytes.
 /// Ids do not compress and are few, so that for nodes any gain is one.
 fn worth(kind: Kind, plain_len: usize) -> usize {
@@ -99,52 +109,13 @@ impl Repository {
                 Err(e) => return Err(e),
             }
             let (id, place) = &ground.chain[0];
-            let delta = |form, body: Vec<u8>| {
-                let part = Part {
-                    form,
-                    len: bytes.len() as u32,
-                    depth: place.depth + 1,
-                    base: id.base(),
-                    ..Part::plain(kind, body.len())
-                };
-                Encoded::Delta(part, body)
+            let base = Base {
+                id: *id,
+                depth: place.depth,
+                bytes: old,
+                plain_len: ground.plain_len,
             };
-            let mut patch = Vec::new();
-            let patched = delta::diff(old, bytes, bytes.len(), &mut patch);
-            let small = PATCH_SMALL.min(worth(kind, ground.plain_len));
-            if patched && patch.len() <= small {
-                return Ok(delta(Form::Patch, patch));
-            }
-            if kind != Kind::Chunk {
-                let most = worth(kind, bytes.len());
-                return Ok(match patched && patch.len() <= most {
-                    true => delta(Form::Patch, patch),
-                    false => Encoded::Plain,
-                });
-            }
-            // Patches are compressed later, together; alone they come out a little larger.
-            let patch_len = match patched {
-                true => {
-                    compressing(level, |c| c.compress(&patch))?.map_or(patch.len(), |c| c.len())
-                }
-                false => usize::MAX,
-            };
-            let prefix = delta::compress(old, bytes, level).map_err(|e| Error::Invalid {
-                what: format!("a chunk does not compress: {e}"),
-            })?;
-            let plain = compressing(level, |c| frame::encode_chunk(bytes, c))?;
-            let least = patch_len.min(prefix.len());
-            Ok(if least <= worth(kind, plain.payload.len()) {
-                if patch_len <= prefix.len() {
-                    delta(Form::Patch, patch)
-                } else {
-                    delta(Form::Prefix, prefix)
-                }
-            } else if bytes.len() >= ALONE_BYTES {
-                Encoded::Alone(plain)
-            } else {
-                Encoded::Plain
-            })
+            encode_over(kind, &base, bytes, level)
         })
     }
 
@@ -166,4 +137,63 @@ impl Repository {
             plain_len: plain.stored_share() as usize,
         }))
     }
+}
+
+/// The cheapest form of a blob over a base.
+///
+/// # Errors
+/// When it does not compress.
+pub(crate) fn encode_over(
+    kind: Kind,
+    base: &Base<'_>,
+    bytes: &[u8],
+    level: i32,
+) -> Result<Encoded> {
+    if bytes.len() < DELTA_MIN {
+        return Ok(Encoded::Plain);
+    }
+    let delta = |form, body: Vec<u8>| {
+        let part = Part {
+            form,
+            len: bytes.len() as u32,
+            depth: base.depth + 1,
+            base: base.id.base(),
+            ..Part::plain(kind, body.len())
+        };
+        Encoded::Delta(part, body)
+    };
+    let mut patch = Vec::new();
+    let patched = delta::diff(base.bytes, bytes, bytes.len(), &mut patch);
+    let small = PATCH_SMALL.min(worth(kind, base.plain_len));
+    if patched && patch.len() <= small {
+        return Ok(delta(Form::Patch, patch));
+    }
+    if kind != Kind::Chunk {
+        let most = worth(kind, bytes.len());
+        return Ok(match patched && patch.len() <= most {
+            true => delta(Form::Patch, patch),
+            false => Encoded::Plain,
+        });
+    }
+    // Patches are compressed later, together; alone they come out a little larger.
+    let patch_len = match patched {
+        true => compressing(level, |c| c.compress(&patch))?.map_or(patch.len(), |c| c.len()),
+        false => usize::MAX,
+    };
+    let prefix = delta::compress(base.bytes, bytes, level).map_err(|e| Error::Invalid {
+        what: format!("a chunk does not compress: {e}"),
+    })?;
+    let plain = compressing(level, |c| frame::encode_chunk(bytes, c))?;
+    let least = patch_len.min(prefix.len());
+    Ok(if least <= worth(kind, plain.payload.len()) {
+        if patch_len <= prefix.len() {
+            delta(Form::Patch, patch)
+        } else {
+            delta(Form::Prefix, prefix)
+        }
+    } else if bytes.len() >= ALONE_BYTES {
+        Encoded::Alone(plain)
+    } else {
+        Encoded::Plain
+    })
 }

@@ -31,6 +31,7 @@ pub mod pack;
 pub mod parts;
 mod read;
 pub mod recover;
+mod renew;
 pub mod repack;
 pub mod repair;
 pub mod repository;

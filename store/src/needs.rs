@@ -10,8 +10,21 @@ use crate::state::State;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+/// Deltas that are noted at most, some 60 bytes each.
+const DELTAS_MAX: usize = 1 << 20;
+
+/// A blob in use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) id: Id,
+    pub(crate) kind: Kind,
+    pub(crate) place: Location,
+    /// Whether a snapshot names it. Else only deltas stand on it.
+    pub(crate) named: bool,
+}
+
 /// Blobs in use, by their number in the pack.
-pub(crate) type Alive = HashMap<u32, (Id, Kind, Location)>;
+pub(crate) type Alive = HashMap<u32, Used>;
 /// Packs with the stored bytes used of each.
 pub(crate) type Usage = BTreeMap<PackName, u64>;
 
@@ -19,9 +32,11 @@ pub(crate) type Usage = BTreeMap<PackName, u64>;
 pub(crate) struct Needs<'a> {
     repository: &'a Repository,
     /// Packs whose blobs are noted. One that a damaged snapshot uses is taken out: what it needs
-    /// of it cannot be told.
+    /// of it cannot be told. So is one on which more deltas stand than there is memory for.
     pub(crate) noted: HashSet<PackName>,
     pub(crate) alive: HashMap<PackName, Alive>,
+    /// In a home, deltas that a snapshot names and that stand on blobs of noted packs.
+    pub(crate) deltas: HashMap<Id, Kind>,
     /// Of each snapshot that uses one of them.
     pub(crate) usages: HashMap<SnapshotId, Usage>,
     /// What is needed for a node and all below it; nodes are shared by many snapshots.
@@ -34,6 +49,7 @@ impl<'a> Needs<'a> {
             repository,
             noted,
             alive: HashMap::new(),
+            deltas: HashMap::new(),
             usages: HashMap::new(),
             below: HashMap::new(),
         }
@@ -51,7 +67,8 @@ impl<'a> Needs<'a> {
                 Err(e) if e.is_lost() => {
                     tracing::warn!("packs of snapshot {} are not packed anew: {e}", row.id);
                     noted.retain(|ordinal, _| !usage.contains_key(ordinal));
-                    self.noted = noted.values().copied().collect();
+                    self.noted
+                        .retain(|name| noted.values().any(|left| left == name));
                 }
                 Err(e) => return Err(e),
             }
@@ -59,7 +76,8 @@ impl<'a> Needs<'a> {
         })
     }
 
-    fn snapshot(&mut self, id: SnapshotId, tree: TreeId) -> Result<Usage> {
+    /// What one snapshot needs.
+    pub(crate) fn snapshot(&mut self, id: SnapshotId, tree: TreeId) -> Result<Usage> {
         let mut usage = Usage::new();
         self.place(Kind::Snapshot, id.into(), &mut usage)?;
         add(&mut usage, &*self.tree(tree)?);
@@ -71,11 +89,27 @@ impl<'a> Needs<'a> {
         let Some(chain) = self.repository.locate(&id)? else {
             return Err(self.repository.missing(kind, id)?);
         };
-        for (id, place) in chain {
+        for (under, (found, place)) in chain.into_iter().enumerate() {
             *usage.entry(place.pack).or_default() += place.stored_share();
-            if self.noted.contains(&place.pack) {
-                let alive = self.alive.entry(place.pack).or_default();
-                alive.insert(place.ordinal, (id, kind, place));
+            if !self.noted.contains(&place.pack) {
+                continue;
+            }
+            let alive = self.alive.entry(place.pack).or_default();
+            let used = alive.entry(place.ordinal).or_insert(Used {
+                id: found,
+                kind,
+                place,
+                named: false,
+            });
+            used.named |= under == 0;
+            if under == 0 || !self.repository.is_alone() {
+                continue;
+            }
+            if self.deltas.len() < DELTAS_MAX {
+                self.deltas.insert(id, kind);
+            } else if !self.deltas.contains_key(&id) {
+                self.noted.remove(&place.pack);
+                self.alive.remove(&place.pack);
             }
         }
         Ok(())

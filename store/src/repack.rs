@@ -4,14 +4,16 @@
 //! ciphertext is moved without being opened. Snapshots go on to use the new packs by one root; the
 //! old ones are condemned by the step that follows, and readers that miss one look again.
 //!
-//! A home does this under its lock. At a storage it is done beside everybody, and only to packs
+//! A home does this under its lock, and takes nothing along that no snapshot names: deltas that
+//! stand on it are written anew (`renew`). At a storage it is done beside everybody, and only to packs
 //! that no branch and no home builds on: what the next push builds on would have to come again. A
 //! home moves that itself, and its next push takes the new packs along.
 
+use crate::delta::Form;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Id, PackName, SnapshotId};
 use crate::index::locations;
-use crate::needs::{Alive, Needs, Usage};
+use crate::needs::{Alive, Needs, Usage, Used};
 use crate::pack::{self, FrameEntry, PACK_BLOBS, PACK_BYTES, PackWriter, frame};
 use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
@@ -63,8 +65,9 @@ type Shares = BTreeMap<PackName, (u64, u64)>;
 impl Repository {
     /// Packs anew what it is time for; the bytes written. What others did first
     /// at a storage is left to the next run.
-    pub(crate) fn repack(&self, operation: &Operation, how: Repack) -> Result<u64> {
-        match self.try_repack(operation, how) {
+    /// `removed` says that snapshots were removed lately.
+    pub(crate) fn repack(&self, operation: &Operation, how: Repack, removed: bool) -> Result<u64> {
+        match self.try_repack(operation, how, removed) {
             Err(e) if !self.is_alone() && (e.kind() == ErrorKind::Conflict || e.is_lost()) => {
                 tracing::warn!("nothing is packed anew at {}: {e}", self.location());
                 Ok(0)
@@ -73,7 +76,7 @@ impl Repository {
         }
     }
 
-    fn try_repack(&self, operation: &Operation, how: Repack) -> Result<u64> {
+    fn try_repack(&self, operation: &Operation, how: Repack, removed: bool) -> Result<u64> {
         let state = self.state()?;
         let built_on = match self.is_alone() {
             true => HashSet::new(),
@@ -86,7 +89,12 @@ impl Repository {
         };
         let used = state.used();
         let percent = self.poor_percent(how);
-        let (mut poor, mut small) = (Vec::new(), BTreeMap::<u32, Vec<PackRow>>::new());
+        let sessions = match self.is_alone() && removed {
+            true => Some(self.sessions_of_snapshots(&state)?),
+            false => None,
+        };
+        let (mut poor, mut suspect) = (Vec::new(), Vec::new());
+        let mut small = BTreeMap::<u32, Vec<PackRow>>::new();
         for pack in state.packs() {
             let Some(most) = used.get(&pack.ordinal).filter(|_| is_candidate(pack)) else {
                 continue;
@@ -100,7 +108,16 @@ impl Repository {
             };
             if share < percent {
                 poor.push((share, *pack));
-            } else if pack.len < SMALL_BYTES {
+                continue;
+            }
+            // Of what a snapshot brought that is gone, deltas of others may be all that needs it.
+            if sessions
+                .as_ref()
+                .is_some_and(|known| !known.contains(&pack.name.session))
+            {
+                suspect.push(*pack);
+            }
+            if pack.len < SMALL_BYTES {
                 let class = pack.len.max(1).ilog2() / CLASS_BITS;
                 small.entry(class).or_default().push(*pack);
             }
@@ -112,8 +129,13 @@ impl Repository {
         let mut blobs = BLOBS_MAX;
         let poor = poor.into_iter().map(|(_, pack)| pack);
         self.choose(poor, &mut blobs, &mut candidates)?;
-        let is_poor: HashSet<PackName> = candidates.iter().map(|pack| pack.name).collect();
-        self.choose(small.into_values().flatten(), &mut blobs, &mut candidates)?;
+        // The newest first: most of what is pruned is young.
+        self.choose(suspect.into_iter().rev(), &mut blobs, &mut candidates)?;
+        let closely: HashSet<PackName> = candidates.iter().map(|pack| pack.name).collect();
+        let small: Vec<PackRow> = small.into_values().flatten().collect();
+        let others = small.iter().filter(|pack| !closely.contains(&pack.name));
+        self.choose(others.copied(), &mut blobs, &mut candidates)?;
+        let small: HashSet<PackName> = small.into_iter().map(|pack| pack.name).collect();
         if !self.is_alone() {
             let mut left = how.traffic;
             candidates.retain(|pack| match left.checked_sub(pack.len) {
@@ -129,15 +151,17 @@ impl Repository {
         }
         let mut needs = Needs::new(self, candidates.iter().map(|pack| pack.name).collect());
         needs.look(&state)?;
-        let mut moved = Vec::new();
+        let (mut moved, mut any_poor) = (Vec::new(), false);
         for pack in candidates.iter().filter(|p| needs.noted.contains(&p.name)) {
             let alive = needs.alive.get(&pack.name);
-            if !is_poor.contains(&pack.name) || self.is_poor(pack, alive, percent)? {
+            let is_poor = closely.contains(&pack.name) && self.is_poor(pack, alive, percent)?;
+            any_poor |= is_poor;
+            if is_poor || small.contains(&pack.name) {
                 moved.push((pack.name, pack.len));
             }
         }
         // One small pack alone is as small afterwards.
-        if moved.is_empty() || (moved.len() == 1 && !is_poor.contains(&moved[0].0)) {
+        if moved.is_empty() || (moved.len() == 1 && !any_poor) {
             return Ok(0);
         }
         self.move_out(&state, &moved, &needs, operation)
@@ -181,6 +205,16 @@ impl Repository {
         }
     }
 
+    /// The sessions in which the snapshots came that are here.
+    fn sessions_of_snapshots(&self, state: &State) -> Result<HashSet<[u8; 16]>> {
+        let mut sessions = HashSet::new();
+        for row in state.snapshots() {
+            let places = self.live_places(&row.id.into())?;
+            sessions.extend(places.first().map(|place| place.pack.session));
+        }
+        Ok(sessions)
+    }
+
     fn poor_percent(&self, how: Repack) -> u64 {
         match self.is_alone() {
             true => POOR_HERE_PERCENT,
@@ -204,7 +238,11 @@ impl Repository {
             }
             return Ok(used * 100 < all * percent);
         }
-        let used: u64 = alive.values().map(|(_, _, p)| p.stored_share()).sum();
+        // Deltas that no snapshot names go without anything in their place. A plain blob does not:
+        // of what stands on it, some would have to be plain then.
+        let counts = |used: &&Used| used.named || used.place.form == Form::Plain;
+        let used = alive.values().filter(counts);
+        let used: u64 = used.map(|used| used.place.stored_share()).sum();
         let enough = used * 100 >= pack.len * percent
             || used > 0 && used * 100 >= self.could_use(pack)? * percent;
         Ok(!enough)
@@ -235,13 +273,19 @@ impl Repository {
         needs: &Needs<'_>,
         operation: &Operation,
     ) -> Result<u64> {
+        let gone: HashSet<PackName> = moved.iter().map(|(name, _)| *name).collect();
         let with_alive = moved
             .iter()
             .filter_map(|(name, len)| Some((*name, *len, needs.alive.get(name)?)));
+        let mut renewed = HashMap::new();
         let new = if self.is_alone() {
             let writer = self.writer()?;
+            renewed = self.renew(&gone, needs, &writer)?;
             for (name, len, alive) in with_alive {
-                self.move_pack(name, len, alive, &writer)?;
+                let stays = |used: &Used| used.named && !renewed.contains_key(&used.id);
+                let alive = alive.iter().filter(|(_, used)| stays(used));
+                let alive = alive.map(|(ordinal, used)| (*ordinal, *used)).collect();
+                self.move_pack(name, len, &alive, &writer)?;
             }
             writer.into_packs()?
         } else {
@@ -251,7 +295,11 @@ impl Repository {
             }
             uploads.finish()?
         };
-        let outcome = self.use_new(moved, &new, needs, operation);
+        let usages = match renewed.is_empty() {
+            true => self.share_out(&gone, &new, needs),
+            false => self.count_without(&gone, state, needs),
+        };
+        let outcome = usages.and_then(|usages| self.use_new(&gone, &new, usages, operation));
         let mut live = self.lock_live_write();
         live.pending.clear();
         // The next look lists what there is.
@@ -265,13 +313,11 @@ impl Repository {
     /// since, or whose packs others moved first, stay as they are.
     fn use_new(
         &self,
-        moved: &[(PackName, u64)],
+        gone: &HashSet<PackName>,
         new: &BTreeMap<PackName, u64>,
-        needs: &Needs<'_>,
+        after: HashMap<SnapshotId, Usage>,
         operation: &Operation,
     ) -> Result<()> {
-        let gone: HashSet<PackName> = moved.iter().map(|(name, _)| *name).collect();
-        let shares = self.shares(&gone, new, needs)?;
         let lengths: HashMap<PackName, u64> = {
             let live = self.lock_live_read();
             let packs = live.packs.iter().chain(&live.pending).chain(new);
@@ -281,6 +327,34 @@ impl Repository {
             location: self.location(),
             tries: 1,
         };
+        let mut usages = HashMap::new();
+        for (id, usage) in after {
+            let mut with_len = BTreeMap::new();
+            for (name, bytes) in usage {
+                // One that was there when we looked, and is not any more.
+                let len = *lengths.get(&name).ok_or_else(moved_on)?;
+                with_len.insert(name, (len, bytes.min(len)));
+            }
+            usages.insert(id, with_len);
+        }
+        self.commit_with(operation.clone(), |next| {
+            match next.replace_usage(gone, &usages, self.is_alone())? {
+                // Others moved it all meanwhile.
+                0 => Err(moved_on()),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(())
+    }
+
+    /// What snapshots use when what was alive in the packs `gone` is in the new ones.
+    fn share_out(
+        &self,
+        gone: &HashSet<PackName>,
+        new: &BTreeMap<PackName, u64>,
+        needs: &Needs<'_>,
+    ) -> Result<HashMap<SnapshotId, Usage>> {
+        let shares = self.shares(gone, new, needs)?;
         let mut usages = HashMap::new();
         for (id, usage) in &needs.usages {
             let mut after = Usage::new();
@@ -295,22 +369,28 @@ impl Repository {
                     None => *after.entry(*name).or_default() += bytes,
                 }
             }
-            let mut with_len = BTreeMap::new();
-            for (name, bytes) in after {
-                // One that was there when we looked, and is not any more.
-                let len = *lengths.get(&name).ok_or_else(moved_on)?;
-                with_len.insert(name, (len, bytes.min(len)));
-            }
-            usages.insert(*id, with_len);
+            usages.insert(*id, after);
         }
-        self.commit_with(operation.clone(), |next| {
-            match next.replace_usage(&gone, &usages, self.is_alone())? {
-                // Others moved it all meanwhile.
-                0 => Err(moved_on()),
-                _ => Ok(()),
-            }
-        })?;
-        Ok(())
+        Ok(usages)
+    }
+
+    /// What snapshots use when the packs `gone` are not there: where deltas were written anew they
+    /// need less of other packs, too. Nothing is committed that would not be whole.
+    fn count_without(
+        &self,
+        gone: &HashSet<PackName>,
+        state: &State,
+        needs: &Needs<'_>,
+    ) -> Result<HashMap<SnapshotId, Usage>> {
+        self.lock_live_write()
+            .packs
+            .retain(|name, _| !gone.contains(name));
+        let mut without = Needs::new(self, HashSet::new());
+        let rows = state
+            .snapshots()
+            .filter(|row| needs.usages.contains_key(&row.id));
+        rows.map(|row| Ok((row.id, without.snapshot(row.id, row.tree)?)))
+            .collect()
     }
 
     /// Where what was alive in each old pack is now: new pack → (its part, of how much). Parts are
@@ -331,7 +411,10 @@ impl Repository {
         let mut parts: HashMap<PackName, BTreeMap<PackName, u64>> = HashMap::new();
         let mut wholes: HashMap<PackName, u64> = HashMap::new();
         for (old, alive) in needs.alive.iter().filter(|(old, _)| gone.contains(old)) {
-            for (id, kind, place) in alive.values() {
+            for Used {
+                id, kind, place, ..
+            } in alive.values()
+            {
                 let Some(found) = places.get(id) else {
                     return Err(self.missing(*kind, *id)?);
                 };
@@ -361,7 +444,7 @@ impl Repository {
     }
 
     /// Writes what is alive in one pack into another: frames that are mostly alive as they lie, of
-    /// others the blobs that are. A delta stays the delta it is; what it stands on is alive, too.
+    /// others the blobs that are. A delta stays the delta it is.
     fn move_pack(&self, name: PackName, len: u64, alive: &Alive, writer: &Writer) -> Result<()> {
         // Frames and bodies are moved as they lie, so what rotted must not get a fresh hash.
         self.check_content(name)?;
@@ -397,8 +480,8 @@ impl Repository {
                 writer.append_verbatim(frame, &bytes)?;
                 continue;
             }
-            for (blob, (_, _, place)) in blobs {
-                let body = self.body(place)?;
+            for (blob, used) in blobs {
+                let body = self.body(&used.place)?;
                 writer.store_body(blob.id, blob.part, &body)?;
             }
         }

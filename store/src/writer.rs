@@ -507,6 +507,17 @@ impl Writer {
             }
             None => Encoded::Plain,
         };
+        self.store_encoded(kind, id, bytes, encoded)
+    }
+
+    /// Stores a blob in this form, whether or not it is stored: whether that is a delta.
+    pub(crate) fn store_encoded(
+        &self,
+        kind: Kind,
+        id: Id,
+        bytes: &[u8],
+        encoded: Encoded,
+    ) -> Result<bool> {
         match encoded {
             Encoded::Delta(part, body) => {
                 self.append_small(self.small(kind), id, part, &body)?;
