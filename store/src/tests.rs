@@ -20,6 +20,7 @@ mod limits;
 mod meanwhile;
 mod parts;
 mod repacking;
+mod roots;
 mod sim;
 
 pub(crate) use dice::Dice;

@@ -2,8 +2,7 @@
 
 use super::meanwhile::{Meanwhile, When};
 use super::*;
-use crate::log;
-use crate::root::{PackRow, Root};
+use crate::root::PackRow;
 
 /// Beside others, without patience.
 pub(super) fn at_once() -> Collect {
@@ -259,37 +258,6 @@ fn what_a_ref_came_to_stand_on_is_not_removed() {
     assert_eq!(repository.state().unwrap().len(), 2);
 }
 
-/// A writer whose root was trimmed with its block before it could look knows that it committed.
-#[test]
-fn a_commit_that_was_left_behind_is_told_as_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let repository = home(dir.path());
-    let id = snapshot(&repository, &example(1), "x").id;
-    let others = reopen(dir.path());
-    let objects = Meanwhile::new(dir.path(), When::Created("roots/"), move || {
-        commit_often(&others, 3 * log::BLOCK);
-        let latest = others.state().unwrap().seq();
-        log::trim(&**others.objects(), latest, 0).unwrap();
-    });
-    let sleeper = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
-    let tag = RefChange {
-        name: "tag/t".into(),
-        from: None,
-        to: Some(id),
-    };
-    let state = sleeper
-        .commit(Change {
-            refs: vec![tag],
-            ..Change::default()
-        })
-        .unwrap();
-    assert!(state.seq() > 3 * log::BLOCK);
-    assert_eq!(
-        reopen(dir.path()).state().unwrap().get_ref("tag/t"),
-        Some(id)
-    );
-}
-
 /// The spool of a home whose session was fenced goes up under another.
 #[test]
 fn a_fenced_spool_goes_up_under_another_session() {
@@ -413,6 +381,7 @@ fn a_deleted_snapshot_comes_back_until_its_packs_are_dead() {
         .collect(Operation::default(), Collect::at(1000))
         .unwrap();
     let undone = storage.undo(removal, Operation::default(), &[]).unwrap();
+    assert!(!states(&storage).contains(&PackRow::CONDEMNED));
     assert_eq!(files_of(&pair.storage(), ids[1]), example(10));
     assert_good(&storage);
     let order: Vec<_> = undone.snapshots().map(|row| row.id).collect();
@@ -478,35 +447,50 @@ fn undo_reverses_one_operation_alone() {
     );
 }
 
-fn commit_often(repository: &Repository, times: u64) {
-    for _ in 0..times {
-        repository.commit(Change::default()).unwrap();
-    }
+/// What an operation brought and others came to need stays when it is undone.
+#[test]
+fn an_undo_leaves_what_others_stand_on() {
+    let (pair, id) = Pair::with_a_pushed_snapshot();
+    let storage = pair.storage();
+    let pushed = storage.state().unwrap().seq();
+    let kept = |change: Change, needed: &[SnapshotId]| {
+        storage.commit(change).unwrap();
+        let undone = storage.undo(pushed, Operation::default(), needed);
+        let refused = undone.unwrap_err();
+        assert!(matches!(refused, Error::NotUndone { .. }), "{refused}");
+        assert!(storage.state().unwrap().snapshot(&id).is_some());
+    };
+    let moved = |from: Option<SnapshotId>, to: Option<SnapshotId>| Change {
+        refs: vec![RefChange {
+            name: "homes/other".into(),
+            from,
+            to,
+        }],
+        ..Change::default()
+    };
+    kept(moved(None, Some(id)), &[]);
+    kept(moved(Some(id), None), &[id]);
+    let undone = storage.undo(pushed, Operation::default(), &[]).unwrap();
+    assert!(undone.snapshot(&id).is_none());
 }
 
+/// Packs without a row are somebody's upload until their session is fenced.
 #[test]
-fn a_long_log_opens_in_a_few_requests_and_names_stay_used() {
-    let dir = tempfile::tempdir().unwrap();
-    let repository = home(dir.path());
-    commit_often(&repository, 5 * log::BLOCK);
-    let latest = repository.state().unwrap().seq();
-    let objects = &**repository.objects();
-    assert_eq!(log::latest(objects, None).unwrap(), Some(latest));
-    assert_eq!(log::latest(objects, Some(3)).unwrap(), Some(latest));
-    let asleep = reopen(dir.path());
-    asleep.state().unwrap();
-    commit_often(&repository, 3 * log::BLOCK);
-    let latest = repository.state().unwrap().seq();
-    assert!(log::trim(objects, latest, 0).unwrap() > 5 * log::BLOCK);
-    // The name after the one that the sleeper knows is free; making it is no commit.
-    let before = asleep.commit(Change::default()).unwrap();
-    assert_eq!(before.seq(), latest + 1);
-    assert_eq!(reopen(dir.path()).state().unwrap().seq(), latest + 1);
-    // And a root that somebody made there and forgot misleads nobody.
-    objects.create(&Root::key(1281), b"forged").unwrap();
-    for known in [None, Some(1280), Some(1281)] {
-        assert_eq!(log::latest(objects, known).unwrap(), Some(latest + 1));
+fn what_is_being_uploaded_stays() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let id = snapshot(&local, &example(1), "a").id;
+    let packs = local.objects().list("packs/").unwrap();
+    for listed in &packs {
+        let path = local.objects().local_path(&listed.key).unwrap();
+        storage.objects().put_file(&listed.key, &path).unwrap();
     }
+    let name: PackName = packs[0].key["packs/".len()..].parse().unwrap();
+    let how = Collect::at(name.label() as i64 / 1000 + 3600);
+    let done = storage.collect(Operation::default(), how).unwrap();
+    assert_eq!((done.fenced, done.orphans), (0, 0));
+    assert_eq!(push(&local, &storage, &[id]).unwrap().packs, 0);
+    assert_eq!(files_of(&pair.storage(), id), example(1));
 }
 
 /// What crashed writers left without a name, in a home and at a storage.

@@ -263,7 +263,7 @@ fn thousands_of_refs_are_kept() {
 }
 
 #[derive(Debug)]
-struct ClockAt(i64);
+pub(super) struct ClockAt(pub(super) i64);
 
 impl Source for ClockAt {
     fn unix_micros(&self) -> i64 {
@@ -358,6 +358,33 @@ fn many_sessions_are_fenced() {
     // Who writes goes on.
     let b = snapshot(&local, &example(2), "b").id;
     push(&local, &storage, &[b]).unwrap();
+}
+
+/// A home whose clock is behind finds its packs below the floor, and sends them under a label above.
+#[test]
+fn a_home_whose_clock_is_behind_sends_above_the_floor() {
+    let pair = Pair::new();
+    let storage = pair.storage();
+    let raise = |state: &mut State| {
+        state.fence(&[], 1_763_800_000_000);
+        Ok(())
+    };
+    storage.commit_with(Operation::default(), raise).unwrap();
+    let objects = Arc::new(Directory::new(pair.dirs.0.path()));
+    let (index, world) = (IndexChoice::Memory, World::new(ClockAt(0)));
+    let behind = Repository::open_in(objects, None, index, world).unwrap();
+    let behind = behind.alone();
+    let id = snapshot(&behind, &example(1), "a").id;
+    match push(&behind, &storage, &[id]) {
+        Err(Error::NamesUsedUp { packs, floor }) => {
+            behind
+                .rename_packs(&packs, floor, Operation::default())
+                .unwrap();
+        }
+        done => panic!("{done:?}"),
+    }
+    push(&behind, &storage, &[id]).unwrap();
+    assert_eq!(files_of(&pair.storage(), id), example(1));
 }
 
 /// Fences fill a root; rows that are few stay in it all the same.

@@ -14,6 +14,8 @@ pub(super) enum When {
     /// Before something of an object in it is read or asked for, and after it was read whole.
     Reads(&'static str),
     Read(&'static str),
+    /// After somebody asked for an object in it.
+    Asked(&'static str),
     /// Before an object in it is deleted.
     Deletes(&'static str),
     /// Never, and listings of roots are empty.
@@ -98,7 +100,9 @@ impl objects::Layer for Meanwhile {
     }
     fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
         self.happen(When::Reads, key);
-        self.inner.size(key)
+        let size = self.inner.size(key);
+        self.happen(When::Asked, key);
+        size
     }
     fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
         self.happen(When::Reads, key);

@@ -1,22 +1,27 @@
 //! Packs packed anew beside others: what is alive stays readable, and what homes build on stays
 //! where it is.
 
-use super::collection::{Pair, collect_beside, push, push_until};
+use super::collection::{Pair, at_once, collect_beside, push, push_until};
 use super::crash::copy_dir;
+use super::limits::ClockAt;
 use super::meanwhile::{Meanwhile, When};
 use super::*;
 use crate::repack::PACKS_MAX;
+use crate::world::World;
 
-fn collect_with(repository: &Repository, traffic: u64) -> Collected {
-    let how = Collect {
-        grace: 0,
+fn packing(traffic: u64) -> Collect {
+    Collect {
         repack: Repack {
             traffic,
             ..Repack::default()
         },
-        ..Collect::at(4_000_000_000)
-    };
-    repository.collect(Operation::default(), how).unwrap()
+        ..at_once()
+    }
+}
+
+fn collect_with(repository: &Repository, traffic: u64) -> Collected {
+    let done = repository.collect(Operation::default(), packing(traffic));
+    done.unwrap()
 }
 
 const CHUNK_64K: usize = 64 << 10;
@@ -352,4 +357,55 @@ fn a_removal_beside_a_verification_is_no_damage() {
             break;
         }
     }
+}
+
+/// What rotted must not get a fresh hash, here or at a storage.
+#[test]
+fn a_rotten_pack_is_not_packed_anew() {
+    for alone in [true, false] {
+        let (pair, id) = mostly_dead();
+        let open = || match alone {
+            true => pair.storage().alone(),
+            false => pair.storage(),
+        };
+        let state = open().state().unwrap();
+        let big = state.packs().max_by_key(|pack| pack.len).unwrap();
+        let path = pair.dirs.1.path().join(big.name.key());
+        let mut bytes = std::fs::read(&path).unwrap();
+        // Of chunks, not of what tells that they are in use.
+        let frames = open().directory(big.name, big.len).unwrap().frames;
+        for frame in frames
+            .iter()
+            .filter(|f| f.stored_len as usize > CHUNK_64K / 2)
+        {
+            bytes[(frame.payload_offset + frame.end()) as usize / 2] ^= 1;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let done = open().collect(Operation::default(), packing(u64::MAX));
+        // At a storage somebody else may be mending it.
+        match done {
+            Ok(done) => assert!(!alone && done.rewritten == 0, "{done:?}"),
+            Err(e) => assert!(alone && e.kind() == ErrorKind::Damaged, "{e}"),
+        }
+        let usage = open().state().unwrap().usage(&id);
+        assert!(usage.contains_key(&big.name), "it is where it was");
+    }
+}
+
+/// By a clock that is behind, new packs would be below the floor.
+#[test]
+fn a_collector_whose_clock_is_behind_moves_packs_above_the_floor() {
+    let (pair, id) = mostly_dead();
+    let raise = |state: &mut State| {
+        state.fence(&[], state.newest_label());
+        Ok(())
+    };
+    let storage = pair.storage();
+    storage.commit_with(Operation::default(), raise).unwrap();
+    let objects = Arc::new(Directory::new(pair.dirs.1.path()));
+    let (index, world) = (IndexChoice::Memory, World::new(ClockAt(0)));
+    let behind = Repository::open_in(objects, None, index, world).unwrap();
+    assert!(collect_with(&behind, u64::MAX).rewritten > 0);
+    assert_eq!(files_of(&pair.storage(), id), second());
+    assert_good(&pair.storage());
 }
