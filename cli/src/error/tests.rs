@@ -7,12 +7,17 @@ mod snapshots;
 mod storages;
 mod walk;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use insta::assert_snapshot;
-use zenith::pg::Lsn;
-use zenith::store::objects::UrlError;
-use zenith::store::{PackName, SnapshotId};
+use zenith::managed::Refusal;
+use zenith::pg::{Error as PgError, Lsn};
+use zenith::revision::RevisionError;
+use zenith::scratch::ScratchError;
+use zenith::store::objects::{ObjectsError, UrlError};
+use zenith::store::{Error as StoreError, PackName, SnapshotId};
+use zenith::table::TableError;
 
 use super::*;
 
