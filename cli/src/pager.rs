@@ -80,7 +80,8 @@ fn start(command: &str) -> io::Result<Running> {
     signal_hook::flag::register(signal_hook::consts::SIGINT, flag)?;
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).stdin(Stdio::piped());
-    for (name, value) in [("LESS", "FRX"), ("LV", "-c")] {
+    // What is written is UTF-8 whatever the locale says; less would show its bytes.
+    for (name, value) in [("LESS", "FRX"), ("LESSCHARSET", "utf-8"), ("LV", "-c")] {
         if std::env::var_os(name).is_none() {
             shell.env(name, value);
         }
