@@ -41,8 +41,8 @@ fn a_command_that_is_none() {
     assert_snapshot!(zenith.transcript("inot"), @r#"
     $ zenith inot
     --- stderr
-    error: unrecognized subcommand `inot`
-      some similar subcommands exist: `import`, `init`
+    error: there is no command `inot`
+      similar commands are: `import`, `init`
       usage: zenith [OPTIONS] <COMMAND>
 
     hint: `zenith --help` shows what there is.

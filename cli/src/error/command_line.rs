@@ -6,6 +6,16 @@ use clap::error::ErrorKind;
 
 use super::Failure;
 
+/// Words of clap's and of Rust's, and those that are used here.
+const WORDS: [(&str, &str); 6] = [
+    ("unrecognized subcommand ", "there is no command "),
+    ("some similar subcommands exist", "similar commands are"),
+    ("a similar subcommand exists", "a similar command is"),
+    ("invalid digit found in string", "it is no whole number"),
+    ("number too large to fit in target type", "it is too large"),
+    ("cannot parse integer from empty string", "it is empty"),
+];
+
 impl Failure {
     /// What clap says about the words that were typed, told as everything else is.
     pub fn from_clap(error: &clap::Error, typed: &[OsString]) -> Self {
@@ -20,7 +30,10 @@ impl Failure {
                 command,
             };
         }
-        let text = error.to_string().replace('\'', "`");
+        let mut text = error.to_string().replace('\'', "`");
+        for (theirs, ours) in WORDS {
+            text = text.replace(theirs, ours);
+        }
         let mut lines = text.lines().map(str::trim_end).peekable();
         let first = lines.next().unwrap_or_default();
         let mut what = first.strip_prefix("error: ").unwrap_or(first).to_owned();

@@ -114,8 +114,8 @@ fn no_errors_of_the_engine_in_words() {
         )
     });
     assert_snapshot!(texts.collect::<Vec<_>>().join("\n"), @r#"
-    [2] error: unrecognized subcommand `inot`
-      some similar subcommands exist: `import`, `init`
+    [2] error: there is no command `inot`
+      similar commands are: `import`, `init`
       usage: zenith [OPTIONS] <COMMAND>
 
     hint: `zenith --help` shows what there is.
@@ -131,7 +131,7 @@ fn no_errors_of_the_engine_in_words() {
 
     hint: `zenith snapshot show --help` shows what there is.
 
-    [2] error: invalid value `many` for `--port <N>`: invalid digit found in string
+    [2] error: invalid value `many` for `--port <N>`: it is no whole number
 
     hint: `zenith start --help` shows what there is.
 
