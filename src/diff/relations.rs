@@ -142,6 +142,18 @@ impl Sides<'_> {
         Ok(self.size(Side::Before, &init)?.is_some() && self.size(Side::After, &init)?.is_some())
     }
 
+    /// Whether a file on both sides is what stands in for a relation that was dropped or rewritten
+    /// until the next checkpoint: nothing is in it, and nothing of its database is called so.
+    fn is_left_empty(&self, id: RelationId, file: &FileChange) -> bool {
+        file.after == Some(0)
+            && self.before.get(id).is_some()
+            && self.after.get(id).is_none()
+            && self
+                .after
+                .iter()
+                .any(|named| named.database.oid == id.database)
+    }
+
     fn change(&self, id: RelationId, group: Group) -> Result<Found> {
         let mut forks: Vec<Fork> = group.files.iter().map(|(fork, ..)| *fork).collect();
         forks.push(Fork::Main);
@@ -161,6 +173,7 @@ impl Sides<'_> {
         let what = match first.map(|file| (file.before.is_some(), file.after.is_some())) {
             Some((false, true)) => What::New,
             Some((true, false)) => What::Dropped,
+            _ if first.is_some_and(|file| self.is_left_empty(id, file)) => What::Dropped,
             _ => What::Changed,
         };
         let side = match what {

@@ -180,6 +180,31 @@ fn other_files_of_one_relation_are_a_rewrite() {
     assert_eq!(paths, ["base/5/20000", "base/5/30000"]);
 }
 
+/// Until the next checkpoint the first file of what was dropped stays, empty.
+#[test]
+fn an_empty_file_without_a_name_was_dropped() {
+    let orders = relation(20_000, 20_000, "orders", 'r', None);
+    let small = relation(20_001, 20_001, "small", 'r', None);
+    let before = files(&[("20000", 7), ("20001", 1)]);
+    let old = names(&[orders, small.clone()]);
+    let check = |left: &[Relation], after: &[(&str, u64)], expected: &[&str]| {
+        let after = files(after);
+        let diff = grouped((&before, &old), (&after, &names(left)), &[]);
+        assert_eq!(told(&diff), expected);
+    };
+    let after = [("20000", 0), ("20001", 1)];
+    check(&[small.clone()], &after, &["orders Dropped 7/7"]);
+    // Another of its name, and the same one with another file.
+    let after = [("20000", 0), ("20001", 1), ("20005", 8)];
+    let another = relation(20_005, 20_005, "orders", 'r', None);
+    let told = ["orders Rewritten 8/8"];
+    check(&[small.clone(), another], &after, &told);
+    let truncated = relation(20_000, 20_005, "orders", 'r', None);
+    check(&[small, truncated], &after, &told);
+    // Nothing is known of the database any more, so nothing is said of what it has.
+    check(&[], &[("20000", 0), ("20001", 1)], &["orders Changed 7/7"]);
+}
+
 #[test]
 fn indexes_of_a_changed_table_are_told_too() {
     let all = names(&[
