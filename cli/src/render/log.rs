@@ -182,7 +182,13 @@ pub fn changes_text(changes: &[RelationChange], naming: Naming, is_first: bool) 
     let is_toast_index = |change: &&RelationChange| {
         change.kind == Kind::Index && change.name.schema.starts_with("pg_toast")
     };
-    let changes = changes.iter().filter(|change| !is_toast_index(change));
+    // Most tables have one without a page in it.
+    let is_empty_toast = |change: &&RelationChange| {
+        change.kind == Kind::Toast && change.pages.before == 0 && change.pages.after == 0
+    };
+    let changes = changes
+        .iter()
+        .filter(|change| !is_toast_index(change) && !is_empty_toast(change));
     let texts = changes.map(|change| {
         let name = match (&change.table, change.kind) {
             (Some(table), Kind::Toast) => table,
@@ -291,6 +297,7 @@ mod tests {
         }
         let toast = said(Kind::Toast, What::Changed, (1, 2, 0));
         assert_eq!(toast, "orders (toast) +1 page");
+        assert_eq!(said(Kind::Toast, What::New, (0, 0, 0)), "");
         let mut two = [
             change(Kind::Table, What::Changed, (1, 1, 1)),
             change(Kind::Table, What::New, (0, 2, 0)),
