@@ -167,7 +167,8 @@ impl Shared {
         });
         let total = self.total.load(Ordering::Relaxed);
         let done = self.done.load(Ordering::Relaxed);
-        bar.set_style(style(total > 0, self.ui.colors_talk()));
+        let room = self.ui.room_for_talk();
+        bar.set_style(style(total > 0, self.ui.colors_talk(), room));
         bar.set_length(total);
         bar.set_position(done.min(total));
         bar.set_message(line(
@@ -185,17 +186,26 @@ impl Shared {
     }
 }
 
-/// As wide as the terminal and no wider, since a line that wraps cannot be drawn over.
-fn style(with_bar: bool, colored: bool) -> ProgressStyle {
+/// As wide as the terminal and no wider, since a line that wraps cannot be drawn over. The bar has
+/// what the words leave of it.
+fn style(with_bar: bool, colored: bool, room: usize) -> ProgressStyle {
+    let width = bar_width(room);
     let template = match (with_bar, colored) {
-        (true, true) => "{bar:28.green}  {wide_msg}",
-        (true, false) => "{bar:28}  {wide_msg}",
-        (false, true) => "{spinner:.green} {wide_msg}",
-        (false, false) => "{spinner} {wide_msg}",
+        (true, true) => format!("{{bar:{width}.green}}  {{wide_msg}}"),
+        (true, false) => format!("{{bar:{width}}}  {{wide_msg}}"),
+        (false, true) => "{spinner:.green} {wide_msg}".to_owned(),
+        (false, false) => "{spinner} {wide_msg}".to_owned(),
     };
-    ProgressStyle::with_template(template)
+    ProgressStyle::with_template(&template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+/// Columns of the bar on a terminal with so many.
+fn bar_width(room: usize) -> usize {
+    /// What [`line`] may take, and the space before it.
+    const WORDS: usize = 74;
+    room.saturating_sub(WORDS).clamp(6, 28)
 }
 
 /// `collecting  12 s`, `reading files  1.20 GB of 2.37 GB  2.10 GB/s  new 3.9 MB  1 s left`
@@ -251,5 +261,23 @@ mod tests {
             "sending  5.0 MB  5.0 MB/s"
         );
         assert_eq!(line("sending", 6, 5, 0, 0), "sending  5 B of 5 B");
+    }
+
+    /// At 80 columns new bytes and the time that is left are on the screen, too.
+    #[test]
+    fn the_bar_leaves_room_for_the_words() {
+        let longest = line(
+            "reading files",
+            219_000_000_000,
+            999_000_000_000,
+            999_900_000,
+            900_000,
+        );
+        assert!(longest.ends_with("left"), "{longest}");
+        for room in [80, 100, 200] {
+            let width = bar_width(room) + 2 + longest.chars().count();
+            assert!(width <= room, "{room}: {width} for {longest}");
+        }
+        assert_eq!((bar_width(20), bar_width(80), bar_width(200)), (6, 6, 28));
     }
 }

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -44,6 +45,9 @@ pub struct Ui {
     colored_out: bool,
     colored_err: bool,
     terminal_err: bool,
+    /// Columns of the terminals that stdout and stderr are.
+    room_out: Option<usize>,
+    room_err: Option<usize>,
     /// Reads the answer, where that is long and for a person.
     pager: Option<Arc<Pager>>,
 }
@@ -64,6 +68,8 @@ impl Ui {
             colored_out: colored(io::stdout().is_terminal()) && !global.json,
             colored_err: colored(terminal_err) && !global.json,
             terminal_err,
+            room_out: columns(io::stdout()).filter(|_| !global.json),
+            room_err: columns(io::stderr()),
             pager: None,
         }
     }
@@ -91,6 +97,8 @@ impl Ui {
             colored_out: false,
             colored_err: false,
             terminal_err: false,
+            room_out: None,
+            room_err: None,
             pager: None,
         }
     }
@@ -132,6 +140,22 @@ impl Ui {
     /// Whether progress bars may be drawn.
     pub fn draws(&self) -> bool {
         self.terminal_err && !self.quiet && !self.json
+    }
+
+    /// Columns of the terminal that progress is drawn on.
+    pub fn room_for_talk(&self) -> usize {
+        self.room_err.unwrap_or(80)
+    }
+
+    /// A line of a list, whose end is cut where a terminal has no room for it.
+    pub fn fit(&self, line: &str) -> String {
+        match self.room_out {
+            // A window that small is none to read lists in; nothing would be left of them.
+            Some(room @ 40..) if line.chars().count() > room => {
+                line.chars().take(room - 1).chain(['…']).collect()
+            }
+            _ => line.to_owned(),
+        }
     }
 
     /// Whether what is said on stderr may be coloured.
@@ -247,6 +271,12 @@ impl Ui {
     fn stderr(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
+}
+
+/// Columns of a terminal, where it is one that says how many.
+fn columns(stream: impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 fn paint(colored: bool, text: &str, style: Style) -> String {

@@ -106,3 +106,36 @@ fn a_pager_that_ends_early_or_does_not_begin() {
         "{shown}"
     );
 }
+
+/// A pager shows what is written, whatever the locale is.
+#[test]
+fn less_knows_that_it_reads_utf_8() {
+    let m = MadeUp::new();
+    m.snapshot("main", "one", 9);
+    let pager = ("ZENITH_PAGER", "cat; echo charset $LESSCHARSET");
+    let shown = m.on_terminal(&[pager], "zenith log");
+    assert!(shown.ends_with("charset utf-8\n"), "{shown}");
+    let shown = m.on_terminal(&[pager, ("LESSCHARSET", "latin1")], "zenith log");
+    assert!(shown.ends_with("charset latin1\n"), "{shown}");
+}
+
+/// A message that is longer than the terminal is wide is cut there; in a pipe nothing is.
+#[test]
+fn lists_are_as_wide_as_the_terminal() {
+    let m = MadeUp::new();
+    let message = "as long as the sentence in which somebody says all of it";
+    m.snapshot("main", message, 9);
+    let plain = ("ZENITH_PAGER", "");
+    for line in ["log", "log --graph", "log --oneline", "snapshot list"] {
+        let on = |rest: &str| {
+            let line = format!("stty cols 60; zenith --color never {line}{rest}");
+            m.on_terminal(&[plain], &line)
+        };
+        let shown = on("");
+        let long = shown.lines().find(|line| line.ends_with('…'));
+        let long = long.unwrap_or_else(|| panic!("{line} is not cut\n{shown}"));
+        assert_eq!(long.chars().count(), 60, "{shown}");
+        assert!(long.contains("as long"), "{shown}");
+        assert!(on(" | cat").contains(message), "{line}");
+    }
+}

@@ -94,8 +94,16 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
     let now = Timestamp::now();
     for line in lines(&entries, &logged, detail, args.graph, glyphs, now) {
         let mark = glyphs.node(true);
-        let drawn = line.drawn.replace(mark, &ui.tone(mark, Tone::Head));
-        ui.answer(format_args!("{drawn}{}", line.text))?;
+        let whole = format!("{}{}", line.drawn, line.text);
+        // How tables changed is the answer; a message is shown whole by `snapshot show`.
+        let whole = match detail {
+            Detail::Changes => whole,
+            _ => ui.fit(&whole),
+        };
+        ui.answer(match line.drawn.contains(mark) {
+            true => whole.replacen(mark, &ui.tone(mark, Tone::Head), 1),
+            false => whole,
+        })?;
     }
     if entries.is_empty() {
         match (&head, tips.is_empty()) {

@@ -127,6 +127,7 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
         .into_iter()
         .enumerate()
     {
+        let line = ui.fit(&line);
         ui.answer(match line.strip_prefix('●') {
             _ if i == 0 => ui.tone(line, Tone::Faint),
             Some(rest) => format!("{}{rest}", ui.tone("●", Tone::Head)),
