@@ -396,6 +396,13 @@ impl Home {
         Ok(repo.state()?)
     }
 
+    /// The local repository for a look into snapshots, as [`Home::peek`]: what is read may be
+    /// collected meanwhile.
+    pub fn peek_inside(&self) -> Result<Repository> {
+        let index = IndexChoice::reader(self.index_dir());
+        self.opened(Repository::open(self.objects(), self.seal()?, index))
+    }
+
     /// The local repository for writing.
     pub fn writer(&self, lock: &HomeLock) -> Result<Repository> {
         debug_assert_eq!(lock.dir(), self.dir());

@@ -1,4 +1,5 @@
-//! Completion of words that are typed, by the program itself: branches, tags, remotes, snapshots.
+//! Completion of words that are typed, by the program itself: branches, tags, remotes, snapshots,
+//! and the tables in them.
 //!
 //! The shell runs `zenith` with a variable set. Nothing is locked, written or asked of a storage
 //! then, and what goes wrong is an empty answer.
@@ -10,10 +11,13 @@ use std::sync::Arc;
 use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
+use zenith::facts::Facts;
 use zenith::managed::Managed;
+use zenith::names::Names;
 use zenith::store::{Row, State};
 use zenith::sync::ORIGIN;
+use zenith::{revision, table};
 
 use crate::args;
 use crate::config::{COMPLETE, Environment};
@@ -32,8 +36,27 @@ pub fn answered() -> bool {
         .unwrap_or(true)
 }
 
+/// bash takes `main:orders` and `main@{1 hour ago}` for several words. This puts them together
+/// before zenith is asked, and takes off what bash has of the word already before it answers.
+const BASH: &str = include_str!("complete/zenith.bash");
+
+/// In zsh a snapshot is followed by its table without a space between them.
+const ZSH: &str = include_str!("complete/zenith.zsh");
+
+/// fish hands out a word with its open quote.
+const FISH: &str = include_str!("complete/zenith.fish");
+
 /// The script that makes a shell ask.
 pub fn script(shell: clap_complete::Shell) -> std::io::Result<Vec<u8>> {
+    let own = match shell {
+        clap_complete::Shell::Bash => Some(BASH),
+        clap_complete::Shell::Zsh => Some(ZSH),
+        clap_complete::Shell::Fish => Some(FISH),
+        _ => None,
+    };
+    if let Some(own) = own {
+        return Ok(own.replace("COMPLETE_VARIABLE", COMPLETE).into_bytes());
+    }
     let mut script = Vec::new();
     let name = shell.to_string();
     let shells = Shells::builtins();
@@ -62,6 +85,11 @@ fn with_name(command: &str, arg: Arg) -> Arg {
         ("show" | "set-url" | "remove", "name") => remotes,
         ("fetch", "names") => remotes_and_branches,
         ("diff", "before" | "after") => revisions,
+        ("cp", "what") => tables_of,
+        // Behind `--` the engine of clap begins again with the first argument.
+        ("log", "revs") => revisions_or_tables,
+        ("log", "tables") => tables_of_head,
+        ("diff", "rows") => tables_of_head,
         _ if is_revision(&arg) => revisions,
         _ => return arg,
     };
@@ -165,9 +193,90 @@ fn revisions(known: &Known) -> Vec<CompletionCandidate> {
     found
 }
 
+/// `REV:` of whatever can be named, and `REV:TABLE` of what is in it.
+fn tables_of(known: &Known) -> Vec<CompletionCandidate> {
+    let Some((revision, begun)) = table::split(known.word) else {
+        let named = revisions(known).into_iter().map(|candidate| {
+            let mut value = candidate.get_value().to_owned();
+            value.push(":");
+            CompletionCandidate::new(value).help(candidate.get_help().cloned())
+        });
+        return named.collect();
+    };
+    let tables = tables(known, revision, begun).unwrap_or_default();
+    let full = tables.into_iter().map(|(name, help)| {
+        CompletionCandidate::new(format!("{revision}:{name}")).help(Some(help.into()))
+    });
+    full.collect()
+}
+
+/// Tables behind `--`, revisions before it.
+fn revisions_or_tables(known: &Known) -> Vec<CompletionCandidate> {
+    if is_behind_dashes(std::env::args_os()) {
+        tables_of_head(known)
+    } else {
+        revisions(known)
+    }
+}
+
+fn tables_of_head(known: &Known) -> Vec<CompletionCandidate> {
+    let tables = tables(known, "HEAD", known.word).unwrap_or_default();
+    let named = tables
+        .into_iter()
+        .map(|(name, help)| CompletionCandidate::new(name).help(Some(help.into())));
+    named.collect()
+}
+
+/// Tables of a snapshot whose names begin so, as the snapshot itself lists them, and what they are.
+///
+/// A name is offered with its schema, without one to who begins to type the table's own, and with
+/// the database where there are several.
+fn tables(known: &Known, revision: &str, begun: &str) -> Option<Vec<(String, &'static str)>> {
+    let head = known.managed.home.head().ok()?;
+    let id = revision::resolve(&known.state, &head, revision, &Zoned::now()).ok()?;
+    let snapshot = known.managed.home.peek_inside().ok()?.snapshot(id).ok()?;
+    let facts = Facts::decode(&snapshot.body, &id.short()).ok()?;
+    let names = Names::new(facts.databases, Vec::new());
+    let several = names.has_several_databases();
+    let mut found = Vec::new();
+    for named in names.iter().filter(|named| !named.is_catalog()) {
+        let relation = named.relation;
+        let kind = match relation.kind {
+            'r' => "table",
+            'm' => "materialised view",
+            _ => continue,
+        };
+        let own = table::shown(&relation.name);
+        let mut full = format!("{}.{own}", table::shown(&relation.schema));
+        if several {
+            full = format!("{}.{full}", table::shown(&named.database.name));
+        }
+        if full.starts_with(begun) {
+            found.push((full, kind));
+        } else if own.starts_with(begun) {
+            found.push((own, kind));
+        }
+    }
+    found.sort();
+    found.dedup();
+    Some(found)
+}
+
+/// The words of the line: those behind the first `--`.
+fn typed(words: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    words.skip_while(|word| word != "--").skip(1)
+}
+
+/// Whether a `--` stands before the last word of the line.
+fn is_behind_dashes(words: impl Iterator<Item = OsString>) -> bool {
+    let words: Vec<OsString> = typed(words).collect();
+    let before = words.split_last().map_or(&[][..], |(_, before)| before);
+    before.iter().any(|word| word == "--")
+}
+
 /// The home that the line names.
 fn home_typed(words: impl Iterator<Item = OsString>) -> Option<PathBuf> {
-    let mut words = words.skip_while(|word| word != "--").skip(1);
+    let mut words = typed(words);
     while let Some(word) = words.next() {
         let word = word.to_str().unwrap_or_default();
         if word == "-D" || word == "--home" {
@@ -198,6 +307,16 @@ mod tests {
         ] {
             assert_eq!(typed(line), home.map(PathBuf::from), "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_behind_dashes() {
+        let behind = |line: &str| is_behind_dashes(line.split(' ').map(OsString::from));
+        assert!(behind("zenith -- zenith log -- ord"));
+        assert!(behind("zenith -- zenith log main -- a b"));
+        assert!(!behind("zenith -- zenith log ma"));
+        assert!(!behind("zenith -- zenith log --"));
+        assert!(!behind("zenith log -- a"));
     }
 
     /// A new argument that takes a revision, a branch or a remote is completed, too.
@@ -233,6 +352,9 @@ mod tests {
             " prune branch",
             " prune keep_tag",
             " export rev",
+            " cp what",
+            " log tables",
+            " diff rows",
         ] {
             assert!(found.iter().any(|f| f == wanted), "{wanted}: {found:?}");
         }

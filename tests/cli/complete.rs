@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use zenith::facts::{Database, Relation};
 use zenith::store::SnapshotId;
 
 use crate::made_up::MadeUp;
@@ -121,36 +122,72 @@ fn nothing_is_locked_or_written() {
     assert_eq!(before, after);
 }
 
+/// Tables are those that a snapshot lists, by the names that `cp` takes.
 #[test]
-fn the_scripts_of_shells() {
-    let zenith = Zenith::new();
-    for (shell, asks) in [
-        ("bash", "ZENITH_COMPLETE=\"bash\""),
-        ("zsh", "ZENITH_COMPLETE=\"zsh\""),
-        ("fish", "ZENITH_COMPLETE=fish"),
-    ] {
-        let output = zenith
-            .command(&format!("completions {shell}"))
-            .output()
-            .unwrap();
-        let script = String::from_utf8(output.stdout).unwrap();
-        assert!(script.contains(asks), "{shell}\n{script}");
+fn tables_complete() {
+    let (m, one) = named();
+    let at = |line: &str| -> Vec<String> {
+        let names = m.zenith.completed(line).into_iter();
+        names.filter(|name| !name.starts_with('-')).collect()
+    };
+    m.snapshot_of("main", vec![shop()]);
+    // Without a colon, what can stand before it.
+    assert_eq!(at("zenith cp ma"), ["main:"]);
+    assert_eq!(at("zenith cp v"), ["v1.0:"]);
+    let all = [
+        "main:app.\"Order Items\"",
+        "main:public.daily",
+        "main:public.orders",
+        "main:public.orders_old",
+    ];
+    assert_eq!(at("zenith cp main:"), all, "no index, no catalog");
+    assert_eq!(at("zenith cp main:public.o"), all[2..]);
+    assert_eq!(at("zenith cp main:ord"), ["main:orders", "main:orders_old"]);
+    assert_eq!(at("zenith cp HEAD:public.d"), ["HEAD:public.daily"]);
+    // Nothing is known of these.
+    for line in ["main:nosuch", "v1.0:", "main~1:o", "nosuch:o", "main~9:o"] {
+        assert_eq!(at(&format!("zenith cp {line}")), [""; 0], "{line}");
     }
-    // As bash itself runs it.
-    let (m, _) = named();
-    let program = Path::new(env!("CARGO_BIN_EXE_zenith"));
-    let bin = program.parent().unwrap().display();
-    let script = format!(
-        "PATH={bin}:$PATH; eval \"$(zenith completions bash)\"; \
-         COMP_WORDS=(zenith log ma); COMP_CWORD=2; COMP_TYPE=9; \
-         _clap_complete_zenith zenith ma log; printf '%s|' \"${{COMPREPLY[@]}}\""
+    assert_eq!(at(&format!("zenith cp {one}:o")), [""; 0]);
+    assert_eq!(at("zenith log -- public.da"), ["public.daily"]);
+    assert_eq!(at("zenith diff --rows dai"), ["daily"]);
+    // Where there are several databases the name says which.
+    let both = [(5, "shop"), (6, "other")];
+    let both = both.map(|(oid, name)| database(oid, name, &SHOP[..1]));
+    m.snapshot_of("main", both.into());
+    assert_eq!(
+        at("zenith cp main:"),
+        ["main:other.public.orders", "main:shop.public.orders"]
     );
-    let output = std::process::Command::new("bash")
-        .args(["--norc", "-c", &script])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir(m.zenith.dir())
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "main|");
+}
+
+/// Schema, name, kind and oid of some relations.
+const SHOP: [(&str, &str, char, u32); 6] = [
+    ("public", "orders", 'r', 20_000),
+    ("public", "orders_old", 'r', 20_001),
+    ("public", "daily", 'm', 20_002),
+    ("app", "Order Items", 'r', 20_003),
+    ("public", "orders_pkey", 'i', 20_004),
+    ("pg_catalog", "pg_class", 'r', 1_259),
+];
+
+pub(crate) fn shop() -> Database {
+    database(5, "shop", &SHOP)
+}
+
+fn database(oid: u32, name: &str, relations: &[(&str, &str, char, u32)]) -> Database {
+    let relations = relations.iter().map(|&(schema, name, kind, oid)| Relation {
+        filenode: oid,
+        tablespace: 1663,
+        schema: schema.into(),
+        name: name.into(),
+        kind,
+        oid,
+        table: None,
+    });
+    Database {
+        oid,
+        name: name.into(),
+        relations: relations.collect(),
+    }
 }

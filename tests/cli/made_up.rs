@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use zenith::event::ignore;
-use zenith::facts::Facts;
+use zenith::facts::{Database, Facts};
 use zenith::head::Head;
 use zenith::home::{Home, Wait};
 use zenith::managed::{Managed, Surroundings};
@@ -60,6 +60,12 @@ impl MadeUp {
     /// An automatic snapshot on a branch, taken so many hours and a half ago.
     pub(crate) fn snapshot(&self, branch: &str, message: &str, hours: i64) -> SnapshotId {
         snapshot(&self.home, branch, message, hours, SnapshotKind::Automatic)
+    }
+
+    /// The same, just now, of a cluster with these databases.
+    pub(crate) fn snapshot_of(&self, branch: &str, databases: Vec<Database>) -> SnapshotId {
+        let kind = SnapshotKind::Manual;
+        commit(&self.home, branch, "of tables", 0, kind, databases)
     }
 
     /// Points a ref, by its full name, at a snapshot.
@@ -177,6 +183,17 @@ pub(crate) fn snapshot(
     hours: i64,
     kind: SnapshotKind,
 ) -> SnapshotId {
+    commit(home, branch, message, hours, kind, Vec::new())
+}
+
+fn commit(
+    home: &Home,
+    branch: &str,
+    message: &str,
+    hours: i64,
+    kind: SnapshotKind,
+    databases: Vec<Database>,
+) -> SnapshotId {
     let lock = home.lock("test", Wait::Forever).unwrap();
     let repo = home.writer(&lock).unwrap();
     let name = format!("branch/{branch}");
@@ -192,6 +209,7 @@ pub(crate) fn snapshot(
     let facts = Facts {
         block_size: 8192,
         segment_blocks: 131_072,
+        databases,
         ..Facts::default()
     };
     let snapshot = Snapshot {

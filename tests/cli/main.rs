@@ -10,4 +10,5 @@ mod names;
 mod pager;
 mod prune;
 mod shapes;
+mod shells;
 mod zenith;
