@@ -37,13 +37,14 @@ pub use upkeep::{GcArgs, HomeForgetArgs, HomeListArgs, HomeVerb, VerifyArgs};
 pub use value::duration;
 
 const AFTER_HELP: &str = "\
-Revisions (REV): a branch, a tag, a snapshot id or a unique prefix of one, or HEAD; then any of
+Revisions (REV): a branch, a tag, a snapshot id or a unique prefix of one, or HEAD; then any of \
 ~N and ^ (ancestors), @{2 hours ago}, @{2026-11-22 10:00} and @{0/3000028} (an LSN).
 
-Environment: ZENITH_HOME, ZENITH_STORAGE_DEST, ZENITH_PG_BIN, ZENITH_PORT,
-ZENITH_SNAPSHOT_INTERVAL, ZENITH_PASSPHRASE, ZENITH_NEW_PASSPHRASE, ZENITH_PAGER (or PAGER) and
-NO_COLOR; a flag wins over the environment, the environment over config.toml. Storages read the usual names of their cloud
-(AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS,
+Environment: ZENITH_HOME, ZENITH_STORAGE_DEST, ZENITH_PG_BIN, ZENITH_PORT, \
+ZENITH_SNAPSHOT_INTERVAL, ZENITH_PASSPHRASE, ZENITH_NEW_PASSPHRASE, ZENITH_PAGER (or PAGER) and \
+NO_COLOR; a flag wins over the environment, the environment over config.toml. Storages read the \
+usual names of their cloud (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, \
+GOOGLE_APPLICATION_CREDENTIALS, \
 AZURE_STORAGE_ACCOUNT_NAME, ...); for --snapshot-path the same names with SNAPSHOT_ in front win.";
 
 /// git for PostgreSQL clusters: snapshots, branches and backups of a whole server
@@ -117,8 +118,9 @@ A line of dots (┊) is where snapshots are missing: they were pruned, or are no
     /// Without B the managed cluster is compared, running or not; without A, HEAD with it. No server
     /// is started: names come from the snapshots, pages are compared byte by byte.
     #[command(after_help = "\
-With --rows both snapshots are asked by short-lived servers, and without B the running server of the
-managed cluster: rows with + are only after, with - only before, with ~ in both with other values.
+With --rows both snapshots are asked by short-lived servers, and without B the running server of \
+the managed cluster: rows with + are only after, with - only before, with ~ in both with other \
+values. \
 They belong together by primary key or replica identity; without one, whole rows are compared.")]
     Diff(DiffArgs),
     /// Ask a snapshot: run SQL on a short-lived server made from it
@@ -142,7 +144,7 @@ They belong together by primary key or replica identity; without one, whole rows
     Pull(PullArgs),
     /// Make a home from a storage: its branches, and a guarded copy of the cluster
     #[command(after_help = "\
-DIR is the home: go on with `zenith -D DIR start`. A clone that was cut off goes on with the same
+DIR is the home: go on with `zenith -D DIR start`. A clone that was cut off goes on with the same \
 command.")]
     Clone(CloneArgs),
     /// List, show, add, change and remove the repositories to fetch from and push to

@@ -532,19 +532,19 @@ fn below(command: Command, words: &str) -> Command {
     command.after_long_help(text + &lines(examples))
 }
 
-/// `Examples:` and the lines, remarks in a column of their own where the lines leave room.
+/// `Examples:` and the lines, remarks in a column of their own: the one furthest to the right in
+/// which a terminal has room for all of them. A longer line has its remark below.
 fn lines(examples: &[Example]) -> String {
-    const ROOM: usize = 50;
-    let short = examples
-        .iter()
-        .map(|(line, _)| line.len())
-        .filter(|len| *len <= ROOM);
-    let width = short.max().unwrap_or_default();
+    const TERMINAL: usize = 80;
+    let longest = examples.iter().map(|(_, remark)| remark.len()).max();
+    let room = TERMINAL.saturating_sub(longest.unwrap_or_default() + 4);
+    let short = examples.iter().map(|(line, _)| line.len());
+    let width = short.filter(|len| *len <= room).max().unwrap_or_default();
     let mut text = "Examples:".to_owned();
     for (line, remark) in examples {
         let _ = match remark {
             &"" => write!(text, "\n  {line}"),
-            remark if line.len() <= ROOM => write!(text, "\n  {line:<width$}  {remark}"),
+            remark if line.len() <= width => write!(text, "\n  {line:<width$}  {remark}"),
             remark => write!(text, "\n  {line}\n  {:<width$}  {remark}", ""),
         };
     }

@@ -59,13 +59,12 @@ fn what_there_is() {
           --json          Answer with one JSON object per line, each with `type` and `v`
           --no-pager      Print long lists as they are, without a pager
 
-    Revisions (REV): a branch, a tag, a snapshot id or a unique prefix of one, or HEAD; then any of
-    ~N and ^ (ancestors), @{2 hours ago}, @{2026-11-22 10:00} and @{0/3000028} (an LSN).
+    Revisions (REV): a branch, a tag, a snapshot id or a unique prefix of one, or HEAD; then any of ~N
+    and ^ (ancestors), @{2 hours ago}, @{2026-11-22 10:00} and @{0/3000028} (an LSN).
 
-    Environment: ZENITH_HOME, ZENITH_STORAGE_DEST, ZENITH_PG_BIN, ZENITH_PORT,
-    ZENITH_SNAPSHOT_INTERVAL, ZENITH_PASSPHRASE, ZENITH_NEW_PASSPHRASE, ZENITH_PAGER (or PAGER) and
-    NO_COLOR; a flag wins over the environment, the environment over config.toml. Storages read the
-    usual names of their cloud
+    Environment: ZENITH_HOME, ZENITH_STORAGE_DEST, ZENITH_PG_BIN, ZENITH_PORT, ZENITH_SNAPSHOT_INTERVAL,
+    ZENITH_PASSPHRASE, ZENITH_NEW_PASSPHRASE, ZENITH_PAGER (or PAGER) and NO_COLOR; a flag wins over the
+    environment, the environment over config.toml. Storages read the usual names of their cloud
     (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS,
     AZURE_STORAGE_ACCOUNT_NAME, ...); for --snapshot-path the same names with SNAPSHOT_ in front win.
     --- exit 0

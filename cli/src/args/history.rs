@@ -80,8 +80,8 @@ pub struct OpLogArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each branch, tag and snapshot goes back only where it still stands as the operation left it;
-otherwise nothing is changed. An undo is an operation, too, and can be undone. Deleted snapshots
+Each branch, tag and snapshot goes back only where it still stands as the operation left it; \
+otherwise nothing is changed. An undo is an operation, too, and can be undone. Deleted snapshots \
 come back as long as `zenith gc` has not deleted what they need, at least a day.")]
 pub struct UndoArgs {
     /// Number of the operation; otherwise the newest that somebody asked for

@@ -33,7 +33,7 @@ impl ScratchArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The server is a copy that nobody else reaches: it can be written to, and goes with the command. The
+The server is a copy that nobody else reaches: it can be written to, and goes with the command. The \
 answer is psql's; the exit code is 1 when a statement fails.")]
 pub struct SqlArgs {
     /// The snapshot
@@ -57,7 +57,7 @@ pub struct SqlArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The server is a copy that nobody else reaches: it can be written to, and is gone when psql ends.
+The server is a copy that nobody else reaches: it can be written to, and is gone when psql ends. \
 PGHOST, PGPORT, PGUSER and PGDATABASE lead there, also for programs that psql starts.")]
 pub struct PsqlArgs {
     /// The snapshot
@@ -83,8 +83,8 @@ pub enum CpFormat {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Everything that is the table's comes along: columns, rows, indexes, constraints, owned sequences,
-triggers, policies, privileges, partitions. It comes back whole or not at all, and never into a
+Everything that is the table's comes along: columns, rows, indexes, constraints, owned sequences, \
+triggers, policies, privileges, partitions. It comes back whole or not at all, and never into a \
 table that is there.")]
 pub struct CpArgs {
     /// The snapshot and the table: `orders`, `public.orders` or `db.public.orders`; * and ? match

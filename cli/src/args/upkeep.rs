@@ -6,8 +6,8 @@ use super::remote::At;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What no snapshot uses is condemned first and deleted a day later, so that it can come back until
-then (`zenith undo`); --now does both. A storage may be in use by other homes meanwhile: what they
+What no snapshot uses is condemned first and deleted a day later, so that it can come back until \
+then (`zenith undo`); --now does both. A storage may be in use by other homes meanwhile: what they \
 are about to use is kept or sent again, whatever their clocks say.")]
 pub struct GcArgs {
     /// Say what would happen
@@ -22,9 +22,9 @@ pub struct GcArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Damage is told by pack, and by the files and snapshots that it touches. --repair looks for what is
-lost in the remotes, in the managed cluster and in what is left of damaged packs; with --remote it
-repairs the remote, also from this home. Where the latest root cannot be read it goes on from the
+Damage is told by pack, and by the files and snapshots that it touches. --repair looks for what is \
+lost in the remotes, in the managed cluster and in what is left of damaged packs; with --remote it \
+repairs the remote, also from this home. Where the latest root cannot be read it goes on from the \
 newest one that can, and brings back every snapshot that is whole in the packs. Nothing is deleted.
 
 Exits with 0 when everything is whole and with 7 when something is missing or damaged.")]
