@@ -147,11 +147,17 @@ impl Ui {
         self.room_err.unwrap_or(80)
     }
 
+    /// Whether a line of the answer is not longer than the terminal is wide, if it goes to one.
+    pub fn has_room(&self, line: &str) -> bool {
+        self.room_out
+            .is_none_or(|room| line.chars().count() <= room)
+    }
+
     /// A line of a list, whose end is cut where a terminal has no room for it.
     pub fn fit(&self, line: &str) -> String {
         match self.room_out {
             // A window that small is none to read lists in; nothing would be left of them.
-            Some(room @ 40..) if line.chars().count() > room => {
+            Some(room @ 40..) if !self.has_room(line) => {
                 line.chars().take(room - 1).chain(['…']).collect()
             }
             _ => line.to_owned(),

@@ -199,7 +199,8 @@ fn commit(
     let name = format!("branch/{branch}");
     let tip = repo.state().unwrap().get_ref(&name);
     let writer = repo.writer().unwrap();
-    let bytes = message.repeat(5_000);
+    let mut bytes = message.repeat(5_000);
+    bytes.truncate(64 << 10);
     let ids = [writer.put_chunk(bytes.as_bytes(), None).unwrap()];
     let size = bytes.len() as u64;
     let file = writer.put_file(0o600, size, &ids, &[]).unwrap();

@@ -7,6 +7,11 @@ use crate::made_up::MadeUp;
 impl MadeUp {
     /// What a terminal shows of a line of the shell in which `zenith` is the program.
     fn on_terminal(&self, env: &[(&str, &str)], line: &str) -> String {
+        self.named(&self.typed_on_terminal(env, line))
+    }
+
+    /// The same with the ids as they are.
+    fn typed_on_terminal(&self, env: &[(&str, &str)], line: &str) -> String {
         let line = line.replace("zenith", env!("CARGO_BIN_EXE_zenith"));
         let output = Command::new("script")
             .args(["-qec", &line, "/dev/null"])
@@ -17,7 +22,7 @@ impl MadeUp {
             .current_dir(self.zenith.dir())
             .output()
             .expect("script is a part of every Debian");
-        self.named(&String::from_utf8(output.stdout).unwrap().replace('\r', ""))
+        String::from_utf8(output.stdout).unwrap().replace('\r', "")
     }
 }
 
@@ -119,7 +124,8 @@ fn less_knows_that_it_reads_utf_8() {
     assert!(shown.ends_with("charset latin1\n"), "{shown}");
 }
 
-/// A message that is longer than the terminal is wide is cut there; in a pipe nothing is.
+/// A message that is longer than the terminal is wide is cut there, and a log says less before
+/// that; in a pipe all is said.
 #[test]
 fn lists_are_as_wide_as_the_terminal() {
     let m = MadeUp::new();
@@ -129,7 +135,7 @@ fn lists_are_as_wide_as_the_terminal() {
     for line in ["log", "log --graph", "log --oneline", "snapshot list"] {
         let on = |rest: &str| {
             let line = format!("stty cols 60; zenith --color never {line}{rest}");
-            m.on_terminal(&[plain], &line)
+            m.typed_on_terminal(&[plain], &line)
         };
         let shown = on("");
         let long = shown.lines().find(|line| line.ends_with('…'));
@@ -138,4 +144,14 @@ fn lists_are_as_wide_as_the_terminal() {
         assert!(long.contains("as long"), "{shown}");
         assert!(on(" | cat").contains(message), "{line}");
     }
+    let log = |columns: u32| {
+        let line = format!("stty cols {columns}; zenith log --color never");
+        m.typed_on_terminal(&[plain], &line)
+    };
+    let (narrow, wide) = (log(90), log(200));
+    assert!(
+        narrow.contains(message) && !narrow.contains(" new "),
+        "{narrow}"
+    );
+    assert!(wide.contains(message) && wide.contains(" new "), "{wide}");
 }

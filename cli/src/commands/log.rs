@@ -15,7 +15,7 @@ use super::Context;
 use super::snapshot::stands_at;
 use crate::args::LogArgs;
 use crate::error::Failure;
-use crate::render::log::{Changed, Detail, Logged, Naming, changes_text, lines};
+use crate::render::log::{Changed, Detail, Line, Logged, Naming, changes_text, lines};
 use crate::render::snapshot;
 use crate::ui::Tone;
 
@@ -85,16 +85,24 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
     if ui.is_json() {
         return logged.iter().try_for_each(|one| ui.record(one));
     }
-    let detail = match (args.oneline, &followed) {
+    let mut detail = match (args.oneline, &followed) {
         (true, _) => Detail::Short,
         (false, Some(_)) => Detail::Changes,
         (false, None) => Detail::Full,
     };
     let glyphs = context.env.glyphs();
     let now = Timestamp::now();
-    for line in lines(&entries, &logged, detail, args.graph, glyphs, now) {
-        let mark = glyphs.node(true);
-        let whole = format!("{}{}", line.drawn, line.text);
+    let drawn = |detail| lines(&entries, &logged, detail, args.graph, glyphs, now);
+    let whole = |line: &Line| format!("{}{}", line.drawn, line.text);
+    let mut shown = drawn(detail);
+    // What `snapshot list` says, too, makes room for the message.
+    if detail == Detail::Full && !shown.iter().all(|line| ui.has_room(&whole(line))) {
+        detail = Detail::Aged;
+        shown = drawn(detail);
+    }
+    let mark = glyphs.node(true);
+    for line in shown {
+        let whole = whole(&line);
         // How tables changed is the answer; a message is shown whole by `snapshot show`.
         let whole = match detail {
             Detail::Changes => whole,

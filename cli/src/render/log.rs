@@ -19,6 +19,8 @@ use super::time::age_of;
 pub enum Detail {
     /// Its id, names and message.
     Short,
+    /// That, and its age.
+    Aged,
     /// That, and its age, LSN, size and new bytes.
     Full,
     /// That, and its age and what changed.
@@ -94,6 +96,7 @@ pub fn lines(
         .collect();
     let columns: &[(&str, Align)] = match detail {
         Detail::Short => &[("", Align::Left), ("", Align::Left)],
+        Detail::Aged => &[("", Align::Left), ("", Align::Left), ("", Align::Left)],
         Detail::Full => &[
             ("", Align::Left),
             ("", Align::Left),
@@ -124,6 +127,7 @@ pub fn lines(
         let age = age_of(one.unix_micros, now);
         table.row(match detail {
             Detail::Short => vec![first, message],
+            Detail::Aged => vec![first, age, message],
             Detail::Full => vec![
                 first,
                 age,
