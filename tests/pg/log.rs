@@ -142,7 +142,11 @@ fn a_history_of_fifty() {
     let home = Home::new();
     home.init(&[]);
     home.start(&[]);
-    home.sql("create table orders as select generate_series(1, 100000) n, 0 v");
+    // Where it takes long, vacuum would be at work in between.
+    home.sql(
+        "create table orders with (autovacuum_enabled = false) as \
+         select generate_series(1, 100000) n, 0 v",
+    );
     home.sql("create table other (n int)");
     home.snapshot("0");
     for n in 1..=50 {
