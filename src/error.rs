@@ -133,7 +133,7 @@ pub enum Error {
         state: String,
     },
     /// A server runs on the cluster.
-    #[error("a server runs on {} (process {pid})", pgdata.display())]
+    #[error("a server runs on {} (pid {pid})", pgdata.display())]
     ServerRunning {
         /// The cluster.
         pgdata: PathBuf,

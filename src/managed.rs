@@ -159,7 +159,7 @@ pub enum Refusal {
         log: PathBuf,
     },
     /// There is an agent already.
-    #[error("an agent works in {} already (process {pid})", dir.display())]
+    #[error("an agent works in {} already (pid {pid})", dir.display())]
     AgentRunning {
         /// The home.
         dir: PathBuf,
@@ -274,7 +274,7 @@ pub enum Refusal {
         location: String,
     },
     /// A pull is to move a cluster whose server runs.
-    #[error("the server runs on {} (process {pid}), which is to move to {id}", pgdata.display())]
+    #[error("the server runs on {} (pid {pid}), which is to move to {id}", pgdata.display())]
     PullRunning {
         /// The managed cluster.
         pgdata: PathBuf,

@@ -66,7 +66,7 @@ fn lock(
         Err(zenith::Error::HomeBusy { by, pid, .. }) => {
             context
                 .ui
-                .talk(format_args!("waiting for `{by}` (process {pid})"));
+                .talk(format_args!("waiting for `{by}` (pid {pid})"));
             Ok(managed.home.lock(verb, Wait::Forever)?)
         }
         lock => Ok(lock?),

@@ -95,7 +95,7 @@ fn clusters_in_words() {
 
     hint: Make the archive of a server that is shut down, or of one that runs with `pg_basebackup -D DIR -F tar -X fetch`.
 
-    [4] error: a server runs on /data (process 7)
+    [4] error: a server runs on /data (pid 7)
 
     hint: Stop it with `pg_ctl -D /data stop`, or take it as it runs: `zenith snapshot create --pgdata /data --dsn DSN`.
 

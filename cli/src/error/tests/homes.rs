@@ -415,7 +415,7 @@ fn the_managed_cluster_in_words() {
 
     hint: `tail /h/log/agent.log` shows why; `zenith start` tries again.
 
-    [4] error: an agent works in /h already (process 7)
+    [4] error: an agent works in /h already (pid 7)
 
     hint: `zenith stop` stops it, `zenith status` shows it.
 
@@ -511,7 +511,7 @@ fn remotes_in_words() {
 
     hint: Keep both: `zenith checkout -b main-02020202 origin/main` goes on from theirs on a branch of its own, and main keeps 01010101.
 
-    [4] error: the server runs on /h/pgdata (process 7), which is to move to 02020202
+    [4] error: the server runs on /h/pgdata (pid 7), which is to move to 02020202
 
     hint: Run `zenith stop` first, then `zenith pull`. `zenith fetch` alone moves nothing: `zenith checkout origin/main DIR` is a copy beside it.
 
