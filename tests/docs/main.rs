@@ -8,6 +8,7 @@ mod compare;
 mod examples;
 mod links;
 mod page;
+mod recording;
 mod shell;
 mod syntax;
 
