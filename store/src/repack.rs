@@ -338,6 +338,10 @@ impl Repository {
             usages.insert(id, with_len);
         }
         self.commit_with(operation.clone(), |next| {
+            // A lazy home that came to build on them knows them by these names alone.
+            if !self.is_alone() && !built_on(next).is_disjoint(gone) {
+                return Err(moved_on());
+            }
             match next.replace_usage(gone, &usages, self.is_alone())? {
                 // Others moved it all meanwhile.
                 0 => Err(moved_on()),

@@ -359,6 +359,34 @@ fn a_removal_beside_a_verification_is_no_damage() {
     }
 }
 
+/// A lazy home has the storage keep what it commits on, right before the root that moves it: the
+/// packs that it knows stay.
+#[test]
+fn what_a_home_came_to_hold_is_not_moved() {
+    let (pair, id) = mostly_dead();
+    let others = pair.storage();
+    let known = others.state().unwrap().usage(&id);
+    let objects = Meanwhile::new(pair.dirs.1.path(), When::Created("sessions/"), move || {
+        let hold = RefChange {
+            name: format!("homes/a/@{id}"),
+            from: None,
+            to: Some(id),
+        };
+        let change = Change {
+            refs: vec![hold],
+            ..Change::default()
+        };
+        others.commit(change).unwrap();
+    });
+    let objects = Arc::new(objects);
+    let collector = Repository::open(objects.clone(), None, IndexChoice::Memory).unwrap();
+    let done = collect_with(&collector, u64::MAX);
+    assert!(objects.has_happened() && done.rewritten == 0, "{done:?}");
+    collect_with(&pair.storage(), u64::MAX);
+    assert_eq!(pair.storage().state().unwrap().usage(&id), known);
+    assert_eq!(files_of(&pair.storage(), id), second());
+}
+
 /// What rotted must not get a fresh hash, here or at a storage.
 #[test]
 fn a_rotten_pack_is_not_packed_anew() {
