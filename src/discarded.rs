@@ -37,7 +37,16 @@ pub fn branch(full: &str) -> Option<&str> {
 ///
 /// Errors: those of the repository.
 pub(crate) fn expire(repo: &Repository, at_once: bool) -> Result<u64> {
-    let state = repo.state()?;
+    let change = expired(&*repo.state()?, at_once);
+    let refs = change.refs.len() as u64;
+    if refs > 0 {
+        repo.commit(change)?;
+    }
+    Ok(refs)
+}
+
+/// What [`expire`] changes.
+pub(crate) fn expired(state: &State, at_once: bool) -> Change {
     let until = now().unix_micros - KEPT_MICROS;
     let is_old = |id: &SnapshotId| {
         let row = state.snapshot(id);
@@ -49,9 +58,9 @@ pub(crate) fn expire(repo: &Repository, at_once: bool) -> Result<u64> {
         .map(|(name, id)| (name, *id))
         .collect();
     if old.is_empty() {
-        return Ok(0);
+        return Change::default();
     }
-    let led_to = led_to(&state, |name| !old.iter().any(|(gone, _)| *gone == name));
+    let led_to = led_to(state, |name| !old.iter().any(|(gone, _)| *gone == name));
     let gone: BTreeSet<SnapshotId> = old.iter().map(|(_, id)| *id).collect();
     let is_alone = |id: &SnapshotId| state.snapshot(id).is_some() && !led_to.contains(id);
     let refs = old.iter().map(|(name, id)| RefChange {
@@ -59,12 +68,11 @@ pub(crate) fn expire(repo: &Repository, at_once: bool) -> Result<u64> {
         from: Some(*id),
         to: None,
     });
-    repo.commit(Change {
+    Change {
         remove: gone.into_iter().filter(is_alone).collect(),
         refs: refs.collect(),
         operation: operation("thin", format!("({} discarded)", old.len())),
-    })?;
-    Ok(old.len() as u64)
+    }
 }
 
 /// Every snapshot to which one of these refs leads.

@@ -24,7 +24,6 @@ pub struct Gc {
 impl Gc {
     fn collect(self) -> Collect {
         let mut how = Collect::at(now().unix_micros.div_euclid(1_000_000));
-        how.dry_run = self.dry_run;
         if self.at_once {
             how.grace = 0;
         }
@@ -39,9 +38,11 @@ pub fn collect_home(managed: &Managed, gc: Gc) -> Result<Collected> {
     let lock = managed.home.lock("gc", Wait::UpTo(LOCK_WAIT))?;
     let repo = managed.home.writer(&lock)?;
     let _alone = managed.home.collect_guard()?;
-    if !gc.dry_run {
-        discarded::expire(&repo, gc.at_once)?;
+    if gc.dry_run {
+        let expired = discarded::expired(&*repo.state()?, gc.at_once);
+        return Ok(repo.would_collect(gc.collect(), &expired.remove)?);
     }
+    discarded::expire(&repo, gc.at_once)?;
     Ok(repo.collect(operation(verb::GC, ""), gc.collect())?)
 }
 
@@ -49,5 +50,8 @@ pub fn collect_home(managed: &Managed, gc: Gc) -> Result<Collected> {
 pub fn collect_storage(storage: &Repository, gc: Gc) -> Result<Collected> {
     let mut how = gc.collect();
     how.repack.traffic = REPACK_TRAFFIC;
+    if gc.dry_run {
+        return Ok(storage.would_collect(how, &[])?);
+    }
     Ok(storage.collect(operation(verb::GC, ""), how)?)
 }

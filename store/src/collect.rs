@@ -10,7 +10,7 @@
 //! What is alive in mostly dead packs, and in many small ones, is packed anew (`repack`).
 
 use crate::error::{Error, Result};
-use crate::id::PackName;
+use crate::id::{PackName, SnapshotId};
 use crate::log;
 use crate::objects::disk;
 use crate::repack::Repack;
@@ -39,8 +39,6 @@ pub struct Collect {
     pub sessions: i64,
     /// Which packs are packed anew.
     pub repack: Repack,
-    /// Change nothing.
-    pub dry_run: bool,
 }
 
 impl Collect {
@@ -51,7 +49,6 @@ impl Collect {
             grace: DAY,
             sessions: 7 * DAY,
             repack: Repack::default(),
-            dry_run: false,
         }
     }
 }
@@ -95,48 +92,14 @@ impl Repository {
     pub fn collect(&self, operation: Operation, how: Collect) -> Result<Collected> {
         let mut done = Collected::default();
         // What a writer left that did not commit is about to go away: nothing may lean on it.
-        if self.is_alone() && !how.dry_run {
+        if self.is_alone() {
             self.lock_live_write().pending.clear();
         }
         let state = self.state()?;
         let removed = state.removed.len() > 0;
         let orphans = self.orphans(&state)?;
-        let over = |name: &PackName| {
-            self.is_alone() || name.label() as i64 / 1000 + how.sessions <= how.now
-        };
-        let mut fence: Vec<[u8; 16]> = orphans
-            .iter()
-            .filter(|(name, _)| !self.is_alone() && over(name) && !state.is_fenced(name))
-            .map(|(name, _)| name.session)
-            .collect();
-        fence.sort_unstable();
-        fence.dedup();
-        // The others are for the next run: a root has little room.
-        fence.truncate(FENCES_MAX);
+        let fence = self.to_fence(&state, &orphans, how);
         let before: HashMap<PackName, u8> = state.packs().map(|p| (p.name, p.state)).collect();
-        if how.dry_run {
-            let mut next = (*state).clone();
-            next.begin_step();
-            next.condemn(how.now, how.grace);
-            count(&before, &next, &mut done);
-            if how.grace == 0 {
-                next.begin_step();
-                next.condemn(how.now, 0);
-            }
-            for (_, len) in next.dead() {
-                done.packs += 1;
-                done.bytes += len;
-            }
-            for (_, len) in orphans
-                .iter()
-                .filter(|(name, _)| over(name) || state.is_fenced(name))
-            {
-                done.orphans += 1;
-                done.orphan_bytes += len;
-            }
-            done.fenced = fence.len() as u64;
-            return Ok(done);
-        }
         done.fenced = fence.len() as u64;
         let mut state = self.step(&operation, how, &fence)?;
         // Without grace the second step follows at once: it needs a root of its own all the same.
@@ -162,6 +125,83 @@ impl Repository {
         Ok(done)
     }
 
+    /// What [`Repository::collect`] would do if the snapshots `without` were removed first; of what
+    /// is packed anew the first round, about.
+    ///
+    /// # Errors
+    /// When something is missing, damaged or cannot be read.
+    pub fn would_collect(&self, how: Collect, without: &[SnapshotId]) -> Result<Collected> {
+        let mut done = Collected::default();
+        let state = self.state()?;
+        let orphans = self.orphans(&state)?;
+        let fence = self.to_fence(&state, &orphans, how);
+        done.fenced = fence.len() as u64;
+        let before: HashMap<PackName, u8> = state.packs().map(|p| (p.name, p.state)).collect();
+        let mut next = (*state).clone();
+        for id in without {
+            next.remove_snapshot(id);
+        }
+        let removed = next.removed.len() > 0;
+        let steps = if how.grace == 0 { 2 } else { 1 };
+        for _ in 0..steps {
+            next.begin_step();
+            next.condemn(how.now, how.grace);
+        }
+        count(&before, &next, &mut done);
+        for (_, len) in next.dead() {
+            done.packs += 1;
+            done.bytes += len;
+        }
+        let goes = |name: &PackName| {
+            self.is_alone() || fence.contains(&name.session) || state.is_fenced(name)
+        };
+        for (_, len) in orphans.iter().filter(|(name, _)| goes(name)) {
+            done.orphans += 1;
+            done.orphan_bytes += len;
+        }
+        if !self.repacks(how) {
+            return Ok(done);
+        }
+        if let Some(plan) = self.plan_repack(&next, how.repack, removed)? {
+            done.rewritten = self.expected(&plan)?;
+            let packs = plan.moved.len() as u64;
+            let bytes: u64 = plan.moved.iter().map(|(_, len)| len).sum();
+            if how.grace == 0 {
+                done.packs += packs;
+                done.bytes += bytes;
+            } else {
+                done.condemned += packs;
+                done.condemned_bytes += bytes;
+                done.waiting += packs;
+                done.waiting_bytes += bytes;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Sessions that are over and left packs which no root names.
+    fn to_fence(&self, state: &State, orphans: &[(PackName, u64)], how: Collect) -> Vec<[u8; 16]> {
+        if self.is_alone() {
+            return Vec::new();
+        }
+        let is_over = |name: &PackName| name.label() as i64 / 1000 + how.sessions <= how.now;
+        let mut fence: Vec<[u8; 16]> = orphans
+            .iter()
+            .filter(|(name, _)| is_over(name) && !state.is_fenced(name))
+            .map(|(name, _)| name.session)
+            .collect();
+        fence.sort_unstable();
+        fence.dedup();
+        // The others are for the next run: a root has little room.
+        fence.truncate(FENCES_MAX);
+        fence
+    }
+
+    /// Whether packs are packed anew at all.
+    fn repacks(&self, how: Collect) -> bool {
+        self.is_alone() || how.repack.traffic > 0
+    }
+
     /// Packs mostly dead packs anew, and takes the steps that follow. Only now, when copies in packs
     /// that are not used count for nothing; what is moved may leave the next pack mostly dead.
     fn repack_all(
@@ -171,10 +211,9 @@ impl Repository {
         removed: bool,
         done: &mut Collected,
     ) -> Result<()> {
-        let rounds = match (self.is_alone(), how.repack.traffic) {
-            (true, _) => REPACK_ROUNDS,
-            (false, 0) => 0,
-            (false, _) => 1,
+        let rounds = match self.is_alone() {
+            true => REPACK_ROUNDS,
+            false => u32::from(self.repacks(how)),
         };
         for _ in 0..rounds {
             let before = self.state()?.packs().map(|p| (p.name, p.state)).collect();

@@ -59,6 +59,13 @@ impl Default for Repack {
     }
 }
 
+/// What is packed anew.
+pub(crate) struct Plan<'a> {
+    /// Packs that go, with their lengths.
+    pub(crate) moved: Vec<(PackName, u64)>,
+    needs: Needs<'a>,
+}
+
 /// New packs, each with its part of an old one, and of how much.
 type Shares = BTreeMap<PackName, (u64, u64)>;
 
@@ -78,9 +85,22 @@ impl Repository {
 
     fn try_repack(&self, operation: &Operation, how: Repack, removed: bool) -> Result<u64> {
         let state = self.state()?;
+        match self.plan_repack(&state, how, removed)? {
+            Some(plan) => self.move_out(&state, &plan, operation),
+            None => Ok(0),
+        }
+    }
+
+    /// What is packed anew of this state.
+    pub(crate) fn plan_repack(
+        &self,
+        state: &State,
+        how: Repack,
+        removed: bool,
+    ) -> Result<Option<Plan<'_>>> {
         let built_on = match self.is_alone() {
             true => HashSet::new(),
-            false => built_on(&state),
+            false => built_on(state),
         };
         let is_candidate = |pack: &PackRow| {
             // In a home, what lies elsewhere takes no space.
@@ -90,7 +110,7 @@ impl Repository {
         let used = state.used();
         let percent = self.poor_percent(how);
         let sessions = match self.is_alone() && removed {
-            true => Some(self.sessions_of_snapshots(&state)?),
+            true => Some(self.sessions_of_snapshots(state)?),
             false => None,
         };
         let (mut poor, mut suspect) = (Vec::new(), Vec::new());
@@ -147,10 +167,10 @@ impl Repository {
             });
         }
         if candidates.is_empty() {
-            return Ok(0);
+            return Ok(None);
         }
         let mut needs = Needs::new(self, candidates.iter().map(|pack| pack.name).collect());
-        needs.look(&state)?;
+        needs.look(state)?;
         let (mut moved, mut any_poor) = (Vec::new(), false);
         for pack in candidates.iter().filter(|p| needs.noted.contains(&p.name)) {
             let alive = needs.alive.get(&pack.name);
@@ -162,9 +182,28 @@ impl Repository {
         }
         // One small pack alone is as small afterwards.
         if moved.is_empty() || (moved.len() == 1 && !any_poor) {
-            return Ok(0);
+            return Ok(None);
         }
-        self.move_out(&state, &moved, &needs, operation)
+        Ok(Some(Plan { moved, needs }))
+    }
+
+    /// About how many bytes a plan writes.
+    pub(crate) fn expected(&self, plan: &Plan<'_>) -> Result<u64> {
+        let mut bytes = 0;
+        for (name, len) in &plan.moved {
+            let Some(alive) = plan.needs.alive.get(name) else {
+                continue;
+            };
+            bytes += match self.is_alone() {
+                true => in_use(alive),
+                false => {
+                    let directory = self.directory(*name, *len)?;
+                    let moved = frames(&directory, alive).filter(|(_, is_alive)| *is_alive);
+                    moved.map(|(frame, _)| frame.end() - frame.offset).sum()
+                }
+            };
+        }
+        Ok(bytes)
     }
 
     /// Takes as many of these packs as there is memory for; those whose frames can be moved.
@@ -238,11 +277,7 @@ impl Repository {
             }
             return Ok(used * 100 < all * percent);
         }
-        // Deltas that no snapshot names go without anything in their place. A plain blob does not:
-        // of what stands on it, some would have to be plain then.
-        let counts = |used: &&Used| used.named || used.place.form == Form::Plain;
-        let used = alive.values().filter(counts);
-        let used: u64 = used.map(|used| used.place.stored_share()).sum();
+        let used = in_use(alive);
         let enough = used * 100 >= pack.len * percent
             || used > 0 && used * 100 >= self.could_use(pack)? * percent;
         Ok(!enough)
@@ -266,13 +301,8 @@ impl Repository {
     }
 
     /// Writes what is alive in packs into new ones and commits a root whose snapshots use these.
-    fn move_out(
-        &self,
-        state: &State,
-        moved: &[(PackName, u64)],
-        needs: &Needs<'_>,
-        operation: &Operation,
-    ) -> Result<u64> {
+    fn move_out(&self, state: &State, plan: &Plan<'_>, operation: &Operation) -> Result<u64> {
+        let Plan { moved, needs } = plan;
         let gone: HashSet<PackName> = moved.iter().map(|(name, _)| *name).collect();
         let with_alive = moved
             .iter()
@@ -505,6 +535,14 @@ impl Repository {
             why,
         })
     }
+}
+
+/// Bytes of a pack of a home that are in use. Deltas that no snapshot names go without anything in
+/// their place. A plain blob does not: of what stands on it, some would have to be plain then.
+fn in_use(alive: &Alive) -> u64 {
+    let counts = |used: &&Used| used.named || used.place.form == Form::Plain;
+    let used = alive.values().filter(counts);
+    used.map(|used| used.place.stored_share()).sum()
 }
 
 /// The packs of what homes and branches are at: the next push builds on these.

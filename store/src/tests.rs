@@ -256,17 +256,19 @@ fn remove(repository: &Repository, ids: &[SnapshotId]) {
 
 /// A whole collection, as a home whose lock is held does it.
 fn collect(repository: &Repository) -> Collected {
-    try_collect(repository, false).unwrap()
+    try_collect(repository).unwrap()
 }
 
-fn try_collect(repository: &Repository, dry_run: bool) -> Result<Collected> {
-    let how = Collect {
-        grace: 0,
-        dry_run,
-        ..Collect::at(0)
-    };
+fn try_collect(repository: &Repository) -> Result<Collected> {
     let alone = repository.clone().alone();
-    alone.collect(Operation::default(), how)
+    alone.collect(Operation::default(), no_grace())
+}
+
+fn no_grace() -> Collect {
+    Collect {
+        grace: 0,
+        ..Collect::at(0)
+    }
 }
 
 #[track_caller]
@@ -556,7 +558,11 @@ fn collection_frees_what_nobody_needs_and_keeps_the_rest() {
             ..Change::default()
         })
         .unwrap();
-    let planned = try_collect(&repository, true).unwrap();
+    let planned = repository
+        .clone()
+        .alone()
+        .would_collect(no_grace(), &[])
+        .unwrap();
     assert_eq!(repository.objects().list("packs/").unwrap(), before);
     let done = collect(&reopen(dir.path()));
     assert_eq!((done.packs, done.bytes), (planned.packs, planned.bytes));

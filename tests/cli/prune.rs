@@ -268,3 +268,29 @@ fn a_snapshot_is_deleted_at_the_storage() {
     );
     assert_eq!(here.get_ref("remote/origin/main"), Some(two));
 }
+
+#[test]
+fn a_dry_run_of_gc_says_what_would_be_condemned() {
+    let m = MadeUp::new();
+    for (message, hours) in [("one", 90), ("two", 80), ("three", 70)] {
+        m.snapshot("main", message, hours);
+    }
+    m.ok("push");
+    m.ok("snapshot delete main~1");
+    let gone = m.storage();
+    let two = gone.state().unwrap().snapshots().nth(1).unwrap().id;
+    m.ok(&format!("snapshot delete {two} --remote"));
+    for at in ["", " --remote"] {
+        let answer = m.ok(&format!("gc --dry-run{at}"));
+        assert!(answer.contains("would free nothing yet at "), "{answer}");
+        assert!(answer.contains(" would be condemned"), "{answer}");
+        let said = m.json(&format!("gc --dry-run{at}"));
+        let done = m.json(&format!("gc{at}"));
+        for field in ["condemned_packs", "condemned_bytes", "waiting_packs"] {
+            assert_eq!(said[0][field], done[0][field], "{field}");
+        }
+        assert!(done[0]["condemned_packs"].as_u64() > Some(0), "{done:?}");
+        let answer = m.ok(&format!("gc --dry-run{at}"));
+        assert!(!answer.contains("condemned"), "{answer}");
+    }
+}

@@ -38,7 +38,11 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
             "deleted_roots": done.roots,
         }));
     }
-    match (done.packs + done.orphans, args.dry_run) {
+    let would = args.dry_run;
+    match (done.packs + done.orphans, would) {
+        (0, true) if done.condemned > 0 => {
+            ui.answer(format_args!("would free nothing yet at {place}"))?;
+        }
         (0, _) => ui.answer(format_args!("nothing to free at {place}"))?,
         (packs, dry_run) => ui.answer(format_args!(
             "{} {} in {} at {place}",
@@ -47,17 +51,30 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
             plural(packs, "pack")
         ))?,
     }
-    if done.rewritten > 0 {
-        ui.answer(format_args!(
+    match (done.rewritten, would) {
+        (0, _) => {}
+        (bytes, true) => ui.answer(format_args!(
+            "  about {} would be written anew out of packs that are small or mostly dead",
+            size(bytes)
+        ))?,
+        (bytes, false) => ui.answer(format_args!(
             "  {} written anew out of packs that were small or mostly dead",
-            size(done.rewritten)
+            size(bytes)
+        ))?,
+    }
+    if would && done.condemned > 0 {
+        ui.answer(format_args!(
+            "  {} in {} would be condemned",
+            size(done.condemned_bytes),
+            plural(done.condemned, "pack")
         ))?;
     }
     if done.waiting > 0 {
         ui.answer(format_args!(
-            "  {} in {} wait a day, in case they are needed again",
+            "  {} in {} {}wait a day, in case they are needed again",
             size(done.waiting_bytes),
-            plural(done.waiting, "pack")
+            plural(done.waiting, "pack"),
+            if would { "would " } else { "" },
         ))?;
         if !args.now {
             ui.talk("--now deletes them at once");

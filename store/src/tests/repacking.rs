@@ -437,3 +437,36 @@ fn a_collector_whose_clock_is_behind_moves_packs_above_the_floor() {
     assert_eq!(files_of(&pair.storage(), id), second());
     assert_good(&pair.storage());
 }
+
+/// A dry run says what a run then does, and does nothing.
+#[test]
+fn a_dry_run_says_what_a_run_does() {
+    for grace in [0, 24 * 3600] {
+        let (pair, _) = mostly_dead();
+        let local = pair.home();
+        let gone = local.state().unwrap().snapshots().next().unwrap().id;
+        for (place, without) in [(&pair.storage(), vec![]), (&local, vec![gone])] {
+            let how = Collect {
+                grace,
+                ..packing(u64::MAX)
+            };
+            let before = (place.state().unwrap().seq(), packs(place));
+            let said = place.would_collect(how, &without).unwrap();
+            assert_eq!((place.state().unwrap().seq(), packs(place)), before);
+            if !without.is_empty() {
+                remove(place, &without);
+            }
+            let done = place.collect(Operation::default(), how).unwrap();
+            let numbers = |c: &Collected| {
+                let packs = (c.packs, c.bytes, c.orphans, c.orphan_bytes);
+                let waiting = (c.waiting, c.waiting_bytes);
+                (packs, waiting, (c.condemned, c.condemned_bytes), c.fenced)
+            };
+            assert_eq!(numbers(&said), numbers(&done));
+            assert!(said.packs + said.condemned > 0);
+            // Names and tables of the new pack come on top.
+            assert!(said.rewritten >= CHUNK_64K as u64, "{said:?}");
+            assert!((said.rewritten..said.rewritten + 4000).contains(&done.rewritten));
+        }
+    }
+}
