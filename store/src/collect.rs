@@ -16,6 +16,7 @@ use crate::objects::disk;
 use crate::repack::Repack;
 use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
+use crate::session::{Sessions, began};
 use crate::state::{FENCES_MAX, State};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -98,13 +99,16 @@ impl Repository {
         let state = self.state()?;
         let removed = state.removed.len() > 0;
         let orphans = self.orphans(&state)?;
-        let fence = self.to_fence(&state, &orphans, how);
+        let sessions = Sessions::of(self)?;
+        let fence = self.to_fence(&state, &orphans, &sessions, how);
+        let floor = (how.now.saturating_sub(FLOOR).max(0) as u64).saturating_mul(1000);
+        let floor = sessions.floor(floor, how.now, how.sessions);
         let before: HashMap<PackName, u8> = state.packs().map(|p| (p.name, p.state)).collect();
         done.fenced = fence.len() as u64;
-        let mut state = self.step(&operation, how, &fence)?;
+        let mut state = self.step(&operation, how, &fence, floor)?;
         // Without grace the second step follows at once: it needs a root of its own all the same.
         if how.grace == 0 {
-            state = self.step(&operation, how, &[])?;
+            state = self.step(&operation, how, &[], floor)?;
         }
         count(&before, &state, &mut done);
         // Before anything is written: the disk may be full.
@@ -118,8 +122,12 @@ impl Repository {
             done.orphans += 1;
             done.orphan_bytes += len;
         }
-        self.remove_sessions(&state)?;
-        self.repack_all(&operation, how, removed, &mut done)?;
+        for (key, session) in &sessions.keys {
+            if state.is_fenced_session(session) {
+                self.objects().delete(key)?;
+            }
+        }
+        self.repack_all(&operation, how, floor, removed, &mut done)?;
         done.unfinished = self.remove_unfinished(how)?;
         done.roots = log::trim(&**self.objects(), self.state()?.seq(), ROOTS_KEPT)?;
         Ok(done)
@@ -134,7 +142,7 @@ impl Repository {
         let mut done = Collected::default();
         let state = self.state()?;
         let orphans = self.orphans(&state)?;
-        let fence = self.to_fence(&state, &orphans, how);
+        let fence = self.to_fence(&state, &orphans, &Sessions::of(self)?, how);
         done.fenced = fence.len() as u64;
         let before: HashMap<PackName, u8> = state.packs().map(|p| (p.name, p.state)).collect();
         let mut next = (*state).clone();
@@ -180,11 +188,20 @@ impl Repository {
     }
 
     /// Sessions that are over and left packs which no root names.
-    fn to_fence(&self, state: &State, orphans: &[(PackName, u64)], how: Collect) -> Vec<[u8; 16]> {
+    fn to_fence(
+        &self,
+        state: &State,
+        orphans: &[(PackName, u64)],
+        sessions: &Sessions,
+        how: Collect,
+    ) -> Vec<[u8; 16]> {
         if self.is_alone() {
             return Vec::new();
         }
-        let is_over = |name: &PackName| name.label() as i64 / 1000 + how.sessions <= how.now;
+        let is_over = |name: &PackName| {
+            began(&name.session).saturating_add(how.sessions) <= how.now
+                && !sessions.is_alive(&name.session, how.now, how.sessions)
+        };
         let mut fence: Vec<[u8; 16]> = orphans
             .iter()
             .filter(|(name, _)| is_over(name) && !state.is_fenced(name))
@@ -208,6 +225,7 @@ impl Repository {
         &self,
         operation: &Operation,
         how: Collect,
+        floor: u64,
         removed: bool,
         done: &mut Collected,
     ) -> Result<()> {
@@ -221,9 +239,9 @@ impl Repository {
                 0 => break,
                 rewritten => done.rewritten += rewritten,
             }
-            let mut state = self.step(operation, how, &[])?;
+            let mut state = self.step(operation, how, &[], floor)?;
             if how.grace == 0 {
-                state = self.step(operation, how, &[])?;
+                state = self.step(operation, how, &[], floor)?;
             }
             count(&before, &state, done);
             self.delete_dead(&state, operation, how, done)?;
@@ -232,10 +250,15 @@ impl Repository {
     }
 
     /// One root that condemns, declares dead and fences; none where nothing changes.
-    fn step(&self, operation: &Operation, how: Collect, fence: &[[u8; 16]]) -> Result<Arc<State>> {
+    fn step(
+        &self,
+        operation: &Operation,
+        how: Collect,
+        fence: &[[u8; 16]],
+        floor: u64,
+    ) -> Result<Arc<State>> {
         let state = self.state()?;
-        let by_clock = how.now.saturating_sub(FLOOR).max(0) as u64 * 1000;
-        let floor = by_clock.min(state.newest_label());
+        let floor = floor.min(state.newest_label());
         let fences = |state: &State| !fence.is_empty() || state.has_deleted_below(floor);
         let mut probe = (*state).clone();
         probe.begin_step();
@@ -291,20 +314,6 @@ impl Repository {
             (!named.contains(&name)).then_some((name, listed.size))
         });
         Ok(orphans.collect())
-    }
-
-    /// Session objects say who uploads; those of fenced sessions say nothing any more.
-    fn remove_sessions(&self, state: &State) -> Result<()> {
-        for listed in self.objects().list("sessions/")? {
-            let name = listed
-                .key
-                .strip_prefix("sessions/")
-                .and_then(|session| format!("{session}-0").parse::<PackName>().ok());
-            if name.is_some_and(|name| state.is_fenced(&name)) {
-                self.objects().delete(&listed.key)?;
-            }
-        }
-        Ok(())
     }
 
     /// Files that interrupted writers left in a directory without a name. In a home nobody else

@@ -291,6 +291,13 @@ impl State {
         labels.max().unwrap_or(0)
     }
 
+    pub(crate) fn is_fenced_session(&self, session: &[u8; 16]) -> bool {
+        self.is_fenced(&PackName {
+            session: *session,
+            number: 0,
+        })
+    }
+
     pub(crate) fn is_fenced(&self, name: &PackName) -> bool {
         let fences = &self.root.fences;
         name.label() < self.floor() || fences.iter().any(|fence| fence.session == name.session)

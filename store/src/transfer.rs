@@ -10,6 +10,7 @@ use crate::pack;
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange};
 use crate::seal::Seal;
+use crate::session::Pulse;
 use crate::state::State;
 use minicbor::Encode;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -401,6 +402,10 @@ fn send(
     if !present.is_empty() {
         to.confirm()?;
     }
+    let mut pulse = Pulse::new(to, missing.keys());
+    if !left.is_empty() {
+        pulse.beat()?;
+    }
     let bytes = left.iter().map(|(_, len)| len).sum();
     on(TransferEvent::Plan {
         packs: left.len() as u64,
@@ -414,6 +419,7 @@ fn send(
         1 => {
             for (name, len) in &left {
                 send_pack(from, to, *name, *len)?;
+                pulse.beat()?;
                 on(TransferEvent::Sent { bytes: *len });
             }
             0
@@ -444,6 +450,12 @@ fn send(
         }
         drop(arrived);
         for (_, len) in arrivals {
+            if let Err(e) = pulse.beat() {
+                failed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(e);
+            }
             on(TransferEvent::Sent { bytes: len });
         }
     });

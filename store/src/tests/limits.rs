@@ -450,3 +450,55 @@ fn a_late_listing_hides_no_commit() {
     let reader = Repository::open(Arc::new(objects), None, IndexChoice::Memory).unwrap();
     assert!(reader.state().unwrap().snapshot(&id).is_some());
 }
+
+/// What is still being sent after weeks is not fenced as long as it says so.
+#[test]
+fn a_long_upload_that_goes_on_is_not_fenced() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let id = snapshot(&local, &Files::from([("f".into(), noise(1, 9000))]), "a").id;
+    let pack = local.state().unwrap().packs().next().unwrap().name;
+    let path = local.objects().local_path(&pack.key()).unwrap();
+    // Something is there, so that a floor could rise.
+    let other = snapshot(&local, &Files::from([("g".into(), noise(2, 9000))]), "b").id;
+    push(&local, &storage, &[other]).unwrap();
+    storage.objects().put_file(&pack.key(), &path).unwrap();
+    let begun = session::began(&pack.session);
+    let sends = |name: PackName, day: i64| {
+        let world = World::new(ClockAt((begun + day * DAY) * 1_000_000));
+        let objects = Arc::new(Directory::new(pair.dirs.1.path()));
+        let there = Repository::open_in(objects, None, IndexChoice::Memory, world).unwrap();
+        session::Pulse::new(&there, [name].iter()).beat().unwrap();
+    };
+    let fenced = |day: i64| {
+        let how = Collect::at(begun + day * DAY);
+        let said = storage.would_collect(how, &[]).unwrap();
+        let done = storage.collect(Operation::default(), how).unwrap();
+        assert_eq!(said.fenced, done.fenced);
+        done.fenced
+    };
+    for day in (0..40).step_by(3) {
+        sends(pack, day);
+        assert_eq!(fenced(day), 0, "day {day}");
+    }
+    assert_eq!(
+        push(&local, &storage, &[id]).unwrap().packs,
+        0,
+        "all is there"
+    );
+    assert_good(&storage);
+    // One that fell silent, and one whose clock is years ahead.
+    let [silent, ahead] = [7, 8].map(|random| {
+        let mut name = PackName { number: 0, ..pack };
+        name.session[15] ^= random;
+        storage.objects().put_file(&name.key(), &path).unwrap();
+        name
+    });
+    sends(silent, 41);
+    sends(ahead, 4000);
+    assert_eq!(fenced(44), 1);
+    assert!(storage.state().unwrap().is_fenced(&ahead));
+    assert_eq!(fenced(49), 1);
+    assert!(storage.state().unwrap().is_fenced(&silent));
+    assert_good(&storage);
+}
