@@ -4,14 +4,17 @@
 //! of the store stays plain threads. Requests are tried again with growing pauses by
 //! object_store itself, for as long as the retry timeout of the open options says.
 
+mod answer;
+mod memory;
+mod parts;
+
 use std::error::Error as StdError;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -19,11 +22,12 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{
-    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
+
+use answer::Answer;
+use memory::Memory;
+use parts::PartWriter;
 
 use super::directory::{copy_to_file, target_error};
 use super::url::innermost;
@@ -41,14 +45,6 @@ const UPLOAD_MEMORY_BYTES: u64 = 128 << 20;
 const BLOCK_BYTES: usize = 1 << 20;
 /// Up to this size a request counts as small and may not stall for long.
 const SMALL_UPLOAD_BYTES: usize = 1 << 20;
-/// A streamed object is uploaded in parts. S3 takes 10,000 of them, and some servers (R2) want
-/// equal sizes; so the size grows only where the object would not fit otherwise.
-const PART_BYTES: usize = 32 << 20;
-const N_PARTS_OF_FIRST_SIZE: usize = 5_000;
-const LATE_PART_BYTES: usize = 128 << 20;
-const N_PARTS_MAX: usize = 10_000;
-/// How long a dropped writer waits for its parts to be thrown away.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a bucket is called, for requests and for messages.
 #[derive(Debug, Clone)]
@@ -271,15 +267,7 @@ impl Objects for Bucket {
     fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>, ObjectsError> {
         let path = self.inner.path(key)?;
         self.inner.prepare(key)?;
-        Ok(Box::new(PartWriter {
-            inner: self.inner.clone(),
-            key: key.to_owned(),
-            path,
-            part: Part::default(),
-            n_parts: 0,
-            upload: None,
-            sending: None,
-        }))
+        Ok(Box::new(PartWriter::new(self.inner.clone(), key, path)))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
@@ -624,81 +612,6 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
     None
 }
 
-/// A refusal of an HTTP service.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: u16,
-    /// The service's own word for it; empty where it gave none, as to HEAD.
-    code: String,
-    message: String,
-}
-
-impl Answer {
-    /// Finds the refusal behind an error. object_store keeps its `RequestError` to itself, so
-    /// its text is read; the tests against a real server notice when that changes.
-    fn find(error: &(dyn StdError + 'static)) -> Option<Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            let text = error.to_string();
-            if let Some(rest) = text.strip_prefix("Server returned non-2xx status code: ") {
-                return Self::parse(rest);
-            }
-            if let Some(body) = text.strip_prefix("Server returned error response: ") {
-                // An error inside an answer that began with 200; object_store tried again.
-                return Self::parse(&format!("500 Internal Server Error: {body}"));
-            }
-            if text.starts_with("Received redirect without LOCATION") {
-                return Some(Self {
-                    status: 301,
-                    code: String::new(),
-                    message: String::new(),
-                });
-            }
-            next = error.source();
-        }
-        None
-    }
-
-    /// Reads `403 Forbidden: <body>`, where the body is XML of S3 or Azure or JSON of Google.
-    fn parse(text: &str) -> Option<Self> {
-        let status: u16 = text.get(..3)?.parse().ok()?;
-        let body = text.split_once(": ").map_or("", |(_, body)| body);
-        let mut code = between(body, "<Code>", "</Code>").unwrap_or_default();
-        let message = between(body, "<Message>", "</Message>")
-            .or_else(|| between(body, "\"message\": \"", "\""))
-            .unwrap_or_default();
-        if code.is_empty() && body.contains("The specified bucket does not exist") {
-            code = "NoSuchBucket".to_owned();
-        }
-        if code.is_empty() && !message.is_empty() {
-            code = status.to_string();
-        }
-        Some(Self {
-            status,
-            code,
-            message,
-        })
-    }
-}
-
-impl std::fmt::Display for Answer {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let own_code = !self.code.is_empty() && self.code != self.status.to_string();
-        match (own_code, self.message.is_empty()) {
-            (true, false) => write!(formatter, "{} ({})", self.message, self.code),
-            (false, false) => formatter.write_str(&self.message),
-            (true, true) => formatter.write_str(&self.code),
-            (false, true) => write!(formatter, "HTTP status {}", self.status),
-        }
-    }
-}
-
-fn between(text: &str, begin: &str, end: &str) -> Option<String> {
-    let start = text.find(begin)? + begin.len();
-    let len = text[start..].find(end)?;
-    Some(text[start..start + len].to_owned())
-}
-
 /// Takes the error of an object out of an error of a stream; any other came from `file`.
 fn within(file: &FilePath, error: io::Error) -> ObjectsError {
     match error.downcast::<ObjectsError>() {
@@ -746,192 +659,6 @@ impl Read for BodyReader {
     }
 }
 
-/// An object on its way out: one part fills while the one before it is sent.
-struct PartWriter {
-    inner: Arc<Inner>,
-    key: String,
-    path: Path,
-    part: Part,
-    n_parts: usize,
-    upload: Option<Box<dyn MultipartUpload>>,
-    sending: Option<JoinHandle<object_store::Result<()>>>,
-}
-
-/// The bytes of one part.
-#[derive(Default)]
-struct Part {
-    full: Vec<Bytes>,
-    filling: Vec<u8>,
-    len: usize,
-}
-
-impl Part {
-    /// Takes as many bytes as fit; how many.
-    fn fill(&mut self, bytes: &[u8], part_bytes: usize) -> usize {
-        let room = (BLOCK_BYTES - self.filling.len()).min(part_bytes - self.len);
-        let len = bytes.len().min(room);
-        if self.filling.capacity() == 0 {
-            self.filling.reserve_exact(BLOCK_BYTES);
-        }
-        self.filling.extend_from_slice(&bytes[..len]);
-        self.len += len;
-        if self.filling.len() == BLOCK_BYTES {
-            self.full
-                .push(Bytes::from(std::mem::take(&mut self.filling)));
-        }
-        len
-    }
-
-    fn into_payload(mut self) -> PutPayload {
-        if !self.filling.is_empty() {
-            self.full.push(Bytes::from(self.filling));
-        }
-        self.full.into_iter().collect()
-    }
-}
-
-impl PartWriter {
-    fn part_bytes(&self) -> usize {
-        if self.n_parts < N_PARTS_OF_FIRST_SIZE {
-            PART_BYTES
-        } else {
-            LATE_PART_BYTES
-        }
-    }
-
-    /// Begins to send the filled part, once the one before it has arrived.
-    fn send(&mut self) -> Result<(), ObjectsError> {
-        if self.n_parts == N_PARTS_MAX {
-            return Err(ObjectsError::Unsupported {
-                location: self.inner.place.location.clone(),
-                what: format!("an object of more than {N_PARTS_MAX} parts: {}", self.key),
-            });
-        }
-        self.arrived()?;
-        if self.upload.is_none() {
-            let begin = self.inner.uploads.put_multipart(&self.path);
-            self.upload = Some(self.inner.run(&self.key, begin)?);
-        }
-        if let Some(upload) = &mut self.upload {
-            let payload = std::mem::take(&mut self.part).into_payload();
-            self.sending = Some(self.inner.runtime.get().spawn(upload.put_part(payload)));
-            self.n_parts += 1;
-        }
-        Ok(())
-    }
-
-    /// Waits for the part that is being sent.
-    fn arrived(&mut self) -> Result<(), ObjectsError> {
-        let Some(sending) = self.sending.take() else {
-            return Ok(());
-        };
-        self.inner.run(&self.key, async { sending.await? })
-    }
-}
-
-impl Write for PartWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.part.len == self.part_bytes() {
-            self.send().map_err(io::Error::other)?;
-        }
-        Ok(self.part.fill(bytes, self.part_bytes()))
-    }
-
-    /// Does nothing: bytes are safe only after `finish`.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl ObjectWriter for PartWriter {
-    fn finish(mut self: Box<Self>) -> Result<(), ObjectsError> {
-        let inner = self.inner.clone();
-        if self.upload.is_none() {
-            let payload = std::mem::take(&mut self.part).into_payload();
-            let store = inner.store_for_upload(payload.content_length());
-            inner.run(&self.key, store.put(&self.path, payload))?;
-        } else {
-            if self.part.len > 0 {
-                self.send()?;
-            }
-            self.arrived()?;
-            if let Some(mut upload) = self.upload.take()
-                && let Err(error) = inner.run(&self.key, upload.complete())
-            {
-                self.upload = Some(upload);
-                return Err(error);
-            }
-        }
-        inner.make_private(&self.key)
-    }
-}
-
-impl Drop for PartWriter {
-    /// Throws the parts away. Best effort: parts that stay are invisible, and services have
-    /// rules that delete them after some days.
-    fn drop(&mut self) {
-        if let Some(sending) = self.sending.take() {
-            sending.abort();
-        }
-        if let Some(mut upload) = self.upload.take() {
-            let abort = async move {
-                let _ = tokio::time::timeout(ABORT_TIMEOUT, upload.abort()).await;
-            };
-            self.inner.runtime.get().block_on(abort);
-        }
-    }
-}
-
-/// Memory that is shared by threads and given back when done.
-#[derive(Debug)]
-struct Memory {
-    free_bytes: Mutex<u64>,
-    given_back: Condvar,
-}
-
-/// A share of [`Memory`].
-struct Taken<'a> {
-    memory: &'a Memory,
-    bytes: u64,
-}
-
-impl Memory {
-    fn new(bytes: u64) -> Self {
-        Self {
-            free_bytes: Mutex::new(bytes),
-            given_back: Condvar::new(),
-        }
-    }
-
-    /// Waits until so many bytes are free; at most all there are.
-    fn take(&self, bytes: u64) -> Taken<'_> {
-        let free = self
-            .free_bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut free = self
-            .given_back
-            .wait_while(free, |free| *free < bytes)
-            .unwrap_or_else(PoisonError::into_inner);
-        *free -= bytes;
-        Taken {
-            memory: self,
-            bytes,
-        }
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        *self
-            .memory
-            .free_bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) += self.bytes;
-        self.memory.given_back.notify_all();
-    }
-}
-
 /// A runtime that stops without waiting, so that a bucket may be dropped anywhere.
 #[derive(Debug)]
 struct OwnRuntime(Option<Runtime>);
@@ -949,71 +676,5 @@ impl Drop for OwnRuntime {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_read() {
-        let check = |text: &str, status: u16, code: &str, shown: &str| {
-            let answer = Answer::parse(text).unwrap();
-            assert_eq!(
-                (answer.status, answer.code.as_str()),
-                (status, code),
-                "{text}"
-            );
-            assert_eq!(answer.to_string(), shown, "{text}");
-        };
-        check("404 Not Found: ", 404, "", "HTTP status 404");
-        check(
-            "403 Forbidden: <?xml version=\"1.0\"?><Error><Code>InvalidAccessKeyId</Code>\
-             <Message>The key does not exist.</Message></Error>",
-            403,
-            "InvalidAccessKeyId",
-            "The key does not exist. (InvalidAccessKeyId)",
-        );
-        check(
-            "404 Not Found: {\"error\": {\"code\": 404, \"message\": \
-             \"The specified bucket does not exist.\"}}",
-            404,
-            "NoSuchBucket",
-            "The specified bucket does not exist. (NoSuchBucket)",
-        );
-        assert_eq!(Answer::parse("no status"), None);
-    }
-
-    #[test]
-    fn memory_is_given_back_and_waited_for() {
-        let memory = Memory::new(10);
-        let first = memory.take(8);
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| drop(memory.take(5)));
-            assert_eq!(*memory.free_bytes.lock().unwrap(), 2);
-            drop(first);
-            second.join().unwrap();
-        });
-        assert_eq!(*memory.free_bytes.lock().unwrap(), 10);
-    }
-
-    #[test]
-    fn a_part_is_cut_into_blocks_and_keeps_its_bytes() {
-        let bytes: Vec<u8> = (0..BLOCK_BYTES * 2 + 100)
-            .map(|i| (i % 251) as u8)
-            .collect();
-        let mut part = Part::default();
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let len = part.fill(rest, BLOCK_BYTES * 3);
-            rest = &rest[len..];
-        }
-        let payload = part.into_payload();
-        assert_eq!(payload.iter().count(), 3);
-        assert_eq!(
-            payload.iter().flatten().copied().collect::<Vec<u8>>(),
-            bytes
-        );
     }
 }
