@@ -493,6 +493,7 @@ pub fn pull(
         if has_cluster {
             let how = SwitchOptions {
                 force: options.force,
+                part_of: Some(options.operation.clone()),
                 ..SwitchOptions::default()
             };
             let head = Head::Branch(branch.clone());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use zenith_store::{Change, RefChange, Repository, SnapshotId, SnapshotKind};
+use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, SnapshotKind};
 
 use crate::checkout::{self, CheckoutOptions, CheckoutReport};
 use crate::error::{Error, Result};
@@ -35,6 +35,8 @@ pub struct SwitchOptions {
     pub no_sync: bool,
     /// A branch that begins at the snapshot when it is checked out.
     pub new_branch: Option<String>,
+    /// What this is a part of, so that `undo` reverses both; otherwise an operation of its own.
+    pub part_of: Option<Operation>,
 }
 
 /// What happened.
@@ -55,6 +57,7 @@ fn set_branch(
     name: &str,
     from: Option<SnapshotId>,
     to: Option<SnapshotId>,
+    operation: Operation,
 ) -> Result<()> {
     let repo = managed.home.writer(lock)?;
     let refs = vec![RefChange {
@@ -62,7 +65,6 @@ fn set_branch(
         from,
         to,
     }];
-    let operation = operation("branch", name);
     repo.commit(Change {
         refs,
         operation,
@@ -119,10 +121,15 @@ pub fn managed(
     } else {
         managed.presence()?
     };
+    // All that it commits is one operation, which is undone as one.
+    let whole = options
+        .part_of
+        .clone()
+        .unwrap_or_else(|| whole(id, options));
     let mut saved = None;
     let mut discarded = None;
     if presence == Presence::Whole && !is_pending && options.force {
-        discarded = discard(managed, &lock, id, on)?;
+        discarded = discard(managed, &lock, id, &whole, on)?;
     } else if presence == Presence::Whole && !is_pending {
         let here = home.head()?;
         let take = Take {
@@ -131,7 +138,7 @@ pub fn managed(
             // The branch that the cluster goes to must not get what it leaves behind.
             branch: (here == *to).then(|| format!("saved-{}", id.short())),
             skip_if_unchanged: true,
-            verb: SAVED,
+            part_of: Some(whole.clone()),
             ..Take::default()
         };
         saved = Some(take::take(managed, &lock, &take, on)?);
@@ -143,7 +150,7 @@ pub fn managed(
     if let Some(new) = &options.new_branch
         && !is_there(managed, new, id)?
     {
-        set_branch(managed, &lock, new, None, Some(id))?;
+        set_branch(managed, &lock, new, None, Some(id), whole)?;
     }
     let (repo, guard) = home.reader()?;
     let checkout_options = CheckoutOptions {
@@ -161,7 +168,8 @@ pub fn managed(
     let report = match (moved, &options.new_branch) {
         (Ok(report), _) => report,
         (Err(e), Some(new)) if checkout::pending(home)?.is_none() => {
-            set_branch(managed, &lock, new, Some(id), None)?;
+            let undone = operation("branch", new);
+            set_branch(managed, &lock, new, Some(id), None, undone)?;
             return Err(e);
         }
         (Err(e), _) => return Err(e),
@@ -175,12 +183,23 @@ pub fn managed(
     })
 }
 
+/// What the operation log says of it.
+fn whole(id: SnapshotId, options: &SwitchOptions) -> Operation {
+    let verb = if options.force { FORCED } else { SAVED };
+    let detail = match &options.new_branch {
+        Some(new) => format!("-b {new} {}", id.short()),
+        None => id.short(),
+    };
+    operation(verb, detail)
+}
+
 /// Keeps what a forced move discards, where that can be done: who forces it must not be stopped by
 /// a cluster of which no snapshot can be taken.
 fn discard(
     managed: &Managed,
     lock: &HomeLock,
     to: SnapshotId,
+    whole: &Operation,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Option<Taken>> {
     let take = Take {
@@ -188,7 +207,7 @@ fn discard(
         kind: Some(SnapshotKind::Safety),
         aside: true,
         skip_if_unchanged: true,
-        verb: FORCED,
+        part_of: Some(whole.clone()),
         ..Take::default()
     };
     let mut lenient = managed.clone();
@@ -261,7 +280,14 @@ pub fn directory(
     };
     if let Some(new) = &options.new_branch {
         let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
-        set_branch(managed, &lock, new, None, Some(id))?;
+        set_branch(
+            managed,
+            &lock,
+            new,
+            None,
+            Some(id),
+            operation("branch", new),
+        )?;
     }
     Ok(Switched {
         report,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use zenith_store::{Row, SnapshotId, SnapshotKind, State};
+use zenith_store::{Operation, Row, SnapshotId, SnapshotKind, State};
 
 use crate::discarded;
 use crate::error::Result;
@@ -35,6 +35,8 @@ pub struct Take {
     pub read_all: bool,
     /// The command, for the operation log.
     pub verb: &'static str,
+    /// What this is a part of; otherwise an operation of its own.
+    pub part_of: Option<Operation>,
     /// Another cluster of this machine instead of the managed one.
     pub cluster: Option<Elsewhere>,
 }
@@ -100,7 +102,10 @@ pub fn take(
         on_damage: managed.settings.snapshots.on_damage,
         read_all: take.read_all,
         writer: managed.settings.snapshots.writer(),
-        operation: operation(take.verb, detail.clone()),
+        operation: match &take.part_of {
+            Some(whole) => whole.clone(),
+            None => operation(take.verb, detail.clone()),
+        },
         host: who::host(),
         home: Some(managed.home.clone()),
     };

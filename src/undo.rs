@@ -1,6 +1,6 @@
 //! `op log` and `undo`: the root log as the operation log.
 
-use zenith_store::{Logged, Operation, Repository, SnapshotId, State, Time};
+use zenith_store::{Logged, Operation, RefChange, Repository, SnapshotId, State, Time};
 
 use crate::discarded;
 use crate::error::Result;
@@ -20,7 +20,7 @@ const APART: u64 = 16;
 pub struct Undone {
     /// That operation.
     pub logged: Logged,
-    /// What reversing it did; none for a dry run, and where the cluster was moved instead.
+    /// What reversing it did; none for a dry run, and where nothing but the cluster moved.
     pub did: Option<Operation>,
     /// Where the managed cluster went, or would go.
     pub back: Option<Back>,
@@ -38,17 +38,26 @@ pub struct Back {
 }
 
 impl Back {
-    /// The way back from this operation, if it was such a checkout.
-    fn of(state: &State, logged: &Logged) -> Option<Back> {
-        let operation = &logged.operation;
-        if ![switch::SAVED, switch::FORCED].contains(&operation.verb.as_str()) {
+    /// The way back from this operation, if it was such a checkout or a pull with one.
+    fn of(state: &State, parts: &[Logged]) -> Option<Back> {
+        let verb = parts.first()?.operation.verb.as_str();
+        if ![switch::SAVED, switch::FORCED, verb::PULL].contains(&verb) {
             return None;
         }
-        let change = operation.refs.iter().find(|change| change.to.is_some())?;
+        let change = parts.iter().find_map(kept)?;
         let id = change.to?;
         let row = state.snapshot(&id)?;
         let parent = row.parents.first().copied();
-        let at = |branch: &str| state.get_ref(&format!("branch/{branch}"));
+        let at = |branch: &str| {
+            let name = format!("branch/{branch}");
+            let now = state.get_ref(&name);
+            // What else the operation moved goes back, too.
+            let mut moved = parts.iter().flat_map(|part| &part.operation.refs);
+            let moved = moved.find(|other| *other != change && other.name == name);
+            moved
+                .filter(|moved| moved.to == now)
+                .map_or(now, |moved| moved.from)
+        };
         let (branch, stood) = match change.name.strip_prefix("branch/") {
             Some(branch) => (Some(branch), Some(id)),
             None => (discarded::branch(&change.name), parent),
@@ -64,6 +73,29 @@ impl Back {
             switched: None,
         })
     }
+}
+
+/// The ref of what a checkout saved or discarded, if this is the part that did.
+fn kept(part: &Logged) -> Option<&RefChange> {
+    let operation = &part.operation;
+    let is_new = |change: &&RefChange| change.to.is_some_and(|id| operation.added.contains(&id));
+    let mut changes = operation.refs.iter().filter(is_new);
+    changes.find(|change| {
+        change.name.starts_with("branch/") || change.name.starts_with(discarded::FOLDER)
+    })
+}
+
+/// What such a checkout did beside keeping what was there: the branch that it made, or that a pull
+/// moved.
+fn beside(parts: &[Logged]) -> Vec<Logged> {
+    let others = parts.iter().filter(|part| kept(part).is_none());
+    others.cloned().collect()
+}
+
+/// Whether it discarded something.
+fn discards(parts: &[Logged]) -> bool {
+    let mut kept = parts.iter().filter_map(kept);
+    kept.any(|change| change.name.starts_with(discarded::FOLDER))
 }
 
 /// The newest operations first, at most `limit`; those that moved nothing only with `all`.
@@ -97,36 +129,43 @@ pub fn undo_home(
             .is_some_and(|m| m.snapshot == back.id.to_string())
     };
     let needed: Vec<SnapshotId> = managed.needed()?.iter().map(|(id, _)| *id).collect();
-    let parts = find(&repo, seq, &needed, |logged| {
-        match Back::of(&state, logged) {
-            Some(back) if is_there(&back) => Left::Nothing,
-            Some(_) => Left::Something,
-            None if logged.operation.verb == switch::FORCED => Left::Nothing,
-            None => Left::Unknown,
-        }
+    let parts = find(&repo, seq, &needed, |parts| match Back::of(&state, parts) {
+        Some(back) if is_there(&back) => Left::Of(beside(parts)),
+        Some(_) => Left::Something,
+        None if discards(parts) => Left::Nothing,
+        None => Left::Of(parts.to_vec()),
     })?;
-    let logged = &parts[0];
-    if logged.operation.verb == switch::FORCED && Back::of(&state, logged).is_none() {
+    let back = Back::of(&state, &parts);
+    if back.is_none() && discards(&parts) {
         let why = "what it discarded was kept for a day and is gone".to_owned();
-        let seq = logged.seq;
+        let seq = parts[0].seq;
         return Err(zenith_store::Error::NotUndone { seq, why }.into());
     }
-    if let Some(mut back) = Back::of(&state, logged) {
+    if let Some(mut back) = back {
+        // All of it can be reversed, or nothing is.
+        let beside = beside(&parts);
+        repo.would_undo(&beside, &needed)?;
         drop((repo, lock));
+        let mut did = None;
         if !dry_run {
+            // The cluster first: what the checkout made is what HEAD is on until then.
             let options = SwitchOptions::default();
             let switched = switch::managed(managed, back.id, &back.head, &options, on)?;
             back.switched = Some(switched);
+            let lock = managed.home.lock("undo", Wait::UpTo(LOCK_WAIT))?;
+            let repo = managed.home.writer(&lock)?;
+            let needed: Vec<SnapshotId> = managed.needed()?.iter().map(|(id, _)| *id).collect();
+            did = reverse(&repo, &beside, &needed)?;
         }
         return Ok(Undone {
             logged: whole(parts),
-            did: None,
+            did,
             back: Some(back),
         });
     }
     if let Head::Branch(branch) = managed.home.head()? {
         let name = format!("branch/{branch}");
-        let ends = |change: &&zenith_store::RefChange| change.name == name && change.from.is_none();
+        let ends = |change: &&RefChange| change.name == name && change.from.is_none();
         let mut changes = parts.iter().flat_map(|part| &part.operation.refs);
         if let Some(change) = changes.find(ends) {
             let id = change.to.map_or_else(String::new, |id| id.short());
@@ -134,24 +173,23 @@ pub fn undo_home(
             return Err(Refusal::Needed { id, by }.into());
         }
     }
-    reverse(&repo, parts, &needed, dry_run)
+    undone(&repo, parts, &needed, dry_run)
 }
 
 /// Reverses an operation at a storage.
 ///
 /// Errors: `Refusal::NothingToUndo`, `Store(NotUndone)`.
 pub fn undo_storage(storage: &Repository, seq: Option<u64>, dry_run: bool) -> Result<Undone> {
-    let parts = find(storage, seq, &[], |_| Left::Unknown)?;
-    reverse(storage, parts, &[], dry_run)
+    let parts = find(storage, seq, &[], |parts| Left::Of(parts.to_vec()))?;
+    undone(storage, parts, &[], dry_run)
 }
 
 /// What there is to reverse of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
     Nothing,
     Something,
-    /// The repository tells.
-    Unknown,
+    /// What the repository finds of these parts.
+    Of(Vec<Logged>),
 }
 
 /// The operation that an undo is about, with all its parts, the newest first: this one, or the
@@ -162,7 +200,7 @@ fn find(
     repo: &Repository,
     seq: Option<u64>,
     needed: &[SnapshotId],
-    left: impl Fn(&Logged) -> Left,
+    left: impl Fn(&[Logged]) -> Left,
 ) -> Result<Vec<Logged>> {
     if let Some(seq) = seq {
         let logged = repo.logged(seq)?;
@@ -176,15 +214,13 @@ fn find(
         if !logged.moved() || verb::BY_ITSELF.contains(&logged.operation.verb.as_str()) {
             continue;
         }
-        let left = left(&logged);
-        if left == Left::Nothing {
-            continue;
-        }
         let parts = parts(repo, logged)?;
-        if left == Left::Something {
-            return Ok(parts);
-        }
-        match repo.would_undo(&parts, needed) {
+        let left = match left(&parts) {
+            Left::Nothing => continue,
+            Left::Something => return Ok(parts),
+            Left::Of(left) => left,
+        };
+        match repo.would_undo(&left, needed) {
             Ok(would) if would.iter().all(is_empty) => {}
             // What stands in the way is said when it is tried.
             _ => return Ok(parts),
@@ -235,7 +271,7 @@ fn is_empty(operation: &Operation) -> bool {
     operation.refs.is_empty() && operation.added.is_empty() && operation.removed.is_empty()
 }
 
-fn reverse(
+fn undone(
     repo: &Repository,
     parts: Vec<Logged>,
     needed: &[SnapshotId],
@@ -254,10 +290,30 @@ fn reverse(
         }
         .into());
     }
-    let told = told(&parts[0]);
+    let did = match dry_run {
+        true => None,
+        false => reverse(repo, &parts, needed)?,
+    };
+    Ok(Undone {
+        logged: whole(parts),
+        did,
+        back: None,
+    })
+}
+
+/// Reverses what is left of these parts; what that did, if there was anything.
+fn reverse(
+    repo: &Repository,
+    parts: &[Logged],
+    needed: &[SnapshotId],
+) -> Result<Option<Operation>> {
+    let would = repo.would_undo(parts, needed)?;
+    let Some(told) = parts.first().map(told) else {
+        return Ok(None);
+    };
     let mut did: Option<Operation> = None;
     for (part, would) in parts.iter().zip(would) {
-        if dry_run || is_empty(&would) {
+        if is_empty(&would) {
             continue;
         }
         let state = repo.undo(part.seq, told.clone(), needed)?;
@@ -267,11 +323,7 @@ fn reverse(
         all.added.extend_from_slice(&done.added);
         all.removed.extend_from_slice(&done.removed);
     }
-    Ok(Undone {
-        logged: whole(parts),
-        did,
-        back: None,
-    })
+    Ok(did)
 }
 
 /// What all parts did, as one, under the number of the newest.

@@ -18,9 +18,11 @@ pub mod verb {
     pub const PUSH: &str = "push";
     /// What a storage has, or where it stands, comes home.
     pub const FETCH: &str = "fetch";
+    /// What a storage has comes home, and the branch and the cluster move there.
+    pub const PULL: &str = "pull";
     /// Packs go to a storage under other names.
     pub const RENAME_PACKS: &str = "rename packs";
-    /// All of these.
+    /// All of these but a pull.
     pub const BY_ITSELF: [&str; 6] = [AGENT, GC, THIN, PUSH, FETCH, RENAME_PACKS];
 }
 

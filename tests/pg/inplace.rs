@@ -118,6 +118,62 @@ fn what_a_forced_checkout_discards_comes_back() {
     assert_eq!(safety, 1, "that on from-: {kinds:?}");
 }
 
+/// What one command did is one operation: the cluster goes back, and the branch goes.
+#[test]
+fn what_a_forced_checkout_onto_a_new_branch_discards_comes_back() {
+    let home = Home::new();
+    let (old, _) = two_snapshots(&home, 1);
+    home.start(&[]);
+    home.sql("create table precious as select 1 n");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    let head = || fs::read_to_string(home.zenith.home().join("HEAD")).unwrap();
+    let before = head();
+    home.zenith.ok(&["checkout", "-b", "try", &old, "--force"]);
+    let dry = home.zenith.ok(&["undo", "--dry-run"]);
+    assert!(dry.stdout.contains("the cluster would be back"), "{dry}");
+    let undone = home.zenith.ok(&["undo"]);
+    assert!(undone.stdout.contains("on main"), "{undone}");
+    assert!(undone.stdout.contains("branch try is gone"), "{undone}");
+    assert_eq!(head(), before);
+    home.start(&[]);
+    assert_eq!(home.value("select n from precious"), "1");
+    home.zenith.ok(&["stop"]);
+}
+
+/// A pull that discards what was there is undone as a whole, too.
+#[test]
+fn what_a_forced_pull_discards_comes_back() {
+    let home = Home::new();
+    let (old, _) = two_snapshots(&home, 1);
+    home.zenith.ok(&["push"]);
+    home.zenith.ok(&["checkout", &old]);
+    // Somebody else went on with the branch.
+    home.zenith.ok(&["branch", "-d", "main", "--force"]);
+    home.zenith.ok(&["branch", "main", &old]);
+    home.zenith.ok(&["checkout", "main", "--force"]);
+    home.start(&["--no-push"]);
+    home.sql("create table precious as select 1 n");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    let done = home.zenith.ok(&["pull", "--force"]);
+    assert!(
+        done.stdout.contains("`zenith undo` brings it back"),
+        "{done}"
+    );
+    let dry = home.zenith.ok(&["undo", "--dry-run"]);
+    assert!(dry.stdout.contains("the cluster would be back"), "{dry}");
+    let undone = home.zenith.ok(&["undo"]);
+    assert!(undone.stdout.contains("on main"), "{undone}");
+    assert!(
+        undone
+            .stdout
+            .contains(&format!("branch main is back at {}", &old[..8])),
+        "{undone}"
+    );
+    home.start(&[]);
+    assert_eq!(home.value("select n from precious"), "1");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+}
+
 /// A cluster that crashed cannot be kept; who forces it all the same is told.
 #[test]
 fn what_cannot_be_kept_is_said() {

@@ -66,6 +66,7 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
         tablespace_mapping: args.tablespace_mapping,
         no_sync: args.no_sync,
         new_branch: args.branch,
+        part_of: None,
     };
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);

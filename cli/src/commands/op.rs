@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use zenith::head::Head;
-use zenith::store::{Logged, SnapshotId};
-use zenith::undo::{self, Back};
+use zenith::managed::Managed;
+use zenith::store::{Logged, Operation, SnapshotId};
+use zenith::undo::{self, Back, Undone};
 
 use super::Context;
 use crate::args::{OpLogArgs, UndoArgs};
@@ -62,11 +63,23 @@ pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
     let did = if args.dry_run { "would undo" } else { "undid" };
     ui.answer(format_args!("{did}: {}", line(logged, Timestamp::now())))?;
     if let Some(back) = &undone.back {
-        return moved_back(back, context);
+        moved_back(back, context)?;
     }
-    let Some(did) = &undone.did else {
-        return Ok(());
+    if let Some(did) = &undone.did {
+        reversed(did, context)?;
+    }
+    let Some(Back { switched, .. }) = &undone.back else {
+        return stays(&managed, &undone, args, context);
     };
+    if switched.is_some() {
+        ui.talk("next: zenith start");
+    }
+    Ok(())
+}
+
+/// What reversing did to refs and snapshots.
+fn reversed(did: &Operation, context: &Context) -> Result<(), Failure> {
+    let ui = &context.ui;
     for change in &did.refs {
         let Some((kind, name)) = shown(&change.name) else {
             continue;
@@ -83,13 +96,22 @@ pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
     if !did.removed.is_empty() {
         ui.answer(format_args!("  {} removed", of(&did.removed)))?;
     }
-    if let (Head::Branch(branch), None) = (managed.home.head()?, &args.at.remote)
-        && did
-            .refs
-            .iter()
-            .any(|change| shown(&change.name) == Some(("branch", &branch)))
-    {
-        ui.talk(format_args!(
+    Ok(())
+}
+
+/// Says so where the branch moved under the managed cluster.
+fn stays(
+    managed: &Managed,
+    undone: &Undone,
+    args: &UndoArgs,
+    context: &Context,
+) -> Result<(), Failure> {
+    let (Head::Branch(branch), None) = (managed.home.head()?, &args.at.remote) else {
+        return Ok(());
+    };
+    let mut moved = undone.did.iter().flat_map(|did| &did.refs);
+    if moved.any(|change| shown(&change.name) == Some(("branch", &branch))) {
+        context.ui.talk(format_args!(
             "the managed cluster stays as it is; `zenith checkout {branch}` moves it to the branch"
         ));
     }
@@ -122,7 +144,6 @@ fn moved_back(back: &Back, context: &Context) -> Result<(), Failure> {
         size(switched.report.size),
         size(switched.report.written_bytes)
     ))?;
-    ui.talk("next: zenith start");
     Ok(())
 }
 

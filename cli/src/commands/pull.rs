@@ -3,7 +3,7 @@
 use zenith::fetch::{self, PullOptions, Pulled};
 use zenith::remote;
 use zenith::sync::ORIGIN;
-use zenith::who::operation;
+use zenith::who::{operation, verb};
 
 use super::Context;
 use crate::args::PullArgs;
@@ -22,7 +22,7 @@ pub fn run(args: &PullArgs, context: &Context) -> Result<(), Failure> {
         depth: args.depth.depth(),
         force: args.force,
         dry_run: args.dry_run,
-        operation: operation("pull", name),
+        operation: operation(verb::PULL, name),
     };
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);
