@@ -21,7 +21,7 @@ use jiff::{Span, Timestamp, Zoned, civil};
 use zenith_store::{SnapshotId, State};
 
 use crate::error::ErrorKind;
-use crate::head::Head;
+use crate::head::{self, Head};
 use crate::history::{History, Node};
 use crate::pg::lsn::Lsn;
 
@@ -168,6 +168,37 @@ pub fn resolve(
     .resolve(text)
 }
 
+/// What to ask another repository for where this one says [`RevisionError`] of a text: that text
+/// if its base is not here, steps from the very snapshot that the base is here, or nothing where
+/// the text itself is wrong. `main~3` there must not be taken for `main~3` here.
+pub fn elsewhere(state: &State, head: &Head, text: &str, error: &RevisionError) -> Option<String> {
+    match error {
+        RevisionError::NotFound { name, .. } if head::check_name(name).is_ok() => {
+            Some(text.trim().to_owned())
+        }
+        RevisionError::NoAncestor { .. }
+        | RevisionError::NoneAsOld { .. }
+        | RevisionError::Gone { .. } => {
+            let (base, steps) = split(text.trim());
+            let base = if base.is_empty() { "HEAD" } else { base };
+            // Nothing is asked of the time.
+            let id = match resolve(state, head, base, &Zoned::default()) {
+                Ok(id) | Err(RevisionError::Gone { id, .. }) => id,
+                Err(_) => return None,
+            };
+            Some(format!("{id}{steps}"))
+        }
+        _ => None,
+    }
+}
+
+/// The base, and the steps from there.
+fn split(text: &str) -> (&str, &str) {
+    let end = text.find(['~', '^']).unwrap_or(text.len());
+    let end = text.find("@{").map_or(end, |at| at.min(end));
+    text.split_at(end)
+}
+
 /// The error for a branch or tag that is not there. `what` is `branch` or `tag`.
 pub fn no_ref(state: &State, what: &'static str, name: &str) -> RevisionError {
     let known = state.refs().keys().filter_map(|full| {
@@ -218,9 +249,7 @@ impl Names<'_> {
                 similar: Vec::new(),
             });
         }
-        let end = text.find(['~', '^']).unwrap_or(text.len());
-        let end = text.find("@{").map_or(end, |at| at.min(end));
-        let (base, mut steps) = text.split_at(end);
+        let (base, mut steps) = split(text);
         let mut id = self.base(base)?;
         while !steps.is_empty() {
             let walked = &text[..text.len() - steps.len()];

@@ -97,3 +97,30 @@ fn without_a_cluster_there_is_nothing_to_compare_with() {
     --- exit 2
     ");
 }
+
+/// What is not here may lie at the storage, but only what the same words mean there.
+#[test]
+fn a_revision_is_not_taken_for_another_one_at_the_storage() {
+    let m = two();
+    let here = m.at("branch/main").unwrap();
+    for message in ["a", "b", "c", "d"] {
+        m.snapshot("side", message, 2);
+    }
+    m.ok("push --all");
+    // A branch that stands elsewhere there.
+    m.name("branch/side", here);
+    let error = m.refused("diff side~3 main", 1);
+    assert!(error.contains("surviving ancestors"), "{error}");
+    // A name that means two things.
+    let one = m.ok("--json log -n 2").lines().last().map(str::to_owned);
+    let one: serde_json::Value = serde_json::from_str(&one.unwrap()).unwrap();
+    m.name("tag/main", one["id"].as_str().unwrap().parse().unwrap());
+    let error = m.refused("diff main side", 1);
+    assert!(error.contains("`main` is ambiguous"), "{error}");
+    m.ok("tag -d main");
+    // What was deleted here comes from there, wherever HEAD is.
+    m.ok("snapshot delete main~1");
+    m.ok("branch other");
+    m.stand_at(&zenith::head::Head::Branch("other".into()));
+    assert_eq!(m.json("diff main~1 main")[0]["before"], one["id"]);
+}

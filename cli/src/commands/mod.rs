@@ -42,10 +42,11 @@ use std::sync::atomic::AtomicBool;
 use jiff::Zoned;
 use zenith::head::Head;
 use zenith::managed::{self, Managed, Surroundings};
+use zenith::publish;
+use zenith::revision::{self, RevisionError};
 use zenith::store::objects::OpenOptions;
 use zenith::store::{Repository, SnapshotId, State};
 use zenith::sync::ORIGIN;
-use zenith::{publish, revision};
 
 use crate::args::{
     DamageArgs, HomeVerb, KeyVerb, OnDamage, OpVerb, ServerArgs, SnapshotVerb, Verb,
@@ -146,30 +147,27 @@ impl Context {
         state: &State,
         revision: &str,
     ) -> Result<SnapshotId, Failure> {
-        let not_here = match self.resolve(managed, state, revision) {
-            Err(e) if managed.settings.storage_dest.is_some() => e,
-            found => return found,
+        let (head, now) = (managed.home.head()?, Zoned::now());
+        let not_here = match revision::resolve(state, &head, revision, &now) {
+            Ok(id) => return Ok(id),
+            Err(e) => e,
         };
-        let head = managed.home.head()?;
+        let refused = |e: RevisionError| Failure::from(zenith::Error::from(e));
+        let asked = revision::elsewhere(state, &head, revision, &not_here);
+        let Some(asked) = asked.filter(|_| managed.settings.storage_dest.is_some()) else {
+            return Err(refused(not_here));
+        };
         let there = self.storage(managed, ORIGIN).and_then(|storage| {
             let state = storage.state().map_err(zenith::Error::from)?;
             Ok((state, storage))
         });
         let Ok((there, storage)) = there else {
-            return Err(not_here);
+            return Err(refused(not_here));
         };
-        // `main~3` there is `main~3` here only where both stand at the same snapshot.
-        let is_id = revision.len() >= 4 && revision.bytes().all(|b| b.is_ascii_hexdigit());
-        let same_tip = match &head {
-            Head::Branch(name) => {
-                let name = format!("branch/{name}");
-                there.get_ref(&name).is_some() && there.get_ref(&name) == state.get_ref(&name)
-            }
-            Head::Detached(_) => false,
-        };
-        let found = revision::resolve(&there, &head, revision, &Zoned::now());
-        let Some(id) = found.ok().filter(|_| is_id || same_tip) else {
-            return Err(not_here);
+        let id = match revision::resolve(&there, &head, &asked, &now) {
+            Ok(id) => id,
+            Err(e @ RevisionError::Ambiguous { .. }) => return Err(refused(e)),
+            Err(_) => return Err(refused(not_here)),
         };
         let progress = Progress::new(&self.ui);
         let on = |event| progress.on(event);
