@@ -1,7 +1,7 @@
 //! What the files are called by people: relfilenode → database.schema.relation.
 //!
-//! A database is asked again only when the files of its `pg_class` changed since the parent: each
-//! question takes a connection. Where nobody can be asked the pages of the catalogs are read.
+//! A database is asked again only when the files of the catalogs that say so changed since the
+//! parent: each question takes a connection. Where nobody can be asked the pages of the catalogs are read.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(super) fn ask(
                 .any(|d| d.oid == database.oid && d.name == database.name);
             // Shared relations come with any database that is asked, and stay as they are if none
             // is.
-            if database.oid == 0 || (there && class_is_same(database, &before, listing)) {
+            if database.oid == 0 || (there && names_are_same(database, &before, listing)) {
                 same.insert(database.oid);
                 databases.insert(database.oid, database.clone());
             }
@@ -88,26 +88,33 @@ pub(super) fn read(pgdata: &Path, control: &Control) -> Names {
     }
 }
 
-/// Whether no file of the database's `pg_class` changed.
-fn class_is_same(database: &Database, before: &Listing, now: &Listing) -> bool {
-    let class = database
-        .relations
-        .iter()
-        .find(|r| r.name == "pg_class" && r.schema == "pg_catalog");
-    let Some(class) = class else { return false };
+/// Catalogs of a database from which names, schemas, and what belongs to which table come.
+const CATALOGS: [&str; 3] = ["pg_class", "pg_namespace", "pg_index"];
+
+/// Whether no file of the database changed that says how its relations are called.
+fn names_are_same(database: &Database, before: &Listing, now: &Listing) -> bool {
     let dir = format!("base/{}", database.oid);
-    let file = format!("{dir}/{}", class.filenode);
-    // In a tablespace other than the default one it is asked for each time.
-    let of = |listing: &Listing| -> Vec<(String, Node)> {
-        let map = format!("{dir}/pg_filenode.map");
-        let parts = listing.range(file.clone()..format!("{file}/"));
-        let parts =
-            parts.filter(|(path, _)| **path == file || path.starts_with(&format!("{file}.")));
-        parts
-            .chain(listing.get_key_value(&map))
-            .map(|(path, node)| (path.clone(), node.clone()))
-            .collect()
+    let map = format!("{dir}/pg_filenode.map");
+    // In a tablespace other than the default one they are asked for each time.
+    let is_same_catalog = |name: &&str| {
+        let mut relations = database.relations.iter();
+        let catalog = relations.find(|r| r.name == **name && r.schema == "pg_catalog");
+        catalog.is_some_and(|catalog| {
+            let file = format!("{dir}/{}", catalog.filenode);
+            let (before, now) = (parts(before, &file), parts(now, &file));
+            !now.is_empty() && before == now
+        })
     };
-    let (before, now) = (of(before), of(now));
-    now.len() >= 2 && before == now
+    now.contains_key(&map)
+        && before.get(&map) == now.get(&map)
+        && CATALOGS.iter().all(|name| is_same_catalog(&name))
+}
+
+/// A file of a relation with all its segments.
+fn parts<'a>(listing: &'a Listing, file: &str) -> Vec<(&'a String, &'a Node)> {
+    let segment = format!("{file}.");
+    let parts = listing.range(file.to_owned()..format!("{file}/"));
+    parts
+        .filter(|(path, _)| *path == file || path.starts_with(&segment))
+        .collect()
 }

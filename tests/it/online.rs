@@ -67,6 +67,23 @@ fn snapshots_under_load_are_consistent() {
     );
 }
 
+/// A schema that gets another name changes no page of pg_class.
+#[test]
+fn names_follow_their_schemas() {
+    let f = Fixture::new();
+    let server = Server::create(&f.place, "a", &f.programs, "autovacuum = off");
+    server.sql("create schema before; create table before.t as select 1 x");
+    f.online(&server.pgdata, &server.dsn()).unwrap();
+    server.sql("alter schema before rename to after");
+    let facts = f.facts(f.online(&server.pgdata, &server.dsn()).unwrap().id);
+    let relations = facts.databases.iter().flat_map(|d| &d.relations);
+    let schemas: Vec<&str> = relations
+        .filter(|r| r.name == "t")
+        .map(|r| r.schema.as_str())
+        .collect();
+    assert_eq!(schemas, ["after"]);
+}
+
 #[test]
 fn nothing_changed_nothing_stored() {
     let f = Fixture::new();
