@@ -39,6 +39,11 @@ pub struct FileChange {
 }
 
 impl FileChange {
+    /// Whether only one side has it.
+    fn is_one_sided(&self) -> bool {
+        self.before.is_some() != self.after.is_some()
+    }
+
     /// Its pages.
     pub fn pages(&self, block_size: u32) -> Pages {
         let pages = |size: Option<u64>| size.unwrap_or(0).div_ceil(block_size.into());

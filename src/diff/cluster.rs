@@ -4,7 +4,7 @@
 //! others are read and compared chunk by chunk with what is stored. A running server goes on
 //! writing meanwhile: what is told is what it had written when each file was read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::facts::Facts;
 use crate::lineage;
 use crate::managed::Managed;
 use crate::names::{Names, RelationId, is_catalog_file};
-use crate::pg::path::{Rule, rule};
+use crate::pg::path::{Fork, RelationFile, Rule, rule};
 use crate::pg::wal::WalFacts;
 use crate::pg::{self, Control, Lsn, Postmaster};
 use crate::plan::{FileCache, Known, Plan, boot_id};
@@ -150,9 +150,12 @@ pub fn unsaved(
         at_least: bounds.ended.load(Ordering::Relaxed),
         ..Unsaved::default()
     };
+    let left_out = now.left_out(&files, &listing, Layout::of(&facts));
     let mut relations = BTreeMap::new();
     for file in files {
-        if let Some((id, _)) = RelationId::of_path(&file.path) {
+        if let Some((id, part)) = RelationId::of_path(&file.path)
+            && (part.fork == Fork::Init || !left_out.contains(&id))
+        {
             let touched = file.pages(facts.block_size).touched();
             unsaved.pages += touched;
             *relations.entry(id).or_insert(0) += touched;
@@ -259,6 +262,24 @@ impl Now {
             ));
             names
         })
+    }
+
+    /// Unlogged relations of which one side lacks the content, as [`relations::group`] finds them.
+    fn left_out(
+        &self,
+        files: &[FileChange],
+        listing: &Listing,
+        layout: Layout,
+    ) -> BTreeSet<RelationId> {
+        let is_first = |part: &RelationFile| (part.fork, part.segment) == (Fork::Main, 0);
+        let one_sided = files.iter().filter(|file| file.is_one_sided());
+        let ids = one_sided.filter_map(|file| RelationId::of_path(&file.path));
+        let ids = ids.filter(|(_, part)| is_first(part)).map(|(id, _)| id);
+        ids.filter(|id| {
+            let init = relations::path(layout, *id, Fork::Init, 0);
+            listing.contains_key(&init) && self.by_path.contains_key(&init)
+        })
+        .collect()
     }
 
     /// What differs from what `listing` has.

@@ -134,8 +134,10 @@ impl Sides<'_> {
     /// Whether one of the snapshots lacks the content of an unlogged relation, since nothing would
     /// be left of it after recovery: that it is there on the other side says nothing.
     fn is_left_out(&self, id: RelationId, group: &Group) -> Result<bool> {
-        let one_sided = |file: &FileChange| file.before.is_some() != file.after.is_some();
-        if !group.get(Fork::Main, 0).is_some_and(one_sided) {
+        if !group
+            .get(Fork::Main, 0)
+            .is_some_and(FileChange::is_one_sided)
+        {
             return Ok(false);
         }
         let init = self.path(id, Fork::Init, 0);

@@ -206,6 +206,24 @@ fn pages_and_names_are_those_of_the_files() {
     );
 }
 
+/// The snapshot of a stopped cluster holds what of a running one none does.
+#[test]
+fn unlogged_tables_are_not_unsaved_for_ever() {
+    let home = Home::new();
+    home.init(&[]);
+    home.start(&[]);
+    home.sql("create unlogged table u as select generate_series(1, 10000) n");
+    home.zenith.ok(&["stop"]);
+    home.start(&[]);
+    let unsaved = home.status()["unsaved"].clone();
+    assert_eq!(
+        (&unsaved["relations"], &unsaved["pages"]),
+        (&0.into(), &0.into()),
+        "{unsaved}"
+    );
+    home.zenith.ok(&["stop"]);
+}
+
 #[test]
 fn the_cluster_is_compared_running_and_stopped() {
     let home = home();
