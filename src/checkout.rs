@@ -206,11 +206,7 @@ pub fn in_place(
         && before.snapshot == id.to_string()
         && control.exists()
     {
-        marker.complete(dir)?;
-        if let Some(head) = &head {
-            home.set_head(head)?;
-        }
-        journal::remove(home)?;
+        end(home, dir, &mut marker, head.as_ref())?;
         return work.report(&marker, place::Placed::default(), 0);
     }
     let ours = marker.map(|m| m.tablespaces).unwrap_or_default();
@@ -239,6 +235,28 @@ pub fn in_place(
     let report = work.fill(known, before.is_some(), &last)?;
     journal::remove(home)?;
     Ok(report)
+}
+
+/// Completes a checkout into `dir` that lacks nothing but the end of its journal.
+///
+/// Errors: `HomeDamaged`, `Io`.
+pub(crate) fn complete(home: &Home, dir: &Path) -> Result<()> {
+    let ours = |journal: &Journal| journal::same_dir(&journal.dir, dir);
+    let Some(journal) = pending(home)?.filter(ours) else {
+        return Ok(());
+    };
+    match Marker::read(dir)? {
+        Some(mut marker) if journal.step == Step::Placing && dir.join(CONTROL).exists() => {
+            end(home, dir, &mut marker, journal.head(home)?.as_ref())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn end(home: &Home, dir: &Path, marker: &mut Marker, head: Option<&Head>) -> Result<()> {
+    marker.complete(dir)?;
+    go(Some(home), head)?;
+    journal::remove(home)
 }
 
 /// HEAD goes along before the cluster is whole: its next snapshot must not go to the branch it

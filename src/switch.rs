@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, SnapshotKind};
 
+use crate::checkout::journal::{self, Journal};
 use crate::checkout::{self, CheckoutOptions, CheckoutReport};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::{self, Head};
-use crate::home::{HomeLock, LOCK_WAIT, Wait};
+use crate::home::{Home, HomeLock, LOCK_WAIT, Wait};
 use crate::lazy;
 use crate::managed::{Managed, Presence};
 use crate::marker::Marker;
@@ -78,6 +79,16 @@ fn is_there(managed: &Managed, branch: &str, at: SnapshotId) -> Result<bool> {
     Ok(tip == Some(at))
 }
 
+/// The move of this directory that is not complete.
+fn pending(home: &Home, dir: &Path) -> Result<Option<Journal>> {
+    let journal = checkout::pending(home)?;
+    Ok(journal.filter(|journal| journal::same_dir(&journal.dir, dir)))
+}
+
+fn is_pending(home: &Home, dir: &Path) -> Result<bool> {
+    Ok(pending(home, dir)?.is_some())
+}
+
 /// Sees that a branch can be made, before anything moves for it.
 ///
 /// Errors: `NameInvalid`, `Refusal::NameTaken`.
@@ -102,7 +113,7 @@ pub fn managed(
 ) -> Result<Switched> {
     let home = &managed.home;
     let pgdata = home.pgdata();
-    let is_pending = checkout::pending(home)?.is_some();
+    let is_pending = is_pending(home, &pgdata)?;
     if let Some(new) = &options.new_branch
         && !(is_pending && is_there(managed, new, id)?)
     {
@@ -115,7 +126,11 @@ pub fn managed(
         });
     }
     let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
-    let is_pending = checkout::pending(home)?.is_some();
+    // What is whole but for the end of its journal may have been started and written to since.
+    if pending(home, &pgdata)?.is_some_and(|journal| journal.snapshot != id.to_string()) {
+        checkout::complete(home, &pgdata)?;
+    }
+    let is_pending = self::is_pending(home, &pgdata)?;
     let presence = if is_pending {
         Presence::Whole
     } else {
@@ -126,6 +141,13 @@ pub fn managed(
         .part_of
         .clone()
         .unwrap_or_else(|| whole(id, options));
+    // Before anything is made for it: one journal is all that a home has.
+    if let (Presence::Whole, Some(other)) = (presence, checkout::pending(home)?)
+        && !is_pending
+    {
+        let (dir, snapshot) = (other.dir, other.snapshot);
+        return Err(Error::CheckoutPending { dir, snapshot });
+    }
     let mut saved = None;
     let mut discarded = None;
     if presence == Presence::Whole && !is_pending && options.force {
@@ -136,7 +158,14 @@ pub fn managed(
             message: format!("before checkout of {}", id.short()),
             kind: Some(SnapshotKind::Safety),
             // The branch that the cluster goes to must not get what it leaves behind.
-            branch: (here == *to).then(|| format!("saved-{}", id.short())),
+            // A name of its own, or it would be told from what an older one holds.
+            branch: match here == *to {
+                true => Some(take::free_branch(
+                    managed,
+                    &format!("saved-{}", id.short()),
+                )?),
+                false => None,
+            },
             skip_if_unchanged: true,
             part_of: Some(whole.clone()),
             ..Take::default()
@@ -167,7 +196,7 @@ pub fn managed(
     drop((repo, guard));
     let report = match (moved, &options.new_branch) {
         (Ok(report), _) => report,
-        (Err(e), Some(new)) if checkout::pending(home)?.is_none() => {
+        (Err(e), Some(new)) if !self::is_pending(home, &pgdata)? => {
             let undone = operation("branch", new);
             set_branch(managed, &lock, new, Some(id), None, undone)?;
             return Err(e);
@@ -264,13 +293,15 @@ pub fn directory(
         refuse_taken(managed, new)?;
     }
     let checkout_options = self::options(managed, options);
-    let pending = checkout::pending(home)?.filter(|journal| journal.dir == dir);
     let is_checkout = dir.is_dir() && Marker::read(dir)?.is_some();
     let is_whole = dir.join("global/pg_control").exists();
-    let report = if pending.is_some() || (is_checkout && is_whole) {
+    let report = if is_pending(home, dir)? || (is_checkout && is_whole) {
         let _lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
+        if pending(home, dir)?.is_some_and(|journal| journal.snapshot != id.to_string()) {
+            checkout::complete(home, dir)?;
+        }
         let (repo, _guard) = home.reader()?;
-        if pending.is_none() && !options.force {
+        if !is_pending(home, dir)? && !options.force {
             refuse_changed(&repo, dir)?;
         }
         checkout::in_place(&repo, id, dir, home, &checkout_options, on)?

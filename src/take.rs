@@ -266,6 +266,14 @@ impl Target {
     }
 }
 
+/// A branch that is not there yet: of this name, or with a number.
+pub(crate) fn free_branch(managed: &Managed, name: &str) -> Result<String> {
+    let state = crate::publish::local_state(managed)?;
+    free_name(name, |name| {
+        Ok(state.get_ref(&format!("branch/{name}")).is_none())
+    })
+}
+
 /// The name itself, or with the first number that makes it free.
 fn free_name(name: &str, is_free: impl Fn(&str) -> Result<bool>) -> Result<String> {
     let mut free = name.to_owned();

@@ -91,7 +91,8 @@ pub(super) fn remove(home: &Home) -> Result<()> {
     disk::remove(&path(home))
 }
 
-pub(super) fn same_dir(a: &Path, b: &Path) -> bool {
+/// Whether both name the same directory, however they are spelled.
+pub fn same_dir(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     real(a) == real(b)
 }

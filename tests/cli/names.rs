@@ -457,3 +457,20 @@ fn homes_are_listed_and_forgotten() {
         ["two"]
     );
 }
+
+/// A home has one journal; what waits for it makes nothing meanwhile.
+#[test]
+fn no_branch_is_made_for_a_checkout_that_cannot_begin() {
+    let (m, [one, ..]) = forked();
+    let pgdata = m.home.pgdata();
+    std::fs::create_dir_all(pgdata.join("global")).unwrap();
+    for name in ["PG_VERSION", "global/pg_control"] {
+        std::fs::write(pgdata.join(name), "").unwrap();
+    }
+    let journal = format!("dir = \"/elsewhere\"\nsnapshot = \"{one}\"\nstep = \"placing\"\n");
+    std::fs::write(m.home.dir().join("journal"), journal).unwrap();
+    let refused = m.run("checkout -b new main --force");
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("/elsewhere"), "{error}");
+    assert_eq!(m.at("branch/new"), None);
+}

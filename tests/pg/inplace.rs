@@ -174,6 +174,42 @@ fn what_a_forced_pull_discards_comes_back() {
     home.zenith.ok(&["stop", "--no-snapshot"]);
 }
 
+/// Each reset saves what it leaves, and nothing where it leaves nothing.
+#[test]
+fn one_reset_after_another_saves_what_is_new() {
+    let home = Home::new();
+    let (_, new) = two_snapshots(&home, 1);
+    let head = || fs::read_to_string(home.zenith.home().join("HEAD")).unwrap();
+    let before = head();
+    // However the place is spelled, this is the managed cluster.
+    let spelled = home.zenith.home().join("../.zenith/pgdata");
+    let spelled = spelled.to_str().unwrap();
+    let reset = |more: &[&str]| {
+        let mut args = vec!["checkout"];
+        args.extend(more);
+        home.zenith.ok(&args)
+    };
+    let change = |table: &str| {
+        home.start(&[]);
+        home.sql(&format!("create table {table} as select 1 n"));
+        home.zenith.ok(&["stop", "--no-snapshot"]);
+    };
+    change("one");
+    let done = reset(&["@"]);
+    let saved = format!("(on saved-{})", &new[..8]);
+    assert!(done.stdout.contains(&saved), "{done}");
+    assert_eq!(head(), before, "@ is HEAD");
+    for args in [&["main"][..], &["main", spelled], &["@", "--dry-run"]] {
+        let done = reset(args);
+        assert!(!done.stdout.contains("(on saved-"), "{done}");
+    }
+    change("two");
+    let done = reset(&["main", spelled]);
+    let saved = format!("(on saved-{}-2)", &new[..8]);
+    assert!(done.stdout.contains(&saved), "{done}");
+    assert_eq!(head(), before);
+}
+
 /// A cluster that crashed cannot be kept; who forces it all the same is told.
 #[test]
 fn what_cannot_be_kept_is_said() {

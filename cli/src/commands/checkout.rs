@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use zenith::checkout::journal;
 use zenith::facts::Facts;
 use zenith::head::Head;
 use zenith::managed;
@@ -35,12 +36,12 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
     let to = match (&args.branch, is_branch) {
         (Some(new), _) => Head::Branch(new.clone()),
         (None, true) => Head::Branch(args.rev.clone()),
-        (None, false) if args.rev == "HEAD" => managed.home.head()?,
+        (None, false) if ["HEAD", "@"].contains(&args.rev.as_str()) => managed.home.head()?,
         (None, false) => Head::Detached(id.to_string()),
     };
     let is_managed = target
         .as_deref()
-        .is_none_or(|dir| dir == managed.home.pgdata());
+        .is_none_or(|dir| journal::same_dir(dir, &managed.home.pgdata()));
     if args.dry_run {
         let dir = target.clone().unwrap_or_else(|| managed.home.pgdata());
         if context.ui.is_json() {
