@@ -119,8 +119,9 @@ pub fn split(text: &str) -> Option<(&str, &str)> {
     None
 }
 
+/// What stands between two dots.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Part {
+pub(crate) struct Part {
     text: String,
     quoted: bool,
 }
@@ -134,6 +135,20 @@ impl Part {
         } else {
             vec![self.text.clone(), folded]
         }
+    }
+
+    /// Without quotes and marks.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it stands for this name in any of the ways to read it.
+    pub(crate) fn fits(&self, name: &str) -> bool {
+        let mut spellings = self.spellings().into_iter();
+        spellings.any(|spelling| match self.is_pattern() {
+            true => glob(spelling.as_bytes(), name.as_bytes()),
+            false => spelling == name,
+        })
     }
 
     fn is_pattern(&self) -> bool {
@@ -157,15 +172,7 @@ impl TableName {
             text: text.to_owned(),
             why,
         };
-        let mut parts = parts(text).ok_or_else(|| invalid("a double quote is not closed"))?;
-        if parts.iter().any(|part| part.text.is_empty()) {
-            return Err(invalid("a part of it is empty"));
-        }
-        if parts.len() > 3 {
-            return Err(invalid(
-                "at most database, schema and table have a dot between them",
-            ));
-        }
+        let mut parts = parts(text)?;
         let table = parts.pop().ok_or_else(|| invalid("it is empty"))?;
         let schema = parts.pop();
         let database = match parts.pop() {
@@ -272,8 +279,28 @@ impl TableName {
     }
 }
 
-/// Parts between dots outside of quotes; nothing where a quote is not closed.
-fn parts(text: &str) -> Option<Vec<Part>> {
+/// One to three parts between dots outside of quotes.
+///
+/// Errors: `TableError::Invalid`.
+pub(crate) fn parts(text: &str) -> Result<Vec<Part>, TableError> {
+    let invalid = |why| TableError::Invalid {
+        text: text.to_owned(),
+        why,
+    };
+    let parts = between_dots(text).ok_or_else(|| invalid("a double quote is not closed"))?;
+    if parts.iter().any(|part| part.text.is_empty()) {
+        return Err(invalid("a part of it is empty"));
+    }
+    if parts.len() > 3 {
+        return Err(invalid(
+            "at most database, schema and table have a dot between them",
+        ));
+    }
+    Ok(parts)
+}
+
+/// Nothing where a quote is not closed.
+fn between_dots(text: &str) -> Option<Vec<Part>> {
     let mut parts = Vec::new();
     let mut part = Part {
         text: String::new(),

@@ -9,51 +9,43 @@ use zenith_store::{Node, Repository, SnapshotId, TreeId};
 use super::{FileChange, Kind, Layout, RelationChange, What, relations, snapshot, stored};
 use crate::error::Result;
 use crate::names::{Named, Names, RelationId};
-use crate::retain::matches;
 use crate::revision::{self, RevisionError};
 use crate::snapshot::threads;
+use crate::table::{self, Part, TableError};
 
 /// Snapshots of which names are kept: a log comes to each twice in a short while.
 const KEPT: usize = 8;
 
-/// A table or index as people name it: `orders`, `public.orders`, `app.public.orders`, each part
-/// with `*` and `?`, in lower case unless it is quoted.
+/// A table or index as people name it: `orders`, `public.orders`, `app.public.orders`,
+/// `"Order Items"`. A part without quotes is meant as it stands and in lower case, which is what
+/// SQL makes of it, and may have `*` and `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
     /// The last one is the relation's.
-    parts: Vec<String>,
+    parts: Vec<Part>,
 }
 
 impl Pattern {
     /// The pattern that this text is.
-    pub fn parse(text: &str) -> Pattern {
-        let mut parts = vec![String::new()];
-        let mut is_quoted = false;
-        for c in text.trim().chars() {
-            let part = parts.last_mut().expect("never empty");
-            match c {
-                '"' => is_quoted = !is_quoted,
-                '.' if !is_quoted => parts.push(String::new()),
-                c if is_quoted => part.push(c),
-                c => part.extend(c.to_lowercase()),
-            }
-        }
-        Pattern {
+    ///
+    /// Errors: `TableError::Invalid`.
+    pub fn parse(text: &str) -> Result<Pattern, TableError> {
+        let text = text.trim();
+        Ok(Pattern {
+            parts: table::parts(text)?,
             text: text.to_owned(),
-            parts,
-        }
+        })
     }
 
     /// Whether it names this relation. Catalogs are meant only where their schema is named.
     fn is(&self, named: Named<'_>) -> bool {
         let (database, relation) = (&named.database.name, named.relation);
-        let fits = |pattern: &String, name: &str| matches(pattern, name);
         match &self.parts[..] {
-            [name] => fits(name, &relation.name) && !named.is_catalog(),
-            [schema, name] => fits(schema, &relation.schema) && fits(name, &relation.name),
+            [name] => name.fits(&relation.name) && !named.is_catalog(),
+            [schema, name] => schema.fits(&relation.schema) && name.fits(&relation.name),
             [base, schema, name] => {
-                fits(base, database) && fits(schema, &relation.schema) && fits(name, &relation.name)
+                base.fits(database) && schema.fits(&relation.schema) && name.fits(&relation.name)
             }
             _ => false,
         }
@@ -157,12 +149,14 @@ impl<'a> Follower<'a> {
         let Some((pattern, _)) = unknown else {
             return Ok(());
         };
-        let last = pattern.parts.last().map_or("", String::as_str);
+        let last = pattern.parts.last().map_or("", Part::text);
         let seen = self.seen.iter().map(String::as_str);
+        let similar = revision::similar(seen, last);
         Err(RevisionError::NoRef {
             what: "table or index",
             name: pattern.text.clone(),
-            similar: revision::similar(seen, last),
+            // As they can be typed.
+            similar: similar.iter().map(|name| table::shown(name)).collect(),
         }
         .into())
     }
@@ -306,11 +300,13 @@ mod tests {
                 relation("public", "orders", 20_000),
                 relation("sales", "Orders", 20_001),
                 relation("public", "order.lines", 20_002),
+                relation("public", "a\"b", 20_003),
+                relation("public", "star*", 20_004),
                 relation("pg_catalog", "pg_class", 1259),
             ],
         };
         let named = |text: &str| -> Vec<u32> {
-            let pattern = Pattern::parse(text);
+            let pattern = Pattern::parse(text).unwrap();
             let relations = database.relations.iter();
             let named = relations.filter(|relation| {
                 pattern.is(Named {
@@ -323,21 +319,28 @@ mod tests {
         for (text, expected) in [
             ("orders", &[0][..]),
             ("ORDERS", &[0]),
+            ("Order*", &[0, 1, 2]),
             ("public.orders", &[0]),
             ("app.public.orders", &[0]),
             ("other.public.orders", &[]),
+            ("Orders", &[0, 1]),
             ("\"Orders\"", &[1]),
+            ("\"orders\"", &[0]),
+            ("\"a\"\"b\"", &[3]),
+            ("\"star*\"", &[4]),
+            ("\"order*\"", &[]),
             ("sales.\"Orders\"", &[1]),
             ("\"order.lines\"", &[2]),
             ("order*", &[0, 2]),
-            ("*", &[0, 1, 2]),
-            ("*.*", &[0, 1, 2, 59]),
+            ("*", &[0, 1, 2, 3, 4]),
+            ("*.*", &[0, 1, 2, 3, 4, 59]),
             ("pg_catalog.pg_class", &[59]),
             ("pg_class", &[]),
-            ("a.b.c.d", &[]),
-            ("", &[]),
         ] {
             assert_eq!(named(text), expected, "{text}");
+        }
+        for text in ["", "a..b", "a.b.c.d", "\"Orders", "orders\""] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -153,7 +153,10 @@ fn follow<'a>(
         }
     };
     let patterns = args.tables.iter().map(|table| Pattern::parse(table));
-    let mut follower = Follower::new(&repo, patterns.collect());
+    let patterns: Vec<Pattern> = patterns
+        .collect::<Result<_, _>>()
+        .map_err(zenith::Error::from)?;
+    let mut follower = Follower::new(&repo, patterns);
     let mut found = Changes::new();
     let limit = args.limit.unwrap_or(usize::MAX);
     let left = log::only(entries, |entry| {
