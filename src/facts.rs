@@ -276,10 +276,10 @@ pub struct Database {
     pub relations: Vec<Relation>,
 }
 
-/// A relation that has files.
+/// A relation that has files, or of which the partitions have.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Relation {
-    /// The number its files are named by.
+    /// The number its files are named by; 0 where it has none of its own.
     #[n(0)]
     pub filenode: u32,
     /// The oid of its tablespace: 1663 is `base`, 1664 `global`.
@@ -300,6 +300,9 @@ pub struct Relation {
     /// The oid of the table of an index, or of what a TOAST table belongs to.
     #[n(6)]
     pub table: Option<u32>,
+    /// The oid of the partitioned table or index that it is a partition of.
+    #[n(7)]
+    pub parent: Option<u32>,
 }
 
 /// Something of the cluster that is not in the tree.
@@ -511,6 +514,7 @@ mod tests {
                     kind: 'r',
                     oid: 16384,
                     table: None,
+                    parent: None,
                 }],
             }],
             left_out: vec![LeftOut {

@@ -22,6 +22,9 @@ const FIRST_NORMAL: u32 = 16384;
 /// pg_largeobject and its index: in the system's catalog, and full of what users put there.
 const LARGE_OBJECTS: [u32; 2] = [2613, 2683];
 
+/// Partitions of partitions that are followed.
+const LEVELS_MAX: usize = 100;
+
 /// Files of one relation, whichever fork and segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelationId {
@@ -106,7 +109,9 @@ impl Names {
                     tablespace: relation.tablespace,
                     filenode: relation.filenode,
                 };
-                names.by_file.insert(id, (d, r));
+                if relation.filenode != 0 {
+                    names.by_file.insert(id, (d, r));
+                }
                 names.by_oid.insert((database.oid, relation.oid), (d, r));
             }
         }
@@ -231,6 +236,25 @@ impl Names {
         }
         named
     }
+
+    /// What it is a part of: its table, and the partitioned tables and indexes above both.
+    pub fn above<'a>(&'a self, named: Named<'a>) -> Vec<Named<'a>> {
+        let table = self.table_of(named);
+        let mut above = vec![table];
+        for mut part in [named, table] {
+            // Parents cannot go round in a circle, but what a damaged page says may.
+            for _ in 0..LEVELS_MAX {
+                let parent = part.relation.parent;
+                let Some(parent) = parent.and_then(|oid| self.by_oid(part.database.oid, oid))
+                else {
+                    break;
+                };
+                above.push(parent);
+                part = parent;
+            }
+        }
+        above
+    }
 }
 
 /// The databases of a cluster that lies in a directory, and what is not known of them, from its
@@ -252,6 +276,7 @@ fn facts_of(catalog: Catalog) -> (Vec<Database>, Vec<String>) {
         kind: r.kind,
         oid: r.oid,
         table: r.table,
+        parent: r.parent,
     };
     let databases = catalog.databases.into_iter().map(|database| Database {
         oid: database.oid,
@@ -273,6 +298,7 @@ impl From<session::Relation> for Relation {
             kind: relation.kind,
             oid: relation.oid,
             table: relation.table_oid,
+            parent: relation.parent_oid,
         }
     }
 }
@@ -335,6 +361,7 @@ mod tests {
         Relation {
             filenode: oid + 1000,
             tablespace: 1663,
+            parent: None,
             schema: "public".into(),
             name: name.into(),
             kind,

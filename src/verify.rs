@@ -312,6 +312,7 @@ mod tests {
             kind: 'r',
             oid: filenode,
             table: None,
+            parent: None,
         };
         let database = |oid, name: &str, relation| Database {
             oid,

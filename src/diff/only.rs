@@ -79,7 +79,8 @@ pub struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    /// Of the tables and indexes that these name, each table with its indexes and TOAST table.
+    /// Of the tables and indexes that these name, each table with its indexes and TOAST table, and
+    /// what is partitioned with its partitions.
     pub fn new(repo: &'a Repository, patterns: Vec<Pattern>) -> Follower<'a> {
         Follower {
             repo,
@@ -187,14 +188,15 @@ impl<'a> Follower<'a> {
         let names = Names::of_snapshot(self.repo, snapshot.tree, facts, &databases)?;
         let mut wanted = BTreeSet::new();
         for named in names.iter() {
-            let table = names.table_of(named);
+            let above = names.above(named);
             let mut is_wanted = false;
             for (pattern, found) in self.patterns.iter().zip(&mut self.found) {
-                if pattern.is(named) || pattern.is(table) {
+                if pattern.is(named) || above.iter().any(|one| pattern.is(*one)) {
                     (is_wanted, *found) = (true, true);
                 }
             }
-            if is_wanted {
+            // What is partitioned has no files.
+            if is_wanted && named.relation.filenode != 0 {
                 wanted.insert(RelationId {
                     database: named.database.oid,
                     tablespace: named.relation.tablespace,
@@ -292,6 +294,7 @@ mod tests {
             kind: 'r',
             oid,
             table: None,
+            parent: None,
         };
         let database = Database {
             oid: 5,

@@ -8,7 +8,7 @@
 //! Sources: src/include/catalog/pg_class.h, pg_database.h, pg_namespace.h and pg_index.h of
 //! REL_15_STABLE to REL_18_STABLE, src/backend/utils/cache/relmapper.c.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 
 use super::files::Files;
@@ -20,6 +20,7 @@ use super::{Control, Error, Result};
 const PG_CLASS: u32 = 1259;
 const PG_DATABASE: u32 = 1262;
 const PG_INDEX: u32 = 2610;
+const PG_INHERITS: u32 = 2611;
 const PG_NAMESPACE: u32 = 2615;
 /// DEFAULTTABLESPACE_OID: `base`.
 pub const BASE_TABLESPACE: u32 = 1663;
@@ -63,7 +64,7 @@ pub struct Catalog {
 pub struct Database {
     pub oid: u32,
     pub name: String,
-    /// Those that have files, by number and tablespace.
+    /// Those that have files, or partitions with files, by number and tablespace.
     pub relations: Vec<Relation>,
 }
 
@@ -72,13 +73,16 @@ pub struct Relation {
     pub oid: u32,
     pub schema: String,
     pub name: String,
-    /// pg_class.relkind: `r`, `i`, `t`, `m` or `S`.
+    /// pg_class.relkind: `r`, `i`, `t`, `m`, `S`, `p` or `I`.
     pub kind: char,
+    /// 0 for what is partitioned.
     pub filenode: u32,
     /// The default resolved.
     pub tablespace: u32,
     /// The table of an index; what a TOAST table belongs to.
     pub table: Option<u32>,
+    /// What a partition is one of.
+    pub parent: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,10 +191,14 @@ impl Class {
         })
     }
 
-    /// Partitioned tables, views and such have no files; those of temporary tables are in no
-    /// snapshot.
+    /// Views and such have no files; those of temporary tables are in no snapshot.
     fn has_files(&self) -> bool {
-        b"ritmS".contains(&self.kind) && self.persistence != b't'
+        (b"ritmS".contains(&self.kind) || self.is_partitioned()) && self.persistence != b't'
+    }
+
+    /// Then its partitions have the files.
+    fn is_partitioned(&self) -> bool {
+        b"pI".contains(&self.kind)
     }
 }
 
@@ -228,14 +236,26 @@ impl Reader<'_> {
             0 => map.get(&class.oid).copied(),
             filenode => Some(filenode),
         };
+        let files = self.files;
         let file_of = |oid: u32| {
-            let class = classes.iter().find(|class| class.oid == oid);
-            let filenode = class.and_then(filenode);
-            filenode
-                .map(|filenode| format!("{dir}/{filenode}"))
-                .ok_or_else(|| unreadable(&dir, format!("pg_class has no row of relation {oid}")))
+            let rows = classes.iter().filter(|class| class.oid == oid);
+            // Before a base backup is replayed the row before the last change may be seen as well,
+            // of which the file may be gone.
+            for filenode in rows.filter_map(filenode) {
+                let path = format!("{dir}/{filenode}");
+                let file = files.open(&path);
+                if file
+                    .map_err(|e| unreadable(&path, e.to_string()))?
+                    .is_some()
+                {
+                    return Ok(path);
+                }
+            }
+            let reason = format!("pg_class has no row of relation {oid} with a file");
+            Err(unreadable(&dir, reason))
         };
         let (namespaces, indexes) = (file_of(PG_NAMESPACE)?, file_of(PG_INDEX)?);
+        let inherits = file_of(PG_INHERITS)?;
         let mut schemas = HashMap::new();
         self.scan(&namespaces, 3, |columns| {
             schemas.insert(columns.oid(0)?, columns.name(4)?);
@@ -249,9 +269,24 @@ impl Reader<'_> {
         for class in classes.iter().filter(|class| class.toast != 0) {
             tables.insert(class.toast, class.oid);
         }
+        // Tables that inherit otherwise have rows of their own.
+        let partitioned = classes.iter().filter(|class| class.is_partitioned());
+        let partitioned: HashSet<u32> = partitioned.map(|class| class.oid).collect();
+        let mut parents = HashMap::new();
+        self.scan(&inherits, 2, |columns| {
+            let (child, parent) = (columns.oid(0)?, columns.oid(4)?);
+            if partitioned.contains(&parent) {
+                parents.insert(child, parent);
+            }
+            Some(())
+        })?;
         let (mut own, mut shared) = (Vec::new(), Vec::new());
         for class in classes.iter().filter(|class| class.has_files()) {
-            let Some(filenode) = filenode(class) else {
+            let filenode = match class.is_partitioned() {
+                true => Some(0),
+                false => filenode(class),
+            };
+            let Some(filenode) = filenode else {
                 continue;
             };
             let into = if class.is_shared {
@@ -270,6 +305,7 @@ impl Reader<'_> {
                     oid => oid,
                 },
                 table: tables.get(&class.oid).copied(),
+                parent: parents.get(&class.oid).copied(),
             });
         }
         for relations in [&mut own, &mut shared] {

@@ -126,6 +126,8 @@ pub struct Relation {
     pub tablespace_oid: u32,
     /// The table of an index, or what a TOAST table belongs to.
     pub table_oid: Option<u32>,
+    /// What a partition is one of.
+    pub parent_oid: Option<u32>,
 }
 
 /// The relations of all databases but `unreachable`.
@@ -623,14 +625,16 @@ fn relations_of(config: &Config, database: &Database, started: i64) -> Result<Ve
         });
     }
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
-         pg_relation_filenode(c.oid), \
+         coalesce(pg_relation_filenode(c.oid), 0::oid), \
          CASE WHEN c.reltablespace <> 0 THEN c.reltablespace ELSE d.dattablespace END, \
-         c.relisshared, coalesce(i.indrelid, t.oid) \
+         c.relisshared, coalesce(i.indrelid, t.oid), h.inhparent \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_index i ON i.indexrelid = c.oid \
-         LEFT JOIN pg_class t ON t.reltoastrelid = c.oid AND c.relkind = 't', pg_database d \
-         WHERE d.datname = current_database() AND c.relkind IN ('r', 'i', 't', 'm', 'S') \
-         AND c.relpersistence <> 't' AND pg_relation_filenode(c.oid) IS NOT NULL ORDER BY c.oid";
+         LEFT JOIN pg_class t ON t.reltoastrelid = c.oid AND c.relkind = 't' \
+         LEFT JOIN pg_inherits h ON h.inhrelid = c.oid AND c.relispartition, pg_database d \
+         WHERE d.datname = current_database() AND c.relpersistence <> 't' \
+         AND (c.relkind IN ('r', 'i', 't', 'm', 'S') AND pg_relation_filenode(c.oid) IS NOT NULL \
+         OR c.relkind IN ('p', 'I')) ORDER BY c.oid";
     let rows = query(&mut client, "listing relations", sql, &[])?;
     let relation = |row: &Row| {
         let shared: bool = row.get(6);
@@ -648,6 +652,7 @@ fn relations_of(config: &Config, database: &Database, started: i64) -> Result<Ve
             relfilenode: row.get(4),
             tablespace_oid: row.get(5),
             table_oid: row.get(7),
+            parent_oid: row.get(8),
         }
     };
     Ok(rows.iter().map(relation).collect())

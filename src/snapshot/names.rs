@@ -89,7 +89,7 @@ pub(super) fn read(pgdata: &Path, control: &Control) -> Names {
 }
 
 /// Catalogs of a database from which names, schemas, and what belongs to which table come.
-const CATALOGS: [&str; 3] = ["pg_class", "pg_namespace", "pg_index"];
+const CATALOGS: [&str; 4] = ["pg_class", "pg_namespace", "pg_index", "pg_inherits"];
 
 /// Whether no file of the database changed that says how its relations are called.
 fn names_are_same(database: &Database, before: &Listing, now: &Listing) -> bool {

@@ -63,7 +63,12 @@ fn only_what_happened_to_a_table() {
     home.snapshot("row");
     home.sql("create index orders_doc_idx on orders (doc)");
     home.snapshot("index");
-    home.sql("create table orders2 as select 1 n");
+    home.sql(
+        "create table orders2 as select 1 n;\n\
+         create table \"Big\" (n int) partition by range (n);\n\
+         create table big1 partition of \"Big\" for values from (1) to (9);\n\
+         create index on \"Big\" (n); insert into \"Big\" values (1)",
+    );
     home.snapshot("like");
     home.sql("vacuum full orders");
     home.snapshot("rewritten");
@@ -107,6 +112,14 @@ fn only_what_happened_to_a_table() {
     );
     assert_eq!(home.changes(&["--", "order?2"]).len(), 1);
     assert_eq!(home.changes(&["--", "other", "orders2"]).len(), 3);
+
+    // What is partitioned stands for its partitions, as for their indexes.
+    for table in ["Big", "\"Big\"", "big1"] {
+        let made = &["big1 table new", "big1_n_idx index new"];
+        says(&home.changes(&["--", table]), &[("like", made)]);
+    }
+    let index = &["big1_n_idx index new"];
+    says(&home.changes(&["--", "\"Big_n_idx\""]), &[("like", index)]);
 
     // As people read it; the lines go on over what is left out.
     let text = home.zenith.ok(&["log", "--graph", "--", "orders"]).stdout;

@@ -26,6 +26,7 @@ fn relation(oid: u32, filenode: u32, name: &str, kind: char, table: Option<u32>)
         kind,
         oid,
         table,
+        parent: None,
     }
 }
 
