@@ -212,9 +212,19 @@ mod tests {
             members[at / 4 * 20 + at % 4] = status;
             members[at / 4 * 20 + 4 + at % 4 * 4..][..4].copy_from_slice(&xid.to_le_bytes());
         }
+        // 8 has its first member before numbers begin anew, and the number 0 is passed over.
+        for (multi, first) in [(8usize, u32::MAX), (9, 3)] {
+            offsets[multi * 4..][..4].copy_from_slice(&first.to_le_bytes());
+        }
+        let group = u64::from(u32::MAX) / 4;
+        let at = group / 409 * 8192 + group % 409 * 20;
+        let (segment, at) = (at / (32 * 8192), (at % (32 * 8192)) as usize);
+        let mut last = vec![0; 32 * 8192];
+        last[at + 4 + 3 * 4..][..4].copy_from_slice(&50u32.to_le_bytes());
+        files.insert(format!("pg_multixact/members/{segment:04X}"), last);
         files.insert("pg_multixact/offsets/0000".to_owned(), offsets);
         files.insert("pg_multixact/members/0000".to_owned(), members);
-        for (multi, expected) in [(5, false), (6, true), (7, true)] {
+        for (multi, expected) in [(5, false), (6, true), (7, true), (8, false)] {
             let bytes = tuple(2, multi, HEAP_XMAX_IS_MULTI);
             let mut transactions = Transactions::new(&files, 8192);
             let tuple = Tuple::of(&bytes).unwrap();

@@ -82,8 +82,11 @@ impl<'a> Transactions<'a> {
                 return Ok(None);
             };
             let xid = u32::from_le_bytes(xid);
+            if xid == 0 && member == 0 {
+                // This one is passed over when numbers begin anew.
+                continue;
+            }
             if xid == 0 {
-                // The end, or a number that was passed over when numbers began anew.
                 return Ok(None);
             }
             if status >= UPDATES {
