@@ -21,7 +21,7 @@ use std::cmp::Ordering;
 use postgres::Client;
 
 use crate::error::{Error, Result};
-use crate::scratch::query_error;
+use crate::scratch::{NO_TIMEOUTS, query_error};
 use crate::table::{Table, TableError, TableName, quoted};
 use stream::Stream;
 
@@ -34,8 +34,7 @@ const FLOATS: [u32; 2] = [700, 701];
 const SETUP: &str = "SET search_path = pg_catalog; SET datestyle = 'ISO, YMD'; \
      SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET bytea_output = 'hex'; \
      SET xmloption = 'content'; SET lc_monetary = 'C'; SET extra_float_digits = 1; \
-     SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0; \
-     SET idle_in_transaction_session_timeout = 0; SET jit = off; SET work_mem = '32MB'; \
+     SET row_security = off; SET jit = off; SET work_mem = '32MB'; \
      BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// The server's text of a value; `None` is NULL.
@@ -381,6 +380,7 @@ impl Look {
              AND i.indpred IS NULL AND i.indexprs IS NULL \
              AND (i.indisprimary OR i.indisreplident) ORDER BY i.indisprimary DESC";
         let client = &mut side.client;
+        batch(client, NO_TIMEOUTS)?;
         batch(client, SETUP)?;
         let failed = |e: postgres::Error| query_error("looking at the table", &e);
         let encoding = client

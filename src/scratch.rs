@@ -21,6 +21,7 @@ use crate::checkout::{self, CheckoutOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::facts::Facts;
+use crate::home::Home;
 use crate::managed::{Managed, Surroundings};
 use crate::pg::binaries::{self, Binaries};
 use crate::pg::server::{self, Server, StartOptions, Status};
@@ -38,9 +39,10 @@ const SPACE_MORE: u64 = 128 << 20;
 
 /// The guard, and what makes a server quick that is to be thrown away. Given to the server
 /// itself, so that no file of the snapshot wins over it.
-const SETTINGS: [(&str, &str); 25] = [
+const SETTINGS: [(&str, &str); 26] = [
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
+    ("unix_socket_group", ""),
     ("ssl", "off"),
     ("archive_mode", "off"),
     ("max_wal_senders", "0"),
@@ -68,6 +70,18 @@ const SETTINGS: [(&str, &str); 25] = [
     ("max_wal_size", "1GB"),
     ("checkpoint_timeout", "1h"),
 ];
+
+/// Clears what would cut a long read short, as far as this major knows it.
+pub(crate) const NO_TIMEOUTS: &str = "SET statement_timeout = 0; \
+     SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN \
+     ('lock_timeout', 'transaction_timeout', 'idle_session_timeout', \
+     'idle_in_transaction_session_timeout')";
+
+/// What a server that roles or databases have libraries for is asked with: these settings of theirs
+/// win over the server's own, and what it was compiled for may not be here.
+const NO_PRELOAD: &str = "-c session_preload_libraries= -c local_preload_libraries=";
+/// The same for a role that may not say the first.
+const NO_LOCAL_PRELOAD: &str = "-c local_preload_libraries=";
 
 /// Why a snapshot cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +194,8 @@ pub struct Scratch {
     sockets: PathBuf,
     log: PathBuf,
     user: String,
+    /// Options of every connection.
+    options: &'static str,
 }
 
 impl Scratch {
@@ -196,12 +212,7 @@ impl Scratch {
         on: &(dyn Fn(Event) + Sync),
     ) -> Result<Scratch> {
         let home = &managed.home;
-        for left in room::sweep(home)? {
-            on(Event::Warning(format!(
-                "what an interrupted command left in {} stays: {left}",
-                home.tmp_dir().display()
-            )));
-        }
+        clear(home, on)?;
         let (repo, reading) = home.reader()?;
         let snapshot = repo.snapshot(id)?;
         let facts = Facts::decode(&snapshot.body, &id)?;
@@ -222,6 +233,7 @@ impl Scratch {
             sockets,
             log,
             user: String::new(),
+            options: NO_PRELOAD,
         };
         let how = CheckoutOptions {
             sync: false,
@@ -235,7 +247,7 @@ impl Scratch {
         fs::write(&ident, "").map_err(Error::io("write", &ident))?;
         on(Event::Phase("starting the server"));
         scratch.start(&pgdata, &hba, &ident, options.preload.as_deref())?;
-        scratch.user = scratch.find_user(options.user.as_deref())?;
+        (scratch.user, scratch.options) = scratch.find_user(options.user.as_deref())?;
         Ok(scratch)
     }
 
@@ -315,17 +327,21 @@ impl Scratch {
     }
 
     /// The role that can log in: what was asked for, `postgres`, or who owns the cluster.
-    fn find_user(&self, asked: Option<&str>) -> Result<String> {
+    fn find_user(&self, asked: Option<&str>) -> Result<(String, &'static str)> {
         let tried: Vec<String> = match asked {
             Some(name) => vec![name.to_owned()],
             None => vec!["postgres".to_owned(), user::current().name],
         };
-        for name in &tried {
+        let ways = [NO_PRELOAD, NO_LOCAL_PRELOAD];
+        for (name, options) in tried.iter().flat_map(|name| ways.map(|way| (name, way))) {
             // Every cluster has template1, if no other database.
-            let connected = self.config(name, "template1").connect(NoTls);
-            match connected {
-                Ok(_) => return Ok(name.clone()),
+            let mut config = self.config(name, "template1");
+            match config.options(options).connect(NoTls) {
+                Ok(_) => return Ok((name.clone(), options)),
                 Err(e) if e.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {}
+                Err(e)
+                    if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+                        && options == NO_PRELOAD => {}
                 Err(e) => return Err(self.explain(connect_error(&e))),
             }
         }
@@ -340,6 +356,7 @@ impl Scratch {
             .port(room::PORT)
             .user(user)
             .dbname(database)
+            .options(self.options)
             .application_name("zenith");
         config
     }
@@ -376,6 +393,11 @@ impl Scratch {
     /// The number in the socket's name.
     pub fn port(&self) -> u16 {
         room::PORT
+    }
+
+    /// Options that every connection to it needs, as `PGOPTIONS` has them.
+    pub fn options(&self) -> &str {
+        self.options
     }
 
     /// The role that asks.
@@ -417,6 +439,27 @@ impl Drop for Scratch {
             tracing::warn!("a temporary checkout stays: {e}");
         }
     }
+}
+
+/// Removes what killed commands left in the home: servers, and the checkouts under them. What
+/// cannot be removed is a warning.
+///
+/// Errors: `Io`, where it cannot even be looked for.
+pub fn clear(home: &Home, on: &(dyn Fn(Event) + Sync)) -> Result<()> {
+    for left in room::sweep(home)? {
+        on(Event::Warning(format!(
+            "what an interrupted command left in {} stays: {left}",
+            home.tmp_dir().display()
+        )));
+    }
+    Ok(())
+}
+
+/// How many temporary checkouts killed commands left in the home.
+///
+/// Errors: `Io`.
+pub fn left_behind(home: &Home) -> Result<u64> {
+    Ok(room::of_the_dead(home)?.len() as u64)
 }
 
 /// A connection to the server of the managed cluster that only reads, and its database: see

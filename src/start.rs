@@ -26,6 +26,7 @@ use crate::marker::Marker;
 use crate::pg::server::Postmaster;
 use crate::pg::{self, Control, guard};
 use crate::publish;
+use crate::scratch;
 use crate::sync::{self, Attached};
 use crate::who::{operation, verb};
 
@@ -148,6 +149,12 @@ fn prepare(
     // Everything but the settings may have been lost.
     for dir in [managed.home.run_dir(), managed.home.log_dir()] {
         disk::create_dir(&dir, 0o700)?;
+    }
+    // Nobody's server and disk, and no reason not to start.
+    if let Err(e) = scratch::clear(&managed.home, on) {
+        on(Event::Warning(format!(
+            "temporary checkouts of killed commands stay: {e}"
+        )));
     }
     let mut rebuilt = None;
     let lock = loop {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::managed::{Managed, Presence, Surroundings};
 use crate::pg::{Control, Postmaster};
-use crate::{known, publish, start, sync};
+use crate::{known, publish, scratch, start, sync};
 
 /// How long the storage has to answer.
 const PROBE: Duration = Duration::from_secs(3);
@@ -94,6 +94,8 @@ pub struct Status {
     pub packs_bytes: u64,
     /// Bytes of the index in the home.
     pub index_bytes: u64,
+    /// Temporary checkouts of killed commands.
+    pub left_behind: u64,
 }
 
 impl Status {
@@ -177,6 +179,8 @@ pub fn status(managed: &Managed, around: &Surroundings) -> Result<Status> {
         storage,
         packs_bytes,
         index_bytes: bytes_below(&home.index_dir()),
+        // Who may not look there has left nothing there.
+        left_behind: scratch::left_behind(home).unwrap_or_default(),
     })
 }
 

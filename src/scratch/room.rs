@@ -164,37 +164,47 @@ impl Room {
 
 /// Ends and removes what killed processes left in the home; gives what could not be.
 pub(super) fn sweep(home: &Home) -> Result<Vec<Error>> {
+    let left = of_the_dead(home)?;
+    let cleared = left
+        .iter()
+        .map(|room| room.stop_orphan().and_then(|()| room.remove()));
+    Ok(cleared.filter_map(Result::err).collect())
+}
+
+/// The rooms of killed processes, which are this one's while they are held.
+pub(super) fn of_the_dead(home: &Home) -> Result<Vec<Room>> {
     let all = home.tmp_dir();
     if !all.is_dir() {
         return Ok(Vec::new());
     }
     let mut left = Vec::new();
-    {
-        let _looking = lock(&all.join("lock"))?;
-        for entry in fs::read_dir(&all).map_err(Error::io("read", &all))? {
-            let dir = entry.map_err(Error::io("read", &all))?.path();
-            let Some(id) = dir.file_name().and_then(|name| name.to_str()) else {
-                continue;
-            };
-            let is_room = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
-            if !is_room || !dir.is_dir() {
-                continue;
-            }
-            match Flock::lock(open(&dir.join("lock"))?, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => left.push(Room {
-                    id: id.to_owned(),
-                    dir,
-                    _lock: lock,
-                }),
-                Err((_, Errno::EWOULDBLOCK)) => {}
-                Err((_, errno)) => return Err(Error::io("lock", &dir)(errno.into())),
-            }
+    let _looking = lock(&all.join("lock"))?;
+    for entry in fs::read_dir(&all).map_err(Error::io("read", &all))? {
+        let dir = entry.map_err(Error::io("read", &all))?.path();
+        let Some(id) = dir.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let is_room = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_room || !dir.is_dir() {
+            continue;
+        }
+        let lock = match open(&dir.join("lock")) {
+            Ok(lock) => lock,
+            // Its process ends right now and takes it away.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => left.push(Room {
+                id: id.to_owned(),
+                dir,
+                _lock: lock,
+            }),
+            Err((_, Errno::EWOULDBLOCK)) => {}
+            Err((_, errno)) => return Err(Error::io("lock", &dir)(errno.into())),
         }
     }
-    let cleared = left
-        .iter()
-        .map(|room| room.stop_orphan().and_then(|()| room.remove()));
-    Ok(cleared.filter_map(Result::err).collect())
+    Ok(left)
 }
 
 /// Ends a postmaster at once: it tells its children and waits for them. One that does not is
@@ -343,6 +353,7 @@ mod tests {
         fs::create_dir(home.tmp_dir().join("0123456789abcdef")).unwrap();
         fs::create_dir(home.tmp_dir().join("somebody's")).unwrap();
         assert_eq!(rooms(&home), 4);
+        assert_eq!(of_the_dead(&home).unwrap().len(), 2);
         assert!(sweep(&home).unwrap().is_empty());
         assert_eq!(rooms(&home), 2);
         assert!(lives.sockets().is_dir());

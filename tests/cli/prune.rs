@@ -294,3 +294,20 @@ fn a_dry_run_of_gc_says_what_would_be_condemned() {
         assert!(!answer.contains("condemned"), "{answer}");
     }
 }
+
+/// What a killed `sql` left is told of, and goes with the rest of what nobody uses.
+#[test]
+fn temporary_checkouts_of_killed_commands_go() {
+    let m = MadeUp::new();
+    let room = m.home.dir().join("tmp/0123456789abcdef");
+    std::fs::create_dir_all(&room).unwrap();
+    let status = m.ok("status");
+    assert!(status.contains("1 temporary checkout of"), "{status}");
+    assert_eq!(m.json("status")[0]["left_behind"], 1);
+    m.ok("gc --dry-run");
+    assert!(room.is_dir());
+    m.ok("gc");
+    assert!(!room.exists());
+    assert_eq!(m.json("status")[0]["left_behind"], 0);
+    assert!(!m.ok("status").contains("left behind"));
+}

@@ -543,8 +543,8 @@ fn several_at_once() {
     assert_gone(&home);
 }
 
-/// A cluster of somebody else's: it archives, preloads, asks for passwords and certificates, and
-/// has a tablespace.
+/// A cluster of somebody else's: it archives, preloads, asks for passwords and certificates, is in
+/// a hurry, and has a tablespace.
 #[test]
 fn a_foreign_cluster_is_asked_without_any_harm() {
     let home = Home::new();
@@ -555,6 +555,12 @@ fn a_foreign_cluster_is_asked_without_any_harm() {
     let original = Server::create(&home.place, "orig", &home.programs, "");
     original.sql(&format!("create tablespace space location '{space}'"));
     original.sql("create table t tablespace space as select generate_series(1, 1000) n");
+    original.sql("create view slow as select 1 n from pg_sleep(1.5)");
+    original.sql(
+        "alter role postgres set statement_timeout = '1s'; \
+         alter role postgres set local_preload_libraries = 'not_here'; \
+         alter database postgres set session_preload_libraries = 'not_here'",
+    );
     original.stop();
     let pgdata = home.place.arg("orig");
     add_conf(
@@ -563,7 +569,7 @@ fn a_foreign_cluster_is_asked_without_any_harm() {
             "archive_mode = on\narchive_command = 'touch {archive}/%f'\n\
              shared_preload_libraries = 'pg_stat_statements'\nssl = on\nssl_cert_file = '/nowhere'\n\
              listen_addresses = '*'\nlogging_collector = on\nlog_directory = '{archive}'\n\
-             shared_buffers = '256MB'\nsynchronous_standby_names = '*'"
+             unix_socket_group = 'root'\nshared_buffers = '256MB'\nsynchronous_standby_names = '*'"
         ),
     );
     fs::write(
@@ -588,6 +594,16 @@ fn a_foreign_cluster_is_asked_without_any_harm() {
         output.stdout.lines().last().unwrap_or_default().to_owned()
     };
     assert_eq!(ask("count(*) from t", &[]), "1000");
+    for (table, format, said) in [
+        ("slow", "csv", "n\n1\n"),
+        ("t", "sql", "INSERT INTO public.t VALUES"),
+    ] {
+        let table = format!("{id}:{table}");
+        let copied = home
+            .zenith
+            .ok(&["cp", &table, "--tmp-dir", &room, "--format", format]);
+        assert!(copied.stdout.contains(said), "{copied}");
+    }
     for (setting, value) in [
         ("archive_mode", "off"),
         ("shared_preload_libraries", ""),

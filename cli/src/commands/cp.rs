@@ -33,7 +33,7 @@ pub fn run(args: &CpArgs, context: &Context) -> Result<(), Failure> {
     })?;
     let name = TableName::parse(name).map_err(zenith::Error::from)?;
     refuse(args, &name, context)?;
-    let keeper = keeper()?;
+    let keeper = keeper(&context.ui)?;
     let managed = context.open()?;
     let id = resolve(context, &managed, revision)?;
     let begun = Instant::now();
@@ -157,7 +157,7 @@ fn dump(
 ) -> Result<Sent, Failure> {
     let mut dump = client(context, scratch, "pg_dump", database)?;
     // Settings of a session are for people.
-    dump.env_remove("PGOPTIONS");
+    dump.env("PGOPTIONS", scratch.options());
     for (is_set, flag) in [
         (args.data_only, "--data-only"),
         (args.schema_only, "--schema-only"),

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use zenith::remote;
+use zenith::scratch;
 use zenith::space::{self, Gc};
 
 use super::Context;
@@ -23,6 +24,9 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
         (space::collect_storage(&storage, gc)?, place)
     } else {
         let place = managed.home.dir().display().to_string();
+        if !args.dry_run {
+            scratch::clear(&managed.home, &|event| progress.on(event))?;
+        }
         (space::collect_home(&managed, gc)?, place)
     };
     drop(progress);

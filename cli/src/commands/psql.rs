@@ -14,7 +14,7 @@ pub fn run(args: &PsqlArgs, context: &Context) -> Result<(), Failure> {
             hint: "`zenith sql REV --json -c SQL` does.".to_owned(),
         });
     }
-    let keeper = keeper()?;
+    let keeper = keeper(&context.ui)?;
     let managed = context.open()?;
     let id = resolve(context, &managed, &args.rev)?;
     let scratch = serve(context, &managed, &keeper, id, &args.scratch)?;

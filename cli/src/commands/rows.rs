@@ -27,7 +27,7 @@ pub fn run(
 ) -> Result<bool, Failure> {
     let name = TableName::parse(table).map_err(zenith::Error::from)?;
     let asked = args.dbname.as_deref().or(name.database());
-    let keeper = keeper()?;
+    let keeper = keeper(&context.ui)?;
     let managed = context.open()?;
     let before = resolve(context, &managed, old)?;
     let after = new.map(|new| resolve(context, &managed, new)).transpose()?;

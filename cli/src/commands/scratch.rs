@@ -16,6 +16,7 @@ use crate::error::Failure;
 use crate::exit;
 use crate::progress::Progress;
 use crate::render::time::took;
+use crate::ui::Ui;
 
 /// Variables of libpq that say how to talk, not with whom.
 const KEPT: [&str; 5] = [
@@ -29,9 +30,10 @@ const KEPT: [&str; 5] = [
 const KEYS: [i32; 2] = [SIGINT, SIGQUIT];
 
 /// What ends servers when a signal ends this process. A signal that is ignored stays so.
-pub fn keeper() -> Result<Keeper, Failure> {
+pub fn keeper(ui: &Ui) -> Result<Keeper, Failure> {
     let keeper = Keeper::default();
     let watched = keeper.clone();
+    let ui = ui.clone();
     let ignored = ignored();
     let signals = [SIGINT, SIGQUIT, SIGTERM, SIGHUP].into_iter();
     let signals = signals.filter(|signal| ignored & (1 << (signal - 1)) == 0);
@@ -44,6 +46,8 @@ pub fn keeper() -> Result<Keeper, Failure> {
             }
             // Everybody else waits until the process has ended.
             let _closed = watched.close();
+            // Whoever reads what has come until now has the terminal.
+            let _ = ui.end_paging();
             // It ends as one that never watched for the signal.
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         }
@@ -113,11 +117,16 @@ pub fn client(
     for name in ["ZENITH_PASSPHRASE", "ZENITH_NEW_PASSPHRASE"] {
         command.env_remove(name);
     }
+    // What the person asks for comes last and wins.
+    let theirs = context.env.storage.0.get("PGOPTIONS");
+    let theirs = theirs.map_or("", String::as_str);
+    let options = format!("{} {theirs}", scratch.options());
     command
         .env("PGHOST", scratch.sockets())
         .env("PGPORT", scratch.port().to_string())
         .env("PGUSER", scratch.user())
-        .env("PGDATABASE", database);
+        .env("PGDATABASE", database)
+        .env("PGOPTIONS", options);
     if crate::render::place::typed_by_root()
         && let Ok(Some(user)) = User::from_uid(Uid::effective())
     {

@@ -41,7 +41,7 @@ pub fn run(args: &SqlArgs, context: &Context) -> Result<(), Failure> {
         }
         _ => None,
     };
-    let keeper = keeper()?;
+    let keeper = keeper(&context.ui)?;
     let managed = context.open()?;
     let id = resolve(context, &managed, &args.rev)?;
     let scratch = serve(context, &managed, &keeper, id, &args.scratch)?;

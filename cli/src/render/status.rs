@@ -99,6 +99,13 @@ pub fn lines(status: &Status, now: Timestamp) -> Vec<String> {
             size(status.index_bytes)
         ),
     );
+    if status.left_behind > 0 {
+        let left = plural(status.left_behind, "temporary checkout");
+        row(
+            "left behind",
+            format!("{left} of commands that were killed (zenith gc removes them)"),
+        );
+    }
     lines
 }
 
@@ -209,6 +216,7 @@ pub struct StatusRecord<'a> {
     push_error: Option<&'a str>,
     packs_bytes: u64,
     index_bytes: u64,
+    left_behind: u64,
 }
 
 /// What the last snapshot does not hold of the cluster.
@@ -293,6 +301,7 @@ pub fn record(status: &Status, now: Timestamp) -> StatusRecord<'_> {
             .map(|t| t.message.as_str()),
         packs_bytes: status.packs_bytes,
         index_bytes: status.index_bytes,
+        left_behind: status.left_behind,
     }
 }
 
