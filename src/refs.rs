@@ -172,27 +172,33 @@ fn plan_delete(
     Ok(Deleted { id, left })
 }
 
-/// Gives a branch another name; HEAD goes along. Its tip.
+/// Gives a branch or tag another name; HEAD goes along with a branch. Where it is.
 ///
 /// If we stop in between while HEAD is on it, both names are there and the same call completes it:
 /// HEAD must never name a branch that is not there, or the next snapshot would begin anew.
 ///
 /// Errors: `NameInvalid`, `Revision(NoRef)`, `Refusal::NameTaken`.
-pub fn rename(managed: &Managed, old: &str, new: &str, dry_run: bool) -> Result<SnapshotId> {
+pub fn rename(
+    managed: &Managed,
+    kind: Kind,
+    old: &str,
+    new: &str,
+    dry_run: bool,
+) -> Result<SnapshotId> {
     head::check_new_name(new)?;
     let home = &managed.home;
-    let lock = home.lock("branch -m", Wait::UpTo(LOCK_WAIT))?;
+    let lock = home.lock(kind.word(), Wait::UpTo(LOCK_WAIT))?;
     let repo = home.writer(&lock)?;
     let state = repo.state()?;
-    let id = Kind::Branch.find(&state, old)?;
-    let (from, to) = (Kind::Branch.full(old), Kind::Branch.full(new));
+    let id = kind.find(&state, old)?;
+    let (from, to) = (kind.full(old), kind.full(new));
     let made = RefChange {
         name: to.clone(),
         from: None,
         to: Some(id),
     };
     let head = home.head()?;
-    let is_on = |name: &str| head == Head::Branch(name.to_owned());
+    let is_on = |name: &str| kind == Kind::Branch && head == Head::Branch(name.to_owned());
     let is_half_done = old != new && (is_on(old) || is_on(new)) && state.get_ref(&to) == Some(id);
     if !is_half_done {
         refuse_taken(&state, &to)?;
@@ -200,7 +206,7 @@ pub fn rename(managed: &Managed, old: &str, new: &str, dry_run: bool) -> Result<
     if dry_run {
         return Ok(id);
     }
-    let verb = "branch -m";
+    let verb = &format!("{} -m", kind.word());
     let detail = format!("{old} {new}");
     if is_on(old) || is_half_done {
         if !is_half_done {
@@ -212,7 +218,7 @@ pub fn rename(managed: &Managed, old: &str, new: &str, dry_run: bool) -> Result<
         commit(&repo, vec![made, gone(&from, id)], verb, &detail)?;
     }
     let mut saved = home.settings()?;
-    if saved.branch == old {
+    if kind == Kind::Branch && saved.branch == old {
         saved.branch = new.to_owned();
         home.save_settings(&saved)?;
     }

@@ -134,7 +134,7 @@ They belong together by primary key or replica identity; without one, whole rows
     /// A branch that is checked out is not deleted, and none that alone leads to snapshots without
     /// --force. Snapshots of a deleted branch stay until they are pruned.
     Branch(BranchArgs),
-    /// List, create and delete tags, which keep their snapshots
+    /// List, create, rename and delete tags, which keep their snapshots
     Tag(TagArgs),
     /// Send snapshots that the storage does not have yet
     Push(PushArgs),
@@ -309,6 +309,7 @@ mod tests {
             "zenith branch -m old new",
             "zenith branch -m new",
             "zenith tag v1 main~3",
+            "zenith tag -m v1 v2",
             "zenith tag -d v1",
             "zenith home list --remote",
             "zenith home forget 0a1b --remote",

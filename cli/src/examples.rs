@@ -240,7 +240,8 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("zenith tag", "lists them"),
             ("zenith tag v1.0 main~2", "keeps that snapshot"),
-            ("zenith tag -d v1.0", "lets it go"),
+            ("zenith tag -m v1.0 v1.0.0", "another name"),
+            ("zenith tag -d v1.0.0", "lets it go"),
         ],
     ),
     (

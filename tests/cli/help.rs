@@ -27,7 +27,7 @@ fn what_there_is() {
       psql         A psql session on a short-lived server made from a snapshot
       cp           Write a table of a snapshot as SQL that makes it anew
       branch       List, create, rename and delete branches
-      tag          List, create and delete tags, which keep their snapshots
+      tag          List, create, rename and delete tags, which keep their snapshots
       push         Send snapshots that the storage does not have yet
       fetch        Bring what a remote has; local branches stay where they are
       pull         Fetch, then move the branch and the managed cluster forward

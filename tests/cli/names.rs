@@ -241,6 +241,35 @@ fn branches_are_deleted_with_care() {
 }
 
 #[test]
+fn tags_are_renamed() {
+    let (m, [one, ..]) = forked();
+    m.name("tag/v1", one);
+    assert_snapshot!(m.transcript("tag -m v1 v1.0 --dry-run"), @r"
+    $ zenith tag -m v1 v1.0 --dry-run
+    would rename tag v1 to v1.0  (at one_____)
+    --- exit 0
+    ");
+    assert_eq!(m.at("tag/v1"), Some(one));
+    assert_snapshot!(m.transcript("tag -m v1 v1.0"), @r"
+    $ zenith tag -m v1 v1.0
+    renamed tag v1 to v1.0  (at one_____)
+    --- exit 0
+    ");
+    assert_eq!((m.at("tag/v1"), m.at("tag/v1.0")), (None, Some(one)));
+    assert_eq!(m.state().operation().verb, "tag -m");
+    m.name("tag/v2", one);
+    let taken = m.run("tag -m v2 v1.0");
+    assert_eq!(taken.status.code(), Some(4), "{}", m.zenith.shown(&taken));
+    m.refused("tag -m v3 v4", 1);
+    m.refused("tag -m v2", 2);
+    m.ok("tag -d v2");
+    m.ok("undo");
+    m.ok("tag -m v2 v3");
+    m.ok("undo");
+    assert_eq!((m.at("tag/v2"), m.at("tag/v3")), (Some(one), None));
+}
+
+#[test]
 fn branches_are_renamed() {
     let (m, [_, _, three, side]) = forked();
     let before = m.state().seq();

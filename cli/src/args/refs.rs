@@ -34,14 +34,21 @@ pub struct BranchArgs {
 #[derive(Debug, Args)]
 pub struct TagArgs {
     /// The tag; without it tags are listed
-    #[arg(value_name = "NAME", required_if_eq("delete", "true"))]
+    #[arg(value_name = "NAME", required_if_eq_any([("delete", "true"), ("rename", "true")]))]
     pub name: Option<String>,
-    /// What it names [default: HEAD]
-    #[arg(value_name = "REV", conflicts_with = "delete")]
+    /// What it names [default: HEAD]; with -m the new name
+    #[arg(
+        value_name = "REV",
+        conflicts_with = "delete",
+        required_if_eq("rename", "true")
+    )]
     pub rev: Option<String>,
     /// Delete it; its snapshot stays until it is pruned
     #[arg(short, long)]
     pub delete: bool,
+    /// Rename: `-m OLD NEW`
+    #[arg(short = 'm', long = "move", conflicts_with = "delete")]
+    pub rename: bool,
     /// Say what would be done, change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -151,23 +151,8 @@ fn rename(
             });
         }
     };
-    let id = refs::rename(managed, &old, new, args.dry_run)?;
+    tag::rename(Kind::Branch, &old, new, args.dry_run, managed, context)?;
     let ui = &context.ui;
-    if ui.is_json() {
-        return ui.record(&serde_json::json!({
-            "type": "branch_renamed", "v": 1, "from": old, "to": new,
-            "id": id.to_string(), "dry_run": args.dry_run,
-        }));
-    }
-    let verb = if args.dry_run {
-        "would rename"
-    } else {
-        "renamed"
-    };
-    ui.answer(format_args!(
-        "{verb} branch {old} to {new}  (at {})",
-        id.short()
-    ))?;
     let noted = format!("remote/origin/{old}");
     if context.state(managed)?.get_ref(&noted).is_some() {
         ui.talk(format_args!(

@@ -21,6 +21,9 @@ pub fn run(args: &TagArgs, context: &Context) -> Result<(), Failure> {
         let deleted = refs::delete(&managed, Kind::Tag, name, false, args.dry_run)?;
         return self::deleted(Kind::Tag, name, &deleted, args.dry_run, context);
     }
+    if let (true, Some(new)) = (args.rename, &args.rev) {
+        return rename(Kind::Tag, name, new, args.dry_run, &managed, context);
+    }
     create(
         Kind::Tag,
         name,
@@ -88,6 +91,30 @@ pub fn create(
         ui.talk(format_args!("`zenith checkout {name}` moves there"));
     }
     Ok(())
+}
+
+/// Gives a name to what had another one.
+pub fn rename(
+    kind: Kind,
+    old: &str,
+    new: &str,
+    dry_run: bool,
+    managed: &Managed,
+    context: &Context,
+) -> Result<(), Failure> {
+    let id = refs::rename(managed, kind, old, new, dry_run)?;
+    let (ui, word) = (&context.ui, kind.word());
+    if ui.is_json() {
+        return ui.record(&json!({
+            "type": format!("{word}_renamed"), "v": 1,
+            "from": old, "to": new, "id": id.to_string(), "dry_run": dry_run,
+        }));
+    }
+    let verb = if dry_run { "would rename" } else { "renamed" };
+    ui.answer(format_args!(
+        "{verb} {word} {old} to {new}  (at {})",
+        id.short()
+    ))
 }
 
 /// Says what was deleted, and how it comes back.
