@@ -54,12 +54,18 @@ fn commands_around_a_server_answer_as_documented() {
     run("snapshot create", &[]);
     run("diff", &["main~1", "main", "--stat"]);
     run("diff", &["main~1", "main", "--rows", "u"]);
+    run("log", &["-n", "1", "--", "u"]);
     run("push", &[]);
     run("stop", &[]);
     run("status", &[]);
     run("checkout", &["main", &copy]);
     run("checkout", &["main~1", "--dry-run"]);
     run("checkout", &["main~1"]);
+    home.start(&["--no-push"]);
+    home.sql("create table discarded as select 1 n");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    run("checkout", &["main", "--force"]);
+    run("undo", &[]);
     run("export", &["main", "--snapshot-path", &out]);
     let tar = run("export", &["main", "--snapshot-path", "-"]);
     assert!(tar.bytes.len() > 1_000_000 && tar.stderr.contains("\"location\":\"-\""));

@@ -52,12 +52,11 @@ pub fn undo(args: &UndoArgs, context: &Context) -> Result<(), Failure> {
         let mut record = record(logged);
         record["type"] = json!("undone");
         record["dry_run"] = json!(args.dry_run);
-        if let Some(back) = &undone.back {
-            let switched = back.switched.as_ref();
-            let saved = switched.and_then(|switched| switched.saved.as_ref());
-            record["cluster"] = json!(back.id.to_string());
-            record["saved"] = json!(saved.map(|taken| taken.report.id.to_string()));
-        }
+        let back = undone.back.as_ref();
+        let switched = back.and_then(|back| back.switched.as_ref());
+        let saved = switched.and_then(|switched| switched.saved.as_ref());
+        record["cluster"] = json!(back.map(|back| back.id.to_string()));
+        record["saved"] = json!(saved.map(|taken| taken.report.id.to_string()));
         return ui.record(&record);
     }
     let did = if args.dry_run { "would undo" } else { "undid" };
