@@ -239,7 +239,7 @@ mod tests {
             id[..4].copy_from_slice(&i.to_be_bytes());
             SnapshotId(id)
         };
-        assert!(super::changes(&[], &[]).is_empty());
+        assert!(changes(&[], &[]).is_empty());
         let gone: Vec<SnapshotId> = (0..2_500).map(id).collect();
         let refs = vec![RefChange {
             name: "branch/old".into(),

@@ -52,7 +52,10 @@ fn run() -> u8 {
         Ok(cli) => cli,
         Err(e) => return not_a_command(&e, &typed),
     };
-    let outcome = config::Environment::read().and_then(|env| {
+    let env = config::Environment::read();
+    // An environment that cannot be read says nothing about colours.
+    let no_color = env.as_ref().is_ok_and(|env| env.no_color);
+    let outcome = env.and_then(|env| {
         let pager = env.pager.clone().filter(|_| commands::is_long(&cli.verb));
         let ui = Ui::new(&cli.global, env.no_color).paged(pager.filter(|_| !cli.global.no_pager));
         logging::to_stderr(cli.global.verbose);
@@ -64,7 +67,7 @@ fn run() -> u8 {
     match outcome {
         Ok(()) => exit::OK,
         Err(failure) => {
-            Ui::new(&cli.global, true).fail(&failure);
+            Ui::new(&cli.global, no_color).fail(&failure);
             failure.code()
         }
     }

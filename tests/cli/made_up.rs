@@ -64,8 +64,22 @@ impl MadeUp {
 
     /// The same, just now, of a cluster with these databases.
     pub(crate) fn snapshot_of(&self, branch: &str, databases: Vec<Database>) -> SnapshotId {
+        let facts = Facts {
+            databases,
+            ..Facts::default()
+        };
         let kind = SnapshotKind::Manual;
-        commit(&self.home, branch, "of tables", 0, kind, databases)
+        commit(&self.home, branch, "of tables", 0, kind, facts)
+    }
+
+    /// One on `main` whose WAL ends there.
+    pub(crate) fn snapshot_to(&self, message: &str, hours: i64, stop_lsn: u64) -> SnapshotId {
+        let facts = Facts {
+            stop_lsn,
+            ..Facts::default()
+        };
+        let kind = SnapshotKind::Automatic;
+        commit(&self.home, "main", message, hours, kind, facts)
     }
 
     /// Points a ref, by its full name, at a snapshot.
@@ -183,7 +197,7 @@ pub(crate) fn snapshot(
     hours: i64,
     kind: SnapshotKind,
 ) -> SnapshotId {
-    commit(home, branch, message, hours, kind, Vec::new())
+    commit(home, branch, message, hours, kind, Facts::default())
 }
 
 fn commit(
@@ -192,7 +206,7 @@ fn commit(
     message: &str,
     hours: i64,
     kind: SnapshotKind,
-    databases: Vec<Database>,
+    facts: Facts,
 ) -> SnapshotId {
     let lock = home.lock("test", Wait::Forever).unwrap();
     let repo = home.writer(&lock).unwrap();
@@ -210,8 +224,7 @@ fn commit(
     let facts = Facts {
         block_size: 8192,
         segment_blocks: 131_072,
-        databases,
-        ..Facts::default()
+        ..facts
     };
     let snapshot = Snapshot {
         version: 1,

@@ -9,6 +9,7 @@ mod manners;
 mod names;
 mod pager;
 mod prune;
+mod revisions;
 mod shapes;
 mod shells;
 mod zenith;

@@ -99,7 +99,10 @@ fn a_pager_that_ends_early_or_does_not_begin() {
         "zenith log --oneline --color never; echo code $?",
     );
     assert_eq!(shown, "● number39  main  number39\ncode 0\n");
-    let shown = m.on_terminal(&[("ZENITH_PAGER", "./nosuch")], "zenith log; echo code $?");
+    let shown = m.on_terminal(
+        &[("ZENITH_PAGER", "./nosuch")],
+        "zenith log --color never; echo code $?",
+    );
     assert!(
         shown.contains("error: the pager `./nosuch` cannot be run"),
         "{shown}"
@@ -109,11 +112,16 @@ fn a_pager_that_ends_early_or_does_not_begin() {
         "{shown}"
     );
     // An error comes after the pager, where it stays on the screen.
-    let shown = m.on_terminal(&[MARKS], "zenith log nosuch; echo code $?");
+    let shown = m.on_terminal(&[MARKS], "zenith log nosuch --color never; echo code $?");
     assert!(
         shown.starts_with("error: no branch, tag or snapshot"),
         "{shown}"
     );
+    // In colour, unless the person wants none.
+    let shown = m.on_terminal(&[MARKS], "zenith log nosuch");
+    assert!(shown.starts_with("\u{1b}["), "{shown:?}");
+    let shown = m.on_terminal(&[MARKS, ("NO_COLOR", "1")], "zenith log nosuch");
+    assert!(shown.starts_with("error: "), "{shown:?}");
 }
 
 /// A pager shows what is written, whatever the locale is.
