@@ -13,7 +13,7 @@ use crate::known;
 use crate::managed::{Managed, Refusal, Surroundings};
 use crate::settings::Settings;
 use crate::sync::{self, ORIGIN, Relation};
-use crate::who::operation;
+use crate::who::{operation, verb};
 use crate::{publish, start};
 
 /// A remote of a home.
@@ -263,7 +263,7 @@ fn forget_notes(managed: &Managed, lock: &HomeLock, name: &str) -> Result<()> {
     });
     managed.home.writer(lock)?.commit(Change {
         refs: refs.collect(),
-        operation: operation("remote", name),
+        operation: operation(verb::REMOTE, name),
         ..Change::default()
     })?;
     Ok(())

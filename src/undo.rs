@@ -1,6 +1,6 @@
 //! `op log` and `undo`: the root log as the operation log.
 
-use zenith_store::{Logged, Operation, RefChange, Repository, SnapshotId, State, Time};
+use zenith_store::{Logged, Operation, RefChange, Repository, SnapshotId, State, Time, UNDO};
 
 use crate::discarded;
 use crate::error::Result;
@@ -14,6 +14,9 @@ use crate::who::{operation, verb};
 
 /// Roots of others that may lie between two parts of one operation.
 const APART: u64 = 16;
+
+/// Ids that one root tells of: with 34 bytes for each, half of what it may hold.
+const IDS_AT_ONCE: usize = 1000;
 
 /// An operation that was reversed, or would be.
 #[derive(Debug, Clone)]
@@ -221,6 +224,12 @@ fn find(
             Left::Of(left) => left,
         };
         match repo.would_undo(&left, needed) {
+            // An older operation must not be taken for the one that was meant.
+            Ok(would) if would.iter().all(is_empty) && parts[0].operation.verb == verb::REMOTE => {
+                let why = "where remotes are stands in the settings, which no undo changes".into();
+                let seq = parts[0].seq;
+                return Err(zenith_store::Error::NotUndone { seq, why }.into());
+            }
             Ok(would) if would.iter().all(is_empty) => {}
             // What stands in the way is said when it is tried.
             _ => return Ok(parts),
@@ -312,11 +321,8 @@ fn reverse(
         return Ok(None);
     };
     let mut did: Option<Operation> = None;
-    for (part, would) in parts.iter().zip(would) {
-        if is_empty(&would) {
-            continue;
-        }
-        let state = repo.undo(part.seq, told.clone(), needed)?;
+    for batch in batches(parts, &would) {
+        let state = repo.undo(&batch, told.clone(), needed)?;
         let done = state.operation();
         let all = did.get_or_insert_with(|| told.clone());
         all.refs.extend_from_slice(&done.refs);
@@ -324,6 +330,29 @@ fn reverse(
         all.removed.extend_from_slice(&done.removed);
     }
     Ok(did)
+}
+
+/// The parts of which something is left, as many at a time as one root can tell of. Nearly always
+/// that is all of them, which are then reversed or not as one; where it is not, the same undo goes
+/// on with what is left.
+fn batches(parts: &[Logged], would: &[Operation]) -> Vec<Vec<u64>> {
+    let mut batches: Vec<Vec<u64>> = Vec::new();
+    let mut room = 0;
+    for (part, would) in parts
+        .iter()
+        .zip(would)
+        .filter(|(_, would)| !is_empty(would))
+    {
+        let ids = would.added.len() + would.removed.len() + 3 * would.refs.len();
+        if ids > room {
+            batches.push(Vec::new());
+            room = IDS_AT_ONCE;
+        }
+        room = room.saturating_sub(ids);
+        let batch = batches.last_mut().expect("there is room in one");
+        batch.push(part.seq);
+    }
+    batches
 }
 
 /// What all parts did, as one, under the number of the newest.
@@ -339,8 +368,5 @@ fn whole(parts: Vec<Logged>) -> Logged {
 }
 
 fn told(logged: &Logged) -> Operation {
-    operation(
-        "undo",
-        format!("{} ({})", logged.seq, logged.operation.verb),
-    )
+    operation(UNDO, format!("{} ({})", logged.seq, logged.operation.verb))
 }

@@ -5,8 +5,7 @@ use zenith_store::{Operation, Time};
 
 use crate::pg::user;
 
-/// Verbs by which the operation log is told apart: what the machinery does by itself, and nobody
-/// who types `undo` means.
+/// Verbs by which the operation log is told apart.
 pub mod verb {
     /// A snapshot of the agent.
     pub const AGENT: &str = "agent";
@@ -22,7 +21,9 @@ pub mod verb {
     pub const PULL: &str = "pull";
     /// Packs go to a storage under other names.
     pub const RENAME_PACKS: &str = "rename packs";
-    /// All of these but a pull.
+    /// Where a remote is, or that it is none any more.
+    pub const REMOTE: &str = "remote";
+    /// What nobody means who types `undo`.
     pub const BY_ITSELF: [&str; 6] = [AGENT, GC, THIN, PUSH, FETCH, RENAME_PACKS];
 }
 

@@ -17,12 +17,10 @@ use crate::repack::Repack;
 use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
 use crate::session::{Sessions, began};
-use crate::state::{FENCES_MAX, State};
+use crate::state::{FENCES_MAX, KEPT_FOR, KEPT_ROOTS, State};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Roots kept: the operations that can be looked at and undone.
-const ROOTS_KEPT: u64 = 1000;
 /// How often a run looks again for packs to be packed anew.
 const REPACK_ROUNDS: u32 = 8;
 const DAY: i64 = 24 * 3600;
@@ -129,7 +127,9 @@ impl Repository {
         }
         self.repack_all(&operation, how, floor, removed, &mut done)?;
         done.unfinished = self.remove_unfinished(how)?;
-        done.roots = log::trim(&**self.objects(), self.state()?.seq(), ROOTS_KEPT)?;
+        let latest = self.state()?.seq();
+        let keep = latest - self.first_kept(latest, how.now)?;
+        done.roots = log::trim(&**self.objects(), latest, keep)?;
         Ok(done)
     }
 
@@ -217,6 +217,29 @@ impl Repository {
     /// Whether packs are packed anew at all.
     fn repacks(&self, how: Collect) -> bool {
         self.is_alone() || how.repack.traffic > 0
+    }
+
+    /// The first root that stays: one of the latest, or young. Found by halving, since times rise
+    /// with the numbers but for clocks that differ, which does no harm here.
+    fn first_kept(&self, latest: u64, now: i64) -> Result<u64> {
+        let (mut old, mut kept) = (0, latest.saturating_sub(KEPT_ROOTS));
+        while old < kept {
+            let middle = old + (kept - old) / 2;
+            let is_old = match self.logged(middle) {
+                Ok(None) => true,
+                Ok(Some(logged)) => {
+                    let at = logged.operation.time.unix_micros.div_euclid(1_000_000);
+                    at.saturating_add(KEPT_FOR) <= now
+                }
+                Err(Error::Damaged { .. }) => false,
+                Err(e) => return Err(e),
+            };
+            match is_old {
+                true => old = middle + 1,
+                false => kept = middle,
+            }
+        }
+        Ok(kept)
     }
 
     /// Packs mostly dead packs anew, and takes the steps that follow. Only now, when copies in packs

@@ -69,7 +69,7 @@ pub use state::State;
 pub use transfer::{
     Transfer, TransferEvent, Transferred, complete, transfer, transfer_without_packs,
 };
-pub use undo::Logged;
+pub use undo::{Logged, UNDO};
 pub use verify::{Verify, VerifyEvent, VerifyReport};
 pub use world::World;
 pub use writer::{Committed, Stats, Writer, WriterOptions};

@@ -245,6 +245,9 @@ pub struct Removed {
     /// Whether the usage is a difference.
     #[n(3)]
     pub is_difference: Option<bool>,
+    /// When it was removed, by the clock of who did it: seconds since 1970.
+    #[n(4)]
+    pub at: Option<i64>,
 }
 
 impl TableRow for Removed {

@@ -6,6 +6,8 @@
 mod packs;
 mod rows;
 
+pub(crate) use packs::{KEPT_FOR, KEPT_ROOTS};
+
 use crate::error::{Error, Result};
 use crate::id::{PackName, SnapshotId};
 use crate::keys::Keys;

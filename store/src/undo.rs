@@ -5,6 +5,7 @@ use crate::id::SnapshotId;
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange, Root};
 use crate::state::State;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One entry of the operation log.
@@ -16,6 +17,8 @@ pub struct Logged {
     pub operation: Operation,
 }
 
+/// The verb of an operation that reversed another one.
+pub const UNDO: &str = "undo";
 /// The verb in the place of one that cannot be read.
 const LOST: &str = "(damaged)";
 
@@ -82,32 +85,43 @@ impl Repository {
         }))
     }
 
-    /// Reverses what one operation did to refs and to the snapshot table, by a root of its own. A
-    /// branch or tag is moved back only where it stands as the operation left it; what was removed
-    /// comes back; what was added goes, unless a ref or one of `needed` stands on it.
+    /// Reverses what these operations did to refs and to the snapshot table, one after the other,
+    /// by one root. A branch or tag is moved back only where it stands as the operation left it;
+    /// what was removed comes back; what was added goes, unless a ref or one of `needed` stands on
+    /// it or on what was made from it.
     ///
     /// # Errors
     /// [`Error::NotUndone`] when a branch or tag was moved since, a removed snapshot is gone for
     /// good, or nothing is left to reverse; nothing is changed then.
     pub fn undo(
         &self,
-        seq: u64,
+        seqs: &[u64],
         operation: Operation,
         needed: &[SnapshotId],
     ) -> Result<Arc<State>> {
-        let logged = self.logged(seq)?.ok_or_else(|| Error::NotUndone {
-            seq,
-            why: "the log does not reach back so far".into(),
-        })?;
-        if !logged.moved() {
+        let logged: Vec<Logged> = seqs
+            .iter()
+            .map(|&seq| {
+                self.logged(seq)?.ok_or_else(|| Error::NotUndone {
+                    seq,
+                    why: "the log does not reach back so far".into(),
+                })
+            })
+            .collect::<Result<_>>()?;
+        let seq = seqs.first().copied().unwrap_or_default();
+        if !logged.iter().any(Logged::moved) {
             return Err(Error::NotUndone {
                 seq,
                 why: "it changed neither refs nor snapshots".into(),
             });
         }
         self.commit_with(operation, |state| {
-            self.reverse(state, &logged, needed)?;
-            if !did_anything(&state.root.operation) {
+            for logged in &logged {
+                self.reverse(state, logged, needed)?;
+            }
+            let done = &mut state.root.operation;
+            done.refs = joined(std::mem::take(&mut done.refs));
+            if !did_anything(done) {
                 return Err(Error::NotUndone {
                     seq,
                     why: "nothing that it did is left to reverse".into(),
@@ -155,7 +169,7 @@ impl Repository {
         }
         let mut back = Vec::new();
         // Notes of what is where stay true.
-        for change in old.refs.iter().filter(|change| is_a_name(change)) {
+        for change in old.refs.iter().filter(|change| goes_back(change)) {
             if state.get_ref(&change.name) != change.to {
                 return Err(not(format!("{} was moved since", change.name)));
             }
@@ -172,26 +186,54 @@ impl Repository {
             });
         }
         self.move_refs(state, &back)?;
+        let stays = self.kept(state, old, needed);
         for id in &old.added {
-            if state.snapshot(id).is_none() {
-                continue;
-            }
-            // What a ref, a home or the caller stands on stays.
-            let stands = needed.contains(id) || state.refs().values().any(|tip| tip == id);
-            if !stands {
+            if state.snapshot(id).is_some() && !stays.contains(id) {
                 state.remove_snapshot(id);
                 state.root.operation.removed.push(*id);
             }
         }
         Ok(())
     }
+
+    /// What a ref, a home or the caller stands on, with all that it was made from: somebody went on
+    /// from there. What an undo brought back into the midst of a history goes out of it again.
+    fn kept(&self, state: &State, old: &Operation, needed: &[SnapshotId]) -> HashSet<SnapshotId> {
+        let mut left: Vec<SnapshotId> = needed.to_vec();
+        left.extend(state.refs().values());
+        if old.verb == UNDO {
+            return left.into_iter().collect();
+        }
+        let mut kept = HashSet::new();
+        while let Some(id) = left.pop() {
+            if kept.insert(id)
+                && let Some(row) = state.snapshot(&id)
+            {
+                left.extend(&row.parents);
+            }
+        }
+        kept
+    }
 }
 
-/// Whether the ref is one that people move.
-fn is_a_name(change: &RefChange) -> bool {
-    ["branch/", "tag/"]
-        .iter()
-        .any(|kind| change.name.starts_with(kind))
+/// Whether undoing moves this ref back. Notes of what is where stay true; that a home which was
+/// forgotten is known again is no note.
+fn goes_back(change: &RefChange) -> bool {
+    let is = |kinds: &[&str]| kinds.iter().any(|kind| change.name.starts_with(kind));
+    is(&["branch/", "tag/"]) || is(&["homes/"]) && change.to.is_none()
+}
+
+/// Several moves of one ref as one.
+fn joined(changes: Vec<RefChange>) -> Vec<RefChange> {
+    let mut joined: Vec<RefChange> = Vec::new();
+    for change in changes {
+        match joined.iter_mut().find(|other| other.name == change.name) {
+            Some(other) => other.to = change.to,
+            None => joined.push(change),
+        }
+    }
+    joined.retain(|change| change.from != change.to);
+    joined
 }
 
 fn did_anything(operation: &Operation) -> bool {

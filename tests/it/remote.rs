@@ -9,12 +9,14 @@ use std::sync::atomic::Ordering;
 use zenith::clone::{self, CloneOptions};
 use zenith::event::ignore;
 use zenith::fetch::{self, Depth, FetchOptions, FetchReport, PullOptions, Pulled};
+use zenith::home::Wait;
 use zenith::init::InitOptions;
 use zenith::managed::{Managed, Refusal, Surroundings};
 use zenith::sync::{self, PushReport, Relation};
-use zenith::{Error, Result, undo};
+use zenith::who::verb;
+use zenith::{Error, Result, refs, undo};
 use zenith_store::objects::{Directory, Objects};
-use zenith_store::{Change, Params, Repository, SnapshotId};
+use zenith_store::{Change, Operation, Params, RefChange, Repository, SnapshotId};
 use zenith_testkit::Place;
 
 use crate::far::Far;
@@ -308,6 +310,39 @@ fn an_undo_is_of_what_can_be_reversed() {
     undo::undo_storage(&there, None, false).unwrap();
     assert_eq!(there.state().unwrap().get_ref("branch/main"), Some(two));
 
+    // A home that was forgotten is known again.
+    let known = |home: &str| {
+        let state = there.state().unwrap();
+        refs::homes(&state).iter().any(|known| known.home == home)
+    };
+    refs::forget_home(&there, &b.id, false).unwrap();
+    assert!(!known(&b.id));
+    let undone = undo::undo_storage(&there, None, false).unwrap();
+    assert_eq!(undone.logged.operation.verb, "home forget");
+    assert!(known(&b.id));
+
+    // A remote does not come back, and nothing older is taken for what was meant.
+    let forgotten = Change {
+        refs: vec![RefChange {
+            name: "remote/origin/main".into(),
+            from: b.at("remote/origin/main"),
+            to: None,
+        }],
+        operation: Operation {
+            verb: verb::REMOTE.into(),
+            ..operation()
+        },
+        ..Change::default()
+    };
+    let lock = b.home.lock("test", Wait::No).unwrap();
+    b.home.writer(&lock).unwrap().commit(forgotten).unwrap();
+    drop(lock);
+    let managed = Managed::open(b.home.dir()).unwrap();
+    is(undo::undo_home(&managed, None, true, &ignore), |e| {
+        matches!(e, Error::Store(zenith_store::Error::NotUndone { why, .. })
+            if why.contains("remotes"))
+    });
+
     // A fetch added what a note stands on; before it is the commit of the snapshot.
     let c = machine(&place, "c");
     let first = c.snapshot("other", "c");
@@ -419,7 +454,7 @@ fn an_operation_is_undone_as_a_whole_or_not_at_all() {
     set_ref(&there, "tag/t", Some(all[0]));
     let two = operation();
     let moved = Change {
-        refs: vec![zenith_store::RefChange {
+        refs: vec![RefChange {
             name: "tag/t".into(),
             from: Some(all[0]),
             to: Some(all[2]),

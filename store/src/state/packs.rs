@@ -7,8 +7,10 @@ use crate::root::{Fence, PackRow};
 use crate::usage::{Gone, Usage};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Snapshots removed by a root as many roots ago can't come back any more.
-const REMOVED_KEPT: u64 = 1000;
+/// Operations that can be undone and looked at: so many of the latest, and all that are younger
+/// than so many seconds. A busy repository makes thousands of roots a day.
+pub(crate) const KEPT_ROOTS: u64 = 1000;
+pub(crate) const KEPT_FOR: i64 = 3 * 24 * 3600;
 
 impl State {
     /// A condemned pack that is used again.
@@ -118,7 +120,11 @@ impl State {
         let mut lost = Vec::new();
         for removed in self.removed.rows() {
             let line = lines.entry(removed.row.line).or_default();
-            if line.next(removed, gone) || removed.since + REMOVED_KEPT < seq {
+            let is_old = removed.since + KEPT_ROOTS < seq
+                && removed
+                    .at
+                    .is_none_or(|at| at.saturating_add(KEPT_FOR) <= now);
+            if line.next(removed, gone) || is_old {
                 lost.push(removed.row.serial);
             }
         }

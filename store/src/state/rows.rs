@@ -132,6 +132,7 @@ impl State {
             since: self.root.seq,
             children,
             is_difference: Some(true),
+            at: Some(self.root.operation.time.unix_micros.div_euclid(1_000_000)),
         });
     }
 

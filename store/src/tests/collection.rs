@@ -380,21 +380,17 @@ fn a_deleted_snapshot_comes_back_until_its_packs_are_dead() {
     storage
         .collect(Operation::default(), Collect::at(1000))
         .unwrap();
-    let undone = storage.undo(removal, Operation::default(), &[]).unwrap();
+    let undone = undo(&storage, removal).unwrap();
     assert!(!states(&storage).contains(&PackRow::CONDEMNED));
     assert_eq!(files_of(&pair.storage(), ids[1]), example(10));
     assert_good(&storage);
     let order: Vec<_> = undone.snapshots().map(|row| row.id).collect();
     assert_eq!(order, ids);
     // An undo is an operation, too.
-    let state = storage
-        .undo(undone.seq(), Operation::default(), &[])
-        .unwrap();
+    let state = undo(&storage, undone.seq()).unwrap();
     assert!(state.snapshot(&ids[1]).is_none());
     collect_beside(&storage);
-    let gone = storage
-        .undo(removal, Operation::default(), &[])
-        .unwrap_err();
+    let gone = undo(&storage, removal).unwrap_err();
     assert!(matches!(gone, Error::NotUndone { .. }), "{gone}");
     assert_eq!(files_of(&pair.storage(), ids[2]), example(20));
     assert_good(&storage);
@@ -435,12 +431,12 @@ fn undo_reverses_one_operation_alone() {
         vec![move_to("branch/main", Some(ids[0]), Some(ids[2]))],
         ids[2],
     );
-    let state = storage.undo(gone.seq(), Operation::default(), &[]).unwrap();
+    let state = undo(&storage, gone.seq()).unwrap();
     assert_eq!(state.get_ref("branch/try"), Some(ids[1]));
     assert_eq!(state.get_ref("branch/main"), Some(ids[2]));
     assert_eq!(files_of(&pair.storage(), ids[1]), example(1));
     // What stands elsewhere since is not moved.
-    let first = storage.undo(1, Operation::default(), &[]).unwrap_err();
+    let first = undo(&storage, 1).unwrap_err();
     assert!(
         first.to_string().contains("branch/main was moved since"),
         "{first}"
@@ -455,7 +451,7 @@ fn an_undo_leaves_what_others_stand_on() {
     let pushed = storage.state().unwrap().seq();
     let kept = |change: Change, needed: &[SnapshotId]| {
         storage.commit(change).unwrap();
-        let undone = storage.undo(pushed, Operation::default(), needed);
+        let undone = storage.undo(&[pushed], Operation::default(), needed);
         let refused = undone.unwrap_err();
         assert!(matches!(refused, Error::NotUndone { .. }), "{refused}");
         assert!(storage.state().unwrap().snapshot(&id).is_some());
@@ -470,8 +466,134 @@ fn an_undo_leaves_what_others_stand_on() {
     };
     kept(moved(None, Some(id)), &[]);
     kept(moved(Some(id), None), &[id]);
-    let undone = storage.undo(pushed, Operation::default(), &[]).unwrap();
+    let undone = undo(&storage, pushed).unwrap();
     assert!(undone.snapshot(&id).is_none());
+}
+
+/// What another branch was built on stays, down to the first snapshot, when the push that brought
+/// it is undone.
+#[test]
+fn undo_takes_nothing_away_under_what_was_built_on_it() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let ids: Vec<_> = (0..5)
+        .map(|n| snapshot(&local, &example(n), "x").id)
+        .collect();
+    let pushed = |name: &str, from: Option<SnapshotId>, ids: &[SnapshotId]| {
+        let what = Transfer {
+            snapshots: ids.to_vec(),
+            refs: vec![RefChange {
+                name: name.into(),
+                from,
+                to: ids.last().copied(),
+            }],
+            ..Transfer::default()
+        };
+        transfer(&local, &storage, what, &|_| {}).unwrap();
+        storage.state().unwrap().seq()
+    };
+    pushed("branch/main", None, &ids[..1]);
+    let pulled = pushed("branch/main", Some(ids[0]), &ids[1..4]);
+    pushed("branch/dev", None, &ids[4..]);
+    let state = undo(&storage, pulled).unwrap();
+    assert_eq!(state.get_ref("branch/main"), Some(ids[0]));
+    let left: Vec<_> = state.snapshots().map(|row| row.id).collect();
+    assert_eq!(left, ids);
+}
+
+/// Several operations go back by one root, which can be undone itself.
+#[test]
+fn operations_are_undone_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = home(dir.path());
+    let ids: Vec<_> = (0..3)
+        .map(|n| snapshot(&repository, &example(n), "x").id)
+        .collect();
+    let to_main = |from, to| RefChange {
+        name: MAIN.into(),
+        from: Some(from),
+        to,
+    };
+    let mut gone: Vec<u64> = Vec::new();
+    for n in [2, 1] {
+        let change = Change {
+            refs: vec![to_main(ids[n], Some(ids[n - 1]))],
+            remove: vec![ids[n]],
+            ..Change::default()
+        };
+        gone.insert(0, repository.commit(change).unwrap().seq());
+    }
+    let operation = || Operation {
+        verb: UNDO.into(),
+        ..Operation::default()
+    };
+    let before = repository.state().unwrap().seq();
+    let state = repository.undo(&gone, operation(), &[]).unwrap();
+    assert_eq!(state.seq(), before + 1);
+    assert_eq!(state.get_ref(MAIN), Some(ids[2]));
+    assert_eq!(state.operation().refs, [to_main(ids[0], Some(ids[2]))]);
+    let state = undo(&repository, before + 1).unwrap();
+    assert_eq!(state.get_ref(MAIN), Some(ids[0]));
+    assert_eq!(state.len(), 1);
+    // All or nothing: one of them cannot be reversed.
+    let last = Change {
+        refs: vec![to_main(ids[0], None)],
+        ..Change::default()
+    };
+    repository.commit(last).unwrap();
+    let refused = repository.undo(&gone, operation(), &[]).unwrap_err();
+    assert!(matches!(refused, Error::NotUndone { .. }), "{refused}");
+    assert_eq!(repository.state().unwrap().len(), 1);
+}
+
+/// A busy repository makes a thousand roots in hours: what is young stays all the same.
+#[test]
+fn what_was_done_lately_can_be_undone_however_many_roots_came_since() {
+    const DAY: i64 = 24 * 3600;
+    let at = |seconds: i64| Operation {
+        time: Time {
+            unix_micros: seconds * 1_000_000,
+            offset_secs: 0,
+        },
+        ..Operation::default()
+    };
+    let (pair, id) = Pair::with_a_pushed_snapshot();
+    let storage = pair.storage();
+    let done = 100 * DAY;
+    let removal = Change {
+        remove: vec![id],
+        operation: at(done),
+        ..Change::default()
+    };
+    let removal = storage.commit(removal).unwrap().seq();
+    for _ in 0..5 * log::BLOCK {
+        let change = Change {
+            operation: at(done + 1),
+            ..Change::default()
+        };
+        storage.commit(change).unwrap();
+    }
+    let patient = |now| Collect {
+        grace: 1000 * DAY,
+        ..Collect::at(now)
+    };
+    let young = storage.collect(at(0), patient(done + 2 * DAY)).unwrap();
+    assert_eq!(young.roots, 0);
+    let state = undo(&storage, removal).unwrap();
+    assert!(state.snapshot(&id).is_some());
+    undo(&storage, state.seq()).unwrap();
+    let old = storage.collect(at(0), patient(done + 4 * DAY)).unwrap();
+    assert!(old.roots >= log::BLOCK, "{old:?}");
+    assert!(storage.logged(removal).unwrap().is_none());
+}
+
+/// As the program undoes it.
+fn undo(repository: &Repository, seq: u64) -> Result<Arc<State>> {
+    let operation = Operation {
+        verb: UNDO.into(),
+        ..Operation::default()
+    };
+    repository.undo(&[seq], operation, &[])
 }
 
 /// Packs without a row are somebody's upload until their session is fenced.

@@ -770,7 +770,7 @@ fn what_the_log_says_was_deleted_is_known() {
         operation: Operation::default(),
     };
     let seq = repository.commit(change).unwrap().seq();
-    repository.undo(seq, Operation::default(), &[]).unwrap();
+    repository.undo(&[seq], Operation::default(), &[]).unwrap();
     let again = Change {
         remove: vec![history[1].0],
         ..Change::default()
