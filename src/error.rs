@@ -441,7 +441,7 @@ pub enum Error {
         /// Where.
         location: String,
         /// As the place says it.
-        source: zenith_store::Error,
+        source: Box<zenith_store::Error>,
     },
     /// Others kept moving the same refs.
     #[error("{location} is busy: other homes moved the branch {tries} times in a row")]

@@ -182,9 +182,9 @@ pub fn elsewhere(state: &State, head: &Head, text: &str, error: &RevisionError) 
             let (base, steps) = split(text.trim());
             let base = if base.is_empty() { "HEAD" } else { base };
             // Nothing is asked of the time.
-            let id = match resolve(state, head, base, &Zoned::default()) {
-                Ok(id) | Err(RevisionError::Gone { id, .. }) => id,
-                Err(_) => return None,
+            let found = resolve(state, head, base, &Zoned::default());
+            let (Ok(id) | Err(RevisionError::Gone { id, .. })) = found else {
+                return None;
             };
             Some(format!("{id}{steps}"))
         }

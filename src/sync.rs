@@ -402,7 +402,7 @@ fn refused_or(storage: &Repository, error: Error) -> Error {
     match error {
         Error::Store(source) if source.is_write_refused() => Error::WriteRefused {
             location: storage.location(),
-            source,
+            source: Box::new(source),
         },
         error => error,
     }

@@ -107,7 +107,7 @@ fn names_are_same(database: &Database, before: &Listing, now: &Listing) -> bool 
     };
     now.contains_key(&map)
         && before.get(&map) == now.get(&map)
-        && CATALOGS.iter().all(|name| is_same_catalog(&name))
+        && CATALOGS.iter().all(is_same_catalog)
 }
 
 /// A file of a relation with all its segments.

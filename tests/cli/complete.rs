@@ -183,6 +183,7 @@ fn database(oid: u32, name: &str, relations: &[(&str, &str, char, u32)]) -> Data
         name: name.into(),
         kind,
         oid,
+        parent: None,
         table: None,
     });
     Database {

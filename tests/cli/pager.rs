@@ -33,6 +33,9 @@ fn long_lists_are_paged_on_a_terminal() {
     let m = MadeUp::new();
     m.snapshot("main", "one", 9);
     m.ok("tag v1");
+    // Time goes on between the two.
+    let age = regex::Regex::new(r" +\d+ (s|min|h)\b").unwrap();
+    let ageless = |text: &str| age.replace_all(text, " AGE").into_owned();
     for line in [
         "log",
         "snapshot list",
@@ -41,9 +44,6 @@ fn long_lists_are_paged_on_a_terminal() {
         "op log",
         "prune --keep-last 1 --dry-run",
     ] {
-        // Time goes on between the two.
-        let age = regex::Regex::new(r" +\d+ (s|min|h)\b").unwrap();
-        let ageless = |text: &str| age.replace_all(text, " AGE").into_owned();
         let plain = m.ok(line);
         let plain = ageless(&m.named(&plain));
         let paged = m.on_terminal(&[MARKS], &format!("zenith {line} --color never"));

@@ -194,7 +194,11 @@ fn an_empty_file_without_a_name_was_dropped() {
         assert_eq!(told(&diff), expected);
     };
     let after = [("20000", 0), ("20001", 1)];
-    check(&[small.clone()], &after, &["orders Dropped 7/7"]);
+    check(
+        std::slice::from_ref(&small),
+        &after,
+        &["orders Dropped 7/7"],
+    );
     // Another of its name, and the same one with another file.
     let after = [("20000", 0), ("20001", 1), ("20005", 8)];
     let another = relation(20_005, 20_005, "orders", 'r', None);

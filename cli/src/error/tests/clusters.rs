@@ -226,11 +226,11 @@ pub(super) fn targets_and_sources() -> Vec<Error> {
         Error::NothingToPush { branch: s("main") },
         Error::WriteRefused {
             location: s("s3://b/p"),
-            source: StoreError::Objects(ObjectsError::PermissionDenied {
+            source: Box::new(StoreError::Objects(ObjectsError::PermissionDenied {
                 location: s("s3://b/p"),
                 key: s("roots/1"),
                 why: s("Access Denied"),
-            }),
+            })),
         },
         Error::Diverged {
             branch: s("main"),
