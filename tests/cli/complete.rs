@@ -185,7 +185,6 @@ fn database(oid: u32, name: &str, relations: &[(&str, &str, char, u32)]) -> Data
         oid,
         parent: None,
         table: None,
-        parent: None,
     });
     Database {
         oid,
