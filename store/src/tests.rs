@@ -156,14 +156,18 @@ fn bucket() -> Arc<dyn Objects> {
 type Chunks = BTreeMap<String, Vec<ChunkId>>;
 
 fn chunks_of(repository: &Repository, id: SnapshotId) -> Chunks {
-    let tree = repository.snapshot(id).unwrap().tree;
-    let listing = repository.listing(tree).unwrap().into_iter();
-    listing
-        .filter_map(|(path, node)| match node {
-            Node::File(file) => Some((path, repository.chunk_ids(&file).unwrap())),
-            Node::Directory { .. } => None,
-        })
-        .collect()
+    try_chunks_of(repository, id).unwrap()
+}
+
+fn try_chunks_of(repository: &Repository, id: SnapshotId) -> Result<Chunks> {
+    let tree = repository.snapshot(id)?.tree;
+    let mut chunks = Chunks::new();
+    for (path, node) in repository.listing(tree)? {
+        if let Node::File(file) = node {
+            chunks.insert(path, repository.chunk_ids(&file)?);
+        }
+    }
+    Ok(chunks)
 }
 
 /// Puts files, each chunk over the one that was at its place before.
@@ -221,8 +225,8 @@ fn try_snapshot(
     summary: Vec<u8>,
 ) -> Result<SnapshotId> {
     let writer = repository.writer()?;
-    let before = parent.map(|id| chunks_of(repository, id));
-    let before = before.unwrap_or_default();
+    let before = parent.map(|id| try_chunks_of(repository, id));
+    let before = before.transpose()?.unwrap_or_default();
     let mut listing = Listing::from([(String::new(), Node::Directory { mode: 0o700 })]);
     for (path, bytes) in files {
         let old = before.get(path).map_or(&[][..], Vec::as_slice);

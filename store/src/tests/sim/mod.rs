@@ -1,6 +1,7 @@
 //! Random histories of several homes at one storage, each decided by a seed: who is next, what goes
 //! wrong, who is forgotten in the middle. What was acknowledged must be there, and what is there
-//! must be what was stored.
+//! must be what was stored. Some homes are lazy: they leave their packs at the storage and have it
+//! hold what they build on. Some readers pin what they read.
 //!
 //! `ZENITH_SEED=n` replays one seed and tells its story; `ZENITH_SEEDS=n` runs so many.
 
@@ -8,6 +9,7 @@ mod storage;
 
 use super::dice::{memory_dir, seeded};
 use super::*;
+use crate::objects::Lazy;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use storage::{LATE_MAX, Profile, Storage};
@@ -115,7 +117,9 @@ struct Home {
     dir: tempfile::TempDir,
     dice: Dice,
     here: Repository,
-    /// Its snapshots, oldest first.
+    /// It leaves at the storage what it fetches.
+    is_lazy: bool,
+    /// Its snapshots, oldest first. All of them can be read, also in a lazy home.
     kept: Vec<SnapshotId>,
     files: Files,
 }
@@ -124,6 +128,8 @@ struct Home {
 struct Sim {
     seal: Option<Seal>,
     profile: Profile,
+    /// The number of a lazy home.
+    lazy: Option<usize>,
     storage: Arc<Storage>,
     model: Mutex<Model>,
     collector: Option<CollectorStep>,
@@ -185,6 +191,7 @@ impl Sim {
         Sim {
             seal: dice.one_in(4).then(|| seal_of(&mut dice)),
             profile,
+            lazy: dice.one_in(2).then_some(HOMES - 1),
             storage: Storage::new(seed, profile, COLLECTOR + 1, is_logged),
             model: Mutex::default(),
             collector: plan.collector,
@@ -258,9 +265,28 @@ impl Sim {
             dir,
             dice,
             here,
+            is_lazy: self.lazy == Some(number),
             kept: Vec::new(),
             files,
         }
+    }
+
+    /// The repository of a home; a lazy one sees the storage as an actor does.
+    fn open_home(&self, home: &Home, actor: Option<usize>, seed: u64) -> Repository {
+        let local = Directory::new(home.dir.path());
+        let objects: Arc<dyn Objects> = match home.is_lazy {
+            true => Arc::new(Lazy::new(local, self.storage.objects(actor))),
+            false => Arc::new(local),
+        };
+        let (seal, world) = (self.seal.clone(), seeded(seed));
+        let here = Repository::open_in(objects, seal, IndexChoice::Memory, world).unwrap();
+        here.alone()
+    }
+
+    /// A home to which the storage is as it should be.
+    fn calm(&self, home: &Home) -> Repository {
+        // No two of them, nor the storage, give the same names.
+        self.open_home(home, None, u64::MAX - 1 - home.number as u64)
     }
 
     /// An error that no fault of the storage explains.
@@ -274,6 +300,7 @@ impl Sim {
     /// A program on this machine.
     fn live(&self, home: &mut Home, steps: usize) {
         let mut there = self.connect(home.number, &mut home.dice);
+        self.restart(home, &mut there);
         if home.kept.is_empty() {
             self.take(home);
         }
@@ -286,6 +313,9 @@ impl Sim {
                 13 => self.forget(home),
                 14 => {
                     // Half a snapshot, which nobody will ever commit.
+                    if home.is_lazy {
+                        home.here.lean_on(None).unwrap();
+                    }
                     let writer = home.here.writer().unwrap();
                     let bytes = noise(home.dice.next(), CHUNK);
                     writer.put_chunk(&bytes, None).unwrap();
@@ -303,10 +333,8 @@ impl Sim {
     /// All that the program knew is gone; what is on disk is there.
     fn restart(&self, home: &mut Home, there: &mut Repository) {
         self.storage.note(&format!("{} starts anew", home.number));
-        let objects = Arc::new(Directory::new(home.dir.path()));
-        let (seal, world) = (self.seal.clone(), seeded(home.dice.next()));
-        let here = Repository::open_in(objects, seal, IndexChoice::Memory, world).unwrap();
-        home.here = here.alone();
+        let seed = home.dice.next();
+        home.here = self.open_home(home, Some(home.number), seed);
         *there = self.connect(home.number, &mut home.dice);
     }
 
@@ -317,7 +345,20 @@ impl Sim {
             false => home.kept.last().copied(),
         };
         let message = format!("{} of {}", self.model().taken.len(), home.number);
-        let id = try_snapshot(&home.here, &home.files, parent, &message, vec![1]).unwrap();
+        // Of the storage a lazy home uses what is held for it alone.
+        if home.is_lazy {
+            home.here.lean_on(parent).unwrap();
+        }
+        let done = try_snapshot(&home.here, &home.files, parent, &message, vec![1]);
+        let id = match done {
+            Ok(id) => id,
+            Err(e) if home.is_lazy => {
+                self.judge("a snapshot of a lazy home", &e);
+                self.tell(home.number, "snapshot from afar", &Err::<(), _>(e));
+                return;
+            }
+            Err(e) => panic!("{e}"),
+        };
         self.storage
             .note(&format!("{} takes {message}", home.number));
         self.model().taken.push((id, home.files.clone()));
@@ -354,22 +395,68 @@ impl Sim {
         let Some(id) = self.pick(there, &mut home.dice) else {
             return;
         };
-        let done = transfer(there, &home.here, whole(&[id]), &|_| {});
+        // What is kept there is there when it is asked for, whatever others do.
+        let folder = if home.is_lazy { "homes" } else { "pins" };
+        let name = format!("{folder}/{}/{id}", home.number);
+        let is_kept = (home.is_lazy || home.dice.one_in(2))
+            && self.set_ref(home.number, there, &name, Some(id)).is_ok();
+        if home.is_lazy && !is_kept {
+            return;
+        }
+        if home.is_lazy {
+            // What an earlier snapshot did not lean on is out of sight of the handle that took it.
+            let seed = home.dice.next();
+            home.here = self.open_home(home, Some(home.number), seed);
+        }
+        let done = match home.is_lazy {
+            true => transfer_without_packs(there, &home.here, whole(&[id])),
+            false => transfer(there, &home.here, whole(&[id]), &|_| {}),
+        };
         self.tell(home.number, "fetch", &done);
-        match done {
-            Ok(_) => {
-                if !home.kept.contains(&id) {
-                    home.kept.push(id);
-                }
-                let found = read(&home.here, id);
-                if !found.is_ok_and(|files| files == *self.model().files(&id)) {
-                    self.wrong(format!("{id} was fetched and is another"));
-                }
+        let found = done.and_then(|_| {
+            if !home.kept.contains(&id) {
+                home.kept.push(id);
+            }
+            read(&home.here, id)
+        });
+        match found {
+            Ok(files) if files == *self.model().files(&id) => {}
+            Ok(_) => self.wrong(format!("{id} was fetched and is another")),
+            Err(Error::NoSnapshot { .. }) if is_kept => {
+                self.wrong(format!("{id} was kept and is gone"));
             }
             // It may have gone in the meantime.
-            Err(e) if self.model().removals(&id) == 0 => self.judge("a fetch", &e),
+            Err(e) if is_kept || self.model().removals(&id) == 0 => self.judge("a fetch", &e),
             Err(_) => {}
         }
+        if is_kept && !home.is_lazy {
+            // One that stays keeps a snapshot, and does no harm.
+            let _ = self.set_ref(home.number, there, &name, None);
+        }
+    }
+
+    /// Has the storage keep a snapshot, or not any more.
+    fn set_ref(
+        &self,
+        who: usize,
+        there: &Repository,
+        name: &str,
+        to: Option<SnapshotId>,
+    ) -> Result<()> {
+        let done = there.state().and_then(|state| {
+            let change = RefChange {
+                name: name.to_owned(),
+                from: state.get_ref(name),
+                to,
+            };
+            let refs = Vec::from_iter((change.from != to).then_some(change));
+            there.commit(Change {
+                refs,
+                ..Change::default()
+            })
+        });
+        self.tell(who, "keeping", &done);
+        done.map(drop)
     }
 
     /// One of the snapshots at the storage.
@@ -415,7 +502,10 @@ impl Sim {
             repack: OFTEN,
             ..Collect::at(4_000_000_000)
         };
-        home.here.collect(Operation::default(), how).unwrap();
+        match home.here.collect(Operation::default(), how) {
+            Err(e) if home.is_lazy => self.judge("a collection of a lazy home", &e),
+            done => drop(done.unwrap()),
+        }
     }
 
     fn prune(&self, dice: &mut Dice, steps: usize) {
@@ -520,15 +610,17 @@ impl Sim {
     }
 
     fn check_home(&self, home: &Home) {
-        let state = home.here.state().unwrap();
+        let here = self.calm(home);
+        let state = here.state().unwrap();
         let found: BTreeSet<SnapshotId> = state.snapshots().map(|row| row.id).collect();
         if found != home.kept.iter().copied().collect() {
             self.wrong(format!("home {} has other snapshots", home.number));
         }
         for id in found {
-            let read = read(&home.here, id);
-            if !read.is_ok_and(|files| files == *self.model().files(&id)) {
-                self.wrong(format!("{id} is another in home {}", home.number));
+            match read(&here, id) {
+                Ok(files) if files == *self.model().files(&id) => {}
+                Ok(_) => self.wrong(format!("{id} is another in home {}", home.number)),
+                Err(e) => self.wrong(format!("{id} cannot be read in home {}: {e}", home.number)),
             }
         }
     }
@@ -542,7 +634,7 @@ impl Sim {
             self.check_home(home);
             let there = self.as_it_is();
             let begin = self.storage.now();
-            match send(&home.here, &there, &home.kept) {
+            match send(&self.calm(home), &there, &home.kept) {
                 Ok(_) => self.note(&home.kept, true, begin, true),
                 Err(e) => self.wrong(format!("a last push: {e} ({e:?})")),
             }
@@ -566,7 +658,7 @@ impl Sim {
         self.check();
         for place in homes
             .iter()
-            .map(|home| home.here.clone())
+            .map(|home| self.calm(home))
             .chain([self.as_it_is()])
         {
             let report = place.verify(Verify::ReadData).unwrap();
@@ -714,7 +806,7 @@ fn nothing_acknowledged_is_lost() {
     });
     assert!(failed.is_empty(), "{}", told.collect::<Vec<_>>().join("\n"));
     println!("{seeds} seeds; done and failed: {counts:?}");
-    for what in ["push", "fetch", "removal", "reading"] {
+    for what in ["push", "fetch", "removal", "reading", "keeping"] {
         let (done, failed) = counts[what];
         assert!(
             done > 0 && failed > 0,
