@@ -6,6 +6,7 @@
 mod mem;
 #[cfg(feature = "rocks")]
 mod rocks;
+pub mod segment;
 
 pub use mem::MemIndex;
 #[cfg(feature = "rocks")]

@@ -41,6 +41,21 @@ pub fn open(
     seal: Option<&Seal>,
 ) -> Result<(Trailer, Directory)> {
     let bad = |why: String| damaged(objects, pack, why);
+    let (trailer, bytes) = open_raw(objects, pack, len)?;
+    let directory = decode_directory(&trailer, &bytes, seal).map_err(bad)?;
+    Ok((trailer, directory))
+}
+
+/// Reads trailer and directory of a pack of `len` bytes, the latter as it lies and not checked.
+///
+/// # Errors
+/// [`Error::Damaged`] when there is no such trailer.
+pub(crate) fn open_raw(
+    objects: &dyn Objects,
+    pack: PackName,
+    len: u64,
+) -> Result<(Trailer, Vec<u8>)> {
+    let bad = |why: String| damaged(objects, pack, why);
     let start = len
         .checked_sub(TRAILER_LEN as u64)
         .ok_or_else(|| bad("it is empty".into()))?;
@@ -52,8 +67,7 @@ pub fn open(
     let directory_len = usize::try_from(trailer.directory_len)
         .map_err(|_| bad("its directory is too large".into()))?;
     let bytes = objects.get_range(&pack.key(), trailer.directory_offset, directory_len)?;
-    let directory = decode_directory(&trailer, &bytes, seal).map_err(bad)?;
-    Ok((trailer, directory))
+    Ok((trailer, bytes))
 }
 
 pub(crate) fn decode_directory(

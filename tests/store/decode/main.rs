@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use zenith_store::index::segment::{self, Entry, SegmentRow};
 use zenith_store::object::tree::TreeNode;
 use zenith_store::object::{Snapshot, extents};
 use zenith_store::objects::Directory as Place;
 use zenith_store::pack::frame;
 use zenith_store::pack::{Directory, TRAILER_LEN, Trailer};
 use zenith_store::root::{PackRow, Root, Row};
-use zenith_store::{IndexChoice, Node, Repository, Verify, delta};
+use zenith_store::{IndexChoice, Node, PackName, Repository, Verify, delta};
 use zenith_testkit::bytes::{Counting, Mutation, mutated, peak};
 
 #[global_allocator]
@@ -80,6 +81,14 @@ fn decode(bytes: &[u8]) {
     if let Ok(root) = bounded(bytes, 0, || Root::decode(bytes, 0, None)) {
         assert_eq!(Root::decode(&root.encode(None), 0, None).unwrap(), root);
     }
+    // What is in it is in the bytes twice, while it is taken out.
+    if let Ok(entries) = bounded(bytes, PARTS_BYTES, || segment::decode(bytes, false)) {
+        assert_eq!(segment::encode(&entries, false).0, bytes);
+        for entry in entries {
+            entry.decode(None).ok();
+        }
+    }
+    bounded(bytes, 0, || minicbor::decode::<Vec<SegmentRow>>(bytes)).ok();
     bounded(bytes, 0, || minicbor::decode::<Vec<Row>>(bytes)).ok();
     bounded(bytes, 0, || minicbor::decode::<Vec<PackRow>>(bytes)).ok();
 }
@@ -97,7 +106,7 @@ fn files_in(dir: &Path) -> Vec<PathBuf> {
     out
 }
 
-/// Of each kind of stored bytes some that are right: trailers, directories, frames, what is in
+/// Of each kind of stored bytes some that are right: trailers, directories, index segments, frames, what is in
 /// the frames, and roots.
 fn samples() -> &'static [Vec<u8>] {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
@@ -121,6 +130,16 @@ fn samples() -> &'static [Vec<u8>] {
             };
             let frames = frames.unwrap();
             out.extend([last.to_vec(), directory.to_vec()]);
+            let entry = Entry {
+                pack: PackName {
+                    session: [7; 16],
+                    number: 7,
+                },
+                len: bytes.len() as u64,
+                directory: directory.to_vec(),
+                trailer,
+            };
+            out.push(segment::encode(&[entry.clone(), entry.clone()], false).0);
             let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
             for entry in frames.frames {
                 let whole = &bytes[entry.offset as usize..entry.end() as usize];
