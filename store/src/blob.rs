@@ -7,10 +7,10 @@ use crate::delta::{self, Form};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Id, Kind, PackName};
 use crate::index::{Index, Location};
-use crate::pack::frame;
+use crate::pack::{Directory, frame};
 use crate::repository::Repository;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -260,26 +260,39 @@ impl Repository {
         Ok(())
     }
 
+    /// Teaches the index what is in packs that it does not know: as index segments say, or packs.
     fn index_packs(&self, packs: Vec<(PackName, u64)>) -> Result<()> {
-        let mut known = self.inner.index.packs()?;
-        known.extend(self.inner.overlay.packs()?);
-        for (name, len) in packs.into_iter().filter(|(name, _)| !known.contains(name)) {
-            let directory = match self.directory(name, len) {
-                Ok(directory) => directory,
+        let mut unknown = self.unknown_of(packs)?;
+        self.learn_from_segments(&mut unknown)?;
+        for (name, len) in unknown {
+            match self.directory(name, len) {
+                Ok(directory) => self.learn_pack(name, &directory)?,
                 // What is in it is missing; that must not keep anyone from the other packs.
                 Err(e) if e.is_lost() => {
                     tracing::warn!("what is in pack {name} is not to be had: {e}");
-                    continue;
                 }
                 Err(e) => return Err(e),
-            };
-            if self.inner.index.is_writable() {
-                self.inner.index.add_pack(name, &directory)?;
-            } else {
-                self.inner.overlay.add_pack(name, &directory)?;
             }
         }
         Ok(())
+    }
+
+    /// Those of these packs that the index does not know.
+    pub(crate) fn unknown_of(
+        &self,
+        packs: impl IntoIterator<Item = (PackName, u64)>,
+    ) -> Result<BTreeMap<PackName, u64>> {
+        let mut known = self.inner.index.packs()?;
+        known.extend(self.inner.overlay.packs()?);
+        let packs = packs.into_iter();
+        Ok(packs.filter(|(name, _)| !known.contains(name)).collect())
+    }
+
+    pub(crate) fn learn_pack(&self, name: PackName, directory: &Directory) -> Result<()> {
+        match self.inner.index.is_writable() {
+            true => self.inner.index.add_pack(name, directory),
+            false => self.inner.overlay.add_pack(name, directory),
+        }
     }
 
     /// The chain of a live blob of this id, after another look at the latest root where there

@@ -18,6 +18,7 @@ use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
 use crate::session::{Sessions, began};
 use crate::state::{FENCES_MAX, KEPT_FOR, KEPT_ROOTS, State};
+use crate::transfer::tending;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub struct Collected {
     pub bytes: u64,
     /// Bytes written anew to keep what was alive in packs that were small or mostly dead.
     pub rewritten: u64,
-    /// Packs deleted that were never committed.
+    /// Packs and index segments deleted that were never committed, or are listed no more.
     pub orphans: u64,
     /// Their bytes.
     pub orphan_bytes: u64,
@@ -113,12 +114,12 @@ impl Repository {
         self.delete_dead(&state, &operation, how, &mut done)?;
         // A writer may have committed them between the listing and the fence: the fence keeps out
         // what comes after it alone, so what counts is what the root with the fence names.
-        let named = state.named_packs();
-        let left = orphans.iter().filter(|(name, _)| !named.contains(name));
-        for (name, len) in left.filter(|(name, _)| self.is_alone() || state.is_fenced(name)) {
-            self.objects().delete(&name.key())?;
+        let named = state.named_keys();
+        let left = orphans.iter().filter(|o| !named.contains(&o.key));
+        for orphan in left.filter(|o| self.is_alone() || state.is_fenced(&o.name)) {
+            self.objects().delete(&orphan.key)?;
             done.orphans += 1;
-            done.orphan_bytes += len;
+            done.orphan_bytes += orphan.len;
         }
         for (key, session) in &sessions.keys {
             if state.is_fenced_session(session) {
@@ -126,6 +127,7 @@ impl Repository {
             }
         }
         self.repack_all(&operation, how, floor, removed, &mut done)?;
+        self.tend_segments(None, &tending(&operation))?;
         done.unfinished = self.remove_unfinished(how)?;
         let latest = self.state()?.seq();
         let keep = latest - self.first_kept(latest, how.now)?;
@@ -163,9 +165,9 @@ impl Repository {
         let goes = |name: &PackName| {
             self.is_alone() || fence.contains(&name.session) || state.is_fenced(name)
         };
-        for (_, len) in orphans.iter().filter(|(name, _)| goes(name)) {
+        for orphan in orphans.iter().filter(|o| goes(&o.name)) {
             done.orphans += 1;
-            done.orphan_bytes += len;
+            done.orphan_bytes += orphan.len;
         }
         if !self.repacks(how) {
             return Ok(done);
@@ -191,7 +193,7 @@ impl Repository {
     fn to_fence(
         &self,
         state: &State,
-        orphans: &[(PackName, u64)],
+        orphans: &[Orphan],
         sessions: &Sessions,
         how: Collect,
     ) -> Vec<[u8; 16]> {
@@ -204,8 +206,9 @@ impl Repository {
         };
         let mut fence: Vec<[u8; 16]> = orphans
             .iter()
-            .filter(|(name, _)| is_over(name) && !state.is_fenced(name))
-            .map(|(name, _)| name.session)
+            .map(|orphan| orphan.name)
+            .filter(|name| is_over(name) && !state.is_fenced(name))
+            .map(|name| name.session)
             .collect();
         fence.sort_unstable();
         fence.dedup();
@@ -328,22 +331,29 @@ impl Repository {
         Ok(())
     }
 
-    /// Packs that no root names, with their bytes.
-    fn orphans(&self, state: &State) -> Result<Vec<(PackName, u64)>> {
-        let named = state.named_packs();
-        let listed = self.objects().list("packs/")?;
-        let orphans = listed.into_iter().filter_map(|listed| {
-            let name: PackName = listed.key.strip_prefix("packs/")?.parse().ok()?;
-            (!named.contains(&name)).then_some((name, listed.size))
-        });
-        Ok(orphans.collect())
+    /// Packs and index segments that no root names.
+    fn orphans(&self, state: &State) -> Result<Vec<Orphan>> {
+        let named = state.named_keys();
+        let mut orphans = Vec::new();
+        for folder in ["packs/", "index/"] {
+            let listed = self.objects().list(folder)?.into_iter();
+            orphans.extend(listed.filter_map(|listed| {
+                let name: PackName = listed.key.strip_prefix(folder)?.parse().ok()?;
+                (!named.contains(&listed.key)).then_some(Orphan {
+                    key: listed.key,
+                    name,
+                    len: listed.size,
+                })
+            }));
+        }
+        Ok(orphans)
     }
 
     /// Files that interrupted writers left in a directory without a name. In a home nobody else
     /// writes; elsewhere the age of a file decides, which is safe: who is late tries again.
     fn remove_unfinished(&self, how: Collect) -> Result<u64> {
         let mut removed = 0;
-        for folder in ["packs", "roots", "sessions", "marks"] {
+        for folder in ["packs", "index", "roots", "sessions", "marks"] {
             let Some(path) = self.objects().local_path(folder) else {
                 return Ok(0);
             };
@@ -355,6 +365,13 @@ impl Repository {
         }
         Ok(removed)
     }
+}
+
+/// What no root names.
+struct Orphan {
+    key: String,
+    name: PackName,
+    len: u64,
 }
 
 /// Counts what a step did to packs that were `before` it, and what waits after it.

@@ -37,6 +37,7 @@ pub mod repair;
 pub mod repository;
 pub mod root;
 pub mod seal;
+pub mod segments;
 mod session;
 pub mod state;
 pub mod table;

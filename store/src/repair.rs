@@ -122,12 +122,17 @@ pub struct Repaired {
     pub renamed: Vec<(PackName, PackName)>,
     /// Sources that could not be asked, with the reason.
     pub unavailable: Vec<(String, String)>,
+    /// Index segments written anew.
+    pub segments: u64,
 }
 
 impl Repaired {
     /// Whether anything was changed.
     pub fn did_anything(&self) -> bool {
-        !self.from.is_empty() || !self.retired.is_empty() || self.log.did_anything()
+        !self.from.is_empty()
+            || !self.retired.is_empty()
+            || self.segments > 0
+            || self.log.did_anything()
     }
 }
 
@@ -198,6 +203,11 @@ impl Repository {
             live.state = None;
             drop(live);
             outcome?;
+        }
+        let bad: HashSet<PackName> = done.before.bad_segments.iter().map(|(n, _)| *n).collect();
+        if !bad.is_empty() {
+            done.segments = self.renew_segments(None, &how.operation, &bad)?.written;
+            done.after.bad_segments = self.bad_segments(true)?;
         }
         Ok(done)
     }

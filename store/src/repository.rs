@@ -14,13 +14,14 @@ use crate::pack::frame::{self, Part};
 use crate::pack::{self, PackWriter};
 use crate::root::{Operation, PackRow, ROOT_MAX, RefChange, Root, SPILL_BYTES, SPILL_LEAST};
 use crate::seal::Seal;
+use crate::segments;
 use crate::state::State;
 use crate::table::SegmentPlace;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// The object that makes a place a repository.
@@ -129,6 +130,8 @@ pub(crate) struct Inner {
     alone: AtomicBool,
     /// The home that writes, where it takes care to be the only one.
     only: OnceLock<String>,
+    /// So many packs without an index segment make one.
+    pub(crate) segment_packs: AtomicUsize,
 }
 
 /// Which packs may be read, and the state that says so.
@@ -305,6 +308,7 @@ impl Repository {
                 cache: Cache::default(),
                 alone: AtomicBool::new(false),
                 only: OnceLock::new(),
+                segment_packs: AtomicUsize::new(segments::PACKS),
             }),
         })
     }
@@ -627,6 +631,10 @@ impl Repository {
                 state.ref_table.spill(&keys.ids, write)?;
                 bytes = state.encode(keys);
             }
+            if bytes.len() > limit && state.index.inline_len() >= least {
+                state.index.spill(&keys.ids, write)?;
+                bytes = state.encode(keys);
+            }
         }
         if bytes.len() > ROOT_MAX {
             return Err(Error::RootTooLarge {
@@ -639,7 +647,7 @@ impl Repository {
 
     /// Writes a table segment as a pack of its own, of a session that `floor` does not fence: what
     /// is fenced and named by no root may be deleted before the root is there that names it.
-    fn write_segment(&self, plain: Vec<u8>, floor: u64) -> Result<SegmentPlace> {
+    pub(crate) fn write_segment(&self, plain: Vec<u8>, floor: u64) -> Result<SegmentPlace> {
         let invalid = |e: std::io::Error| Error::Invalid {
             what: e.to_string(),
         };

@@ -4,6 +4,7 @@
 //! the only concurrency primitive. Bytes: docs/format.md.
 
 use crate::id::{PackName, SnapshotId, TreeId};
+use crate::index::segment::SegmentRow;
 use crate::object::{Malformed, SnapshotKind, Time};
 use crate::seal::Seal;
 use crate::table::{Inline, Row as TableRow};
@@ -324,6 +325,9 @@ pub struct Root {
     /// The home that alone may write, where the storage cannot keep two apart.
     #[n(17)]
     pub writer: Option<String>,
+    /// Index segments: copies of what packs say.
+    #[n(18)]
+    pub index: Option<Inline<SegmentRow>>,
     /// Every ref, where there are many.
     #[n(19)]
     pub ref_table: Option<Inline<RefRow>>,

@@ -10,6 +10,7 @@ pub(crate) use packs::{KEPT_FOR, KEPT_ROOTS};
 
 use crate::error::{Error, Result};
 use crate::id::{PackName, SnapshotId};
+use crate::index::segment::SegmentRow;
 use crate::keys::Keys;
 use crate::objects::Objects;
 use crate::root::{
@@ -32,6 +33,9 @@ pub struct State {
     pub(crate) snapshots: Table<Row>,
     pub(crate) packs: Table<PackRow>,
     pub(crate) removed: Table<Removed>,
+    /// Index segments. What is lost of this table costs time alone, and is told of here.
+    pub(crate) index: Table<SegmentRow>,
+    pub(crate) index_lost: Vec<String>,
     /// The refs once more, where the root has no room for all of them.
     pub(crate) ref_table: Table<RefRow>,
     pub(crate) by_id: HashMap<SnapshotId, u64>,
@@ -79,6 +83,12 @@ impl State {
         let snapshots = std::mem::take(&mut root.snapshots);
         let packs = std::mem::take(&mut root.packs);
         let removed = root.removed.take().unwrap_or_default();
+        let (index, mut index_lost) = (root.index.take().unwrap_or_default(), Vec::new());
+        // A program that does not know this table may have collected a part of it.
+        let index = Table::load_found(index, objects, keys, &mut |e| {
+            index_lost.push(e.to_string());
+            Ok(())
+        })?;
         let ref_table = root.ref_table.take().unwrap_or_default();
         let ref_table = Table::load_found(ref_table, objects, keys, on_lost)?;
         let in_table = ref_table
@@ -91,6 +101,8 @@ impl State {
             snapshots: Table::load_found(snapshots, objects, keys, on_lost)?,
             packs: Table::load_found(packs, objects, keys, on_lost)?,
             removed: Table::load_found(removed, objects, keys, on_lost)?,
+            index,
+            index_lost,
             ref_table,
             by_id: HashMap::new(),
             root,
@@ -125,12 +137,15 @@ impl State {
                 removed: None,
                 floor: None,
                 writer: None,
+                index: None,
                 ref_table: None,
             },
             hash: [0; HASH_LEN],
             snapshots: Table::default(),
             packs: Table::default(),
             removed: Table::default(),
+            index: Table::default(),
+            index_lost: Vec::new(),
             ref_table: Table::default(),
             by_id: HashMap::new(),
         }
@@ -143,6 +158,8 @@ impl State {
         root.packs = self.packs.inline();
         let removed = self.removed.inline();
         root.removed = (removed != Inline::default()).then_some(removed);
+        let index = self.index.inline();
+        root.index = (index != Inline::default()).then_some(index);
         if self.ref_table.len() > 0 {
             root.ref_table = Some(self.ref_table.inline());
             root.refs.clear();

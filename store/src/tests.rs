@@ -21,6 +21,7 @@ mod meanwhile;
 mod parts;
 mod repacking;
 mod roots;
+mod segments;
 mod sim;
 
 pub(crate) use dice::Dice;

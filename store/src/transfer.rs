@@ -287,12 +287,27 @@ fn run(
             to.move_refs(state, refs)
         })?;
     }
+    // Who reads has use for them; this transfer is done without.
+    if let Err(e) = to.tend_segments(Some(from), &tending(&what.operation)) {
+        tracing::warn!("no index segment was written at {}: {e}", to.location());
+    }
     Ok(Transferred {
         packs: moved.0,
         bytes: moved.1,
         snapshots,
         state,
     })
+}
+
+/// The operation of a root that lists index segments, on the occasion of another.
+pub(crate) fn tending(occasion: &Operation) -> Operation {
+    Operation {
+        verb: "index".to_owned(),
+        detail: String::new(),
+        who: occasion.who.clone(),
+        time: occasion.time,
+        ..Operation::default()
+    }
 }
 
 impl Repository {
@@ -477,9 +492,12 @@ fn learn(to: &Repository, packs: &BTreeMap<PackName, u64>) -> Result<()> {
     if !to.is_indexed_for_good() {
         return Ok(());
     }
-    for (name, len) in packs {
-        let directory = to.directory(*name, *len)?;
-        to.inner.index.add_pack(*name, &directory)?;
+    let packs = packs.iter().map(|(name, len)| (*name, *len));
+    let mut unknown = to.unknown_of(packs)?;
+    to.learn_from_segments(&mut unknown)?;
+    for (name, len) in unknown {
+        let directory = to.directory(name, len)?;
+        to.inner.index.add_pack(name, &directory)?;
     }
     Ok(())
 }

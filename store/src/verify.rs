@@ -68,10 +68,12 @@ pub struct VerifyReport {
     pub bad_snapshots: Vec<(SnapshotId, String)>,
     /// What of these snapshots cannot be read.
     pub damage: Vec<Damage>,
+    /// Index segments that are missing or damaged, with what was found: they cost time alone.
+    pub bad_segments: Vec<(PackName, String)>,
 }
 
 impl VerifyReport {
-    /// Whether nothing bad was found.
+    /// Whether nothing is lost.
     pub fn is_good(&self) -> bool {
         self.bad_packs.is_empty() && self.bad_snapshots.is_empty()
     }
@@ -137,6 +139,7 @@ impl Repository {
                     bad_packs: bad.told(),
                     bad_snapshots,
                     damage,
+                    bad_segments: self.bad_segments(how == Verify::ReadData)?,
                 };
                 return Ok((report, bad));
             }

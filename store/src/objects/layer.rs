@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Created, Listed, ObjectWriter, Objects, ObjectsError};
 
@@ -21,6 +22,11 @@ pub trait Layer: Send + Sync + Debug {
     /// [`Objects::local_path`]
     fn local_path(&self, key: &str) -> Option<PathBuf> {
         self.below().local_path(key)
+    }
+
+    /// [`Objects::far`]
+    fn far(&self) -> Option<Arc<dyn Objects>> {
+        self.below().far()
     }
 
     /// [`Objects::get`]
@@ -86,6 +92,10 @@ impl<L: Layer> Objects for L {
 
     fn local_path(&self, key: &str) -> Option<PathBuf> {
         Layer::local_path(self, key)
+    }
+
+    fn far(&self) -> Option<Arc<dyn Objects>> {
+        Layer::far(self)
     }
 
     fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {

@@ -53,6 +53,10 @@ impl super::Layer for Lazy {
         (!is_pack(key) || path.is_file()).then_some(path)
     }
 
+    fn far(&self) -> Option<Arc<dyn Objects>> {
+        Some(self.remote.clone())
+    }
+
     fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {
         self.either(key, |near| near.get(key), |far| far.get(key))
     }

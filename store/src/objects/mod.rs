@@ -17,6 +17,7 @@ pub mod url;
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use bucket::Bucket;
 pub use directory::Directory;
@@ -43,6 +44,11 @@ pub trait Objects: Send + Sync + Debug {
     /// The path of an object where objects are files of this machine: lets readers use pread
     /// and hard-link. The file need not exist.
     fn local_path(&self, key: &str) -> Option<PathBuf>;
+
+    /// The place that has the packs which are not here, where there is one: [`Lazy`].
+    fn far(&self) -> Option<Arc<dyn Objects>> {
+        None
+    }
 
     /// The whole object.
     fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError>;

@@ -146,6 +146,7 @@ impl State {
             .segment_packs()
             .chain(self.packs.segment_packs())
             .chain(self.removed.segment_packs())
+            .chain(self.index.segment_packs())
             .chain(self.ref_table.segment_packs());
         let packs = self.packs.rows().map(|row| row.name);
         packs.chain(segments.map(|(name, _)| name)).collect()

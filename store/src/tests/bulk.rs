@@ -7,25 +7,33 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Counts ranges that are asked for, and fails after so many.
 #[derive(Debug)]
-struct Counted {
+pub(super) struct Counted {
     inner: Arc<dyn Objects>,
+    /// Whatever was asked, ranges included.
+    asked: AtomicU64,
     ranges: AtomicU64,
     bytes: AtomicU64,
     left: AtomicI64,
 }
 
 impl Counted {
-    fn new(inner: Arc<dyn Objects>) -> Arc<Counted> {
+    pub(super) fn new(inner: Arc<dyn Objects>) -> Arc<Counted> {
         Arc::new(Counted {
             inner,
+            asked: AtomicU64::new(0),
             ranges: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             left: AtomicI64::new(i64::MAX),
         })
     }
 
+    /// Requests of any kind since the last call.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.swap(0, Ordering::Relaxed)
+    }
+
     /// Ranges and bytes since the last call.
-    fn take(&self) -> (u64, u64) {
+    pub(super) fn take(&self) -> (u64, u64) {
         let (ranges, bytes) = (&self.ranges, &self.bytes);
         (
             ranges.swap(0, Ordering::Relaxed),
@@ -36,6 +44,7 @@ impl Counted {
 
 impl objects::Layer for Counted {
     fn below(&self) -> &dyn Objects {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         &*self.inner
     }
 
@@ -46,7 +55,7 @@ impl objects::Layer for Counted {
             let why = std::io::Error::other("out of order");
             return Err(ObjectsError::from_io(&self.inner.location(), key, why));
         }
-        self.inner.get_range(key, offset, len)
+        self.below().get_range(key, offset, len)
     }
 }
 

@@ -71,7 +71,7 @@ impl Meanwhile {
 
     fn happen(&self, when: impl Fn(&'static str) -> When, key: &str) {
         let folder = key.find('/').map_or(key, |at| &key[..=at]);
-        let folders = ["packs/", "roots/", "marks/", "sessions/"];
+        let folders = ["packs/", "index/", "roots/", "marks/", "sessions/"];
         let Some(folder) = folders.into_iter().find(|known| *known == folder) else {
             return;
         };

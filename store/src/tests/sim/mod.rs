@@ -23,6 +23,8 @@ const READER: usize = HOMES;
 const PRUNER: usize = HOMES + 1;
 const COLLECTOR: usize = HOMES + 2;
 const FILE_MAX: usize = 3 * CHUNK;
+/// So many packs make an index segment.
+const SEGMENT_PACKS: usize = 2;
 
 /// One step of a collector of the storage, through its own repository. Its errors are its own
 /// business: what counts is what is there afterwards. The bytes that it packed anew.
@@ -133,6 +135,8 @@ struct Sim {
     storage: Arc<Storage>,
     model: Mutex<Model>,
     collector: Option<CollectorStep>,
+    /// How often the storage was looked at as it is.
+    looks: AtomicU64,
 }
 
 fn seal_of(dice: &mut Dice) -> Seal {
@@ -195,6 +199,7 @@ impl Sim {
             storage: Storage::new(seed, profile, COLLECTOR + 1, is_logged),
             model: Mutex::default(),
             collector: plan.collector,
+            looks: AtomicU64::new(0),
         }
     }
 
@@ -227,7 +232,11 @@ impl Sim {
     /// The storage's repository as it is.
     fn as_it_is(&self) -> Repository {
         let (objects, seal) = (self.storage.objects(None), self.seal.clone());
-        Repository::open_in(objects, seal, IndexChoice::Memory, seeded(u64::MAX)).unwrap()
+        // Another world each time: names are never had twice.
+        let world = seeded(u64::MAX - self.looks.fetch_add(1, Ordering::Relaxed));
+        Repository::open_in(objects, seal, IndexChoice::Memory, world)
+            .unwrap()
+            .with_segments_of(SEGMENT_PACKS)
     }
 
     /// The storage's repository as an actor sees it, whose turn it is; tried until it answers.
@@ -236,7 +245,7 @@ impl Sim {
             let (objects, seal) = (self.storage.objects(Some(actor)), self.seal.clone());
             let world = seeded(dice.next());
             if let Ok(there) = Repository::open_in(objects, seal, IndexChoice::Memory, world) {
-                return there;
+                return there.with_segments_of(SEGMENT_PACKS);
             }
             self.storage.restart(actor);
         }
@@ -656,13 +665,17 @@ impl Sim {
             }
         }
         self.check();
+        let state = self.as_it_is().state().unwrap();
+        let covered: u64 = state.index_segments().map(|row| u64::from(row.packs)).sum();
+        self.model().counts.entry("segments").or_default().0 += covered;
         for place in homes
             .iter()
             .map(|home| self.calm(home))
             .chain([self.as_it_is()])
         {
             let report = place.verify(Verify::ReadData).unwrap();
-            if !report.is_good() {
+            // No segment is deleted that the latest root lists.
+            if !report.is_good() || !report.bad_segments.is_empty() {
                 self.wrong(format!("{}: {report:?}", place.location()));
             }
         }
@@ -814,6 +827,7 @@ fn nothing_acknowledged_is_lost() {
         );
     }
     assert!(counts["packing anew"].0 > 0, "nothing was packed anew");
+    assert!(counts["segments"].0 > 0, "no segment was written");
 }
 
 #[test]
