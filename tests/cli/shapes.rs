@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use zenith::store::Operation;
 use zenith_testkit::shapes::{Shapes, WITH_SERVER};
 
 use crate::help::leaves;
@@ -123,6 +124,15 @@ fn every_command_answers_as_documented() {
     ));
     seen.extend(records(&shapes, &m, "snapshot show nothing", 1));
     seen.extend(records(&shapes, &m, "psuh", 2));
+    let storage = m.storage().with_segments_of(1);
+    storage.tend_segments(None, &Operation::default()).unwrap();
+    let segments = storage.objects().list("index/").unwrap();
+    assert_eq!(segments.len(), 1);
+    storage.objects().delete(&segments[0].key).unwrap();
+    seen.extend(records(&shapes, &m, "verify --remote", 0));
+    seen.extend(records(&shapes, &m, "verify --remote --repair", 0));
+    let left = records(&shapes, &m, "verify --remote --read-data", 0);
+    assert!(!left.contains("bad_segment"));
     for pack in std::fs::read_dir(m.home.dir().join("packs")).unwrap() {
         std::fs::write(pack.unwrap().path(), b"").unwrap();
     }

@@ -64,13 +64,19 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
         lines(ui, &found)?;
     }
     let report = &found.report;
+    let home = context.as_typed(&managed.home.dir().display().to_string());
+    let at = match args.at.remote.as_deref() {
+        None => String::new(),
+        Some(zenith::sync::ORIGIN) => " --remote".to_owned(),
+        Some(name) => format!(" --remote={name}"),
+    };
+    for (segment, why) in report.bad_segments.iter().take(LINES) {
+        ui.warn(format_args!(
+            "index segment {segment}: {why}; nothing is lost: packs are asked instead, which takes \
+             longer, until `zenith {home}verify --repair{at}` writes it anew"
+        ));
+    }
     if !report.is_good() {
-        let home = context.as_typed(&managed.home.dir().display().to_string());
-        let at = match args.at.remote.as_deref() {
-            None => String::new(),
-            Some(zenith::sync::ORIGIN) => " --remote".to_owned(),
-            Some(name) => format!(" --remote={name}"),
-        };
         return Err(Failure::Damaged {
             place,
             packs: report.bad_packs.len(),
@@ -123,6 +129,11 @@ fn records(ui: &Ui, found: &Verified) -> Result<(), Failure> {
     for (pack, why) in &found.report.bad_packs {
         ui.record(&json!({
             "type": "bad_pack", "v": 1, "pack": pack.to_string(), "why": why,
+        }))?;
+    }
+    for (segment, why) in &found.report.bad_segments {
+        ui.record(&json!({
+            "type": "bad_segment", "v": 1, "segment": segment.to_string(), "why": why,
         }))?;
     }
     for (id, why) in &found.report.bad_snapshots {
@@ -216,7 +227,7 @@ fn repair_record(mended: &Mended, place: &str) -> Value {
         "unknown_from": log.unknown().map(|(first, _)| first),
         "unknown_to": log.unknown().map(|(_, last)| last),
         "lost_tables": log.tables, "snapshots_back": back, "incomplete": incomplete,
-        "refs_lost": refs, "unavailable": unavailable,
+        "refs_lost": refs, "unavailable": unavailable, "segments": done.segments,
     })
 }
 
@@ -227,11 +238,15 @@ fn repaired(ui: &Ui, mended: &Mended) -> Result<(), Failure> {
     for (from, brought) in &done.from {
         ui.answer(format_args!("healed {} from {from}", amount(brought)))?;
     }
+    if done.segments > 0 {
+        let segments = plural(done.segments, "index segment");
+        ui.answer(format_args!("wrote {segments} anew"))?;
+    }
     let moved: Vec<_> = done.retired.iter().collect();
     capped(ui, &moved, "packs", |pack| {
         format!("pack {pack} is not used any more: what was whole in it has moved")
     })?;
-    if done.before.is_good() && !done.log.did_anything() {
+    if done.before.is_good() && done.segments == 0 && !done.log.did_anything() {
         ui.talk("nothing had to be repaired");
     }
     Ok(())
