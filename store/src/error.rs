@@ -326,7 +326,6 @@ impl Error {
         }
     }
 
-    /// Whether what was to be read is gone or damaged, so that trying again is of no use.
     /// Whether a place lets this user read at most.
     pub fn is_write_refused(&self) -> bool {
         use ObjectsError::{PermissionDenied, ReadOnly};
@@ -336,6 +335,7 @@ impl Error {
         )
     }
 
+    /// Whether what was to be read is gone or damaged, so that trying again is of no use.
     pub(crate) fn is_lost(&self) -> bool {
         match self {
             Error::Objects(e) => e.is_not_found() || e.is_out_of_range(),
