@@ -97,7 +97,9 @@ impl Repository {
         }
         let state = self.state()?;
         let removed = state.removed.len() > 0;
-        let orphans = self.orphans(&state)?;
+        let arriving = self.still_arriving(&how, true)?;
+        let mut orphans = self.orphans(&state)?;
+        orphans.retain(|orphan| !arriving.contains(&orphan.name));
         let sessions = Sessions::of(self)?;
         let fence = self.to_fence(&state, &orphans, &sessions, how);
         let floor = (how.now.saturating_sub(FLOOR).max(0) as u64).saturating_mul(1000);
@@ -143,7 +145,9 @@ impl Repository {
     pub fn would_collect(&self, how: Collect, without: &[SnapshotId]) -> Result<Collected> {
         let mut done = Collected::default();
         let state = self.state()?;
-        let orphans = self.orphans(&state)?;
+        let arriving = self.still_arriving(&how, false)?;
+        let mut orphans = self.orphans(&state)?;
+        orphans.retain(|orphan| !arriving.contains(&orphan.name));
         let fence = self.to_fence(&state, &orphans, &Sessions::of(self)?, how);
         done.fenced = fence.len() as u64;
         let before: HashMap<PackName, u8> = state.packs().map(|p| (p.name, p.state)).collect();

@@ -11,6 +11,7 @@
 //! * Every blob that leaves is checked against its id.
 //! * The index is a cache: it is filtered by the packs that the latest root lists.
 
+mod arriving;
 mod blob;
 pub mod bulk;
 pub mod changes;

@@ -118,7 +118,7 @@ pub fn transfer_without_packs(
     again(from, to, what, Packs::Stay, &|_| {})
 }
 
-/// Brings every pack that the tables of a home name and that is not here, so that it needs `from`
+/// Brings every pack that snapshots of a home use and that is not here, so that it needs `from`
 /// no more; gives their number and bytes. `to` is opened without looking there.
 ///
 /// # Errors
@@ -129,7 +129,12 @@ pub fn complete(
     on: &(dyn Fn(TransferEvent) + Sync),
 ) -> Result<(u64, u64)> {
     let state = to.state()?;
-    let packs = state.packs().map(|pack| (pack.name, pack.len)).collect();
+    // What was condemned there need not be there any more, and nobody here misses it.
+    let used = state.used();
+    let used = state
+        .packs()
+        .filter(|pack| used.contains_key(&pack.ordinal));
+    let packs = used.map(|pack| (pack.name, pack.len)).collect();
     send(from, to, &packs, on)
 }
 
@@ -241,6 +246,7 @@ fn run(
     let moved = match packs {
         Packs::Travel => {
             announce_sessions(&missing, to, &what.operation, target.seq())?;
+            to.expect_packs(missing.keys().copied())?;
             send(from, to, &missing, on)?
         }
         Packs::Stay => {
@@ -287,6 +293,7 @@ fn run(
             to.move_refs(state, refs)
         })?;
     }
+    to.packs_arrived(&state)?;
     // Who reads has use for them; this transfer is done without.
     if let Err(e) = to.tend_segments(Some(from), &tending(&what.operation)) {
         tracing::warn!("no index segment was written at {}: {e}", to.location());

@@ -276,10 +276,12 @@ impl Repository {
         })
     }
 
-    /// Packs that no root names: whole ones are kept for use, all else goes away.
+    /// Packs that no root names and no fetch is bringing: whole ones are kept for use, all else goes away.
     fn adopt_leftovers(&self, packs_dir: &Path) -> Result<HashMap<PackName, u64>> {
         let state = self.state()?;
-        let named = state.named_packs();
+        let mut named = state.named_packs();
+        // Those of an interrupted fetch wait for the one that goes on with them.
+        named.extend(self.arriving()?);
         disk::remove_leftovers(packs_dir).map_err(|e| self.pack_error(e))?;
         let mut adopted = HashMap::new();
         for listed in self.objects().list("packs/")? {
