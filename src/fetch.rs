@@ -256,14 +256,17 @@ fn keep_there(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<()> {
     let there = storage.state()?;
-    let refs: Vec<RefChange> = report
-        .branches
-        .iter()
-        .map(|fetched| {
-            let name = format!("homes/{home_id}/{}", fetched.branch);
+    let branches = report.branches.iter();
+    let branches = branches.map(|fetched| (fetched.branch.clone(), fetched.to));
+    // No branch has a name that begins so.
+    let tags = report.tags.iter().map(|(tag, at)| (format!("^{tag}"), *at));
+    let refs: Vec<RefChange> = branches
+        .chain(tags)
+        .map(|(what, to)| {
+            let name = format!("homes/{home_id}/{what}");
             RefChange {
                 from: there.get_ref(&name),
-                to: Some(fetched.to),
+                to: Some(to),
                 name,
             }
         })

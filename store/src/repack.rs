@@ -19,6 +19,7 @@ use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
 use crate::state::State;
 use crate::transfer::announce_sessions;
+use crate::usage::Lines;
 use crate::writer::Writer;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -545,15 +546,36 @@ fn in_use(alive: &Alive) -> u64 {
     used.map(|used| used.place.stored_share()).sum()
 }
 
-/// The packs of what homes and branches are at: the next push builds on these.
+/// The packs of what homes and branches are at: the next push builds on these. What a lazy home
+/// reads it has nowhere else, all that goes before it included.
 fn built_on(state: &State) -> HashSet<PackName> {
-    let refs = state.refs().iter();
-    let tips: BTreeSet<SnapshotId> = refs
-        .filter(|(name, _)| name.starts_with("branch/") || name.starts_with("homes/"))
-        .map(|(_, tip)| *tip)
-        .collect();
-    let usages = tips.iter().flat_map(|tip| state.usage(tip).into_keys());
-    usages.collect()
+    let mut needed = HashSet::new();
+    let mut open = Vec::new();
+    for (name, tip) in state.refs() {
+        match name.strip_prefix("homes/") {
+            Some(home) if home.contains('/') => open.push(*tip),
+            Some(_) => drop(needed.insert(*tip)),
+            None if name.starts_with("branch/") => drop(needed.insert(*tip)),
+            None => {}
+        }
+    }
+    let mut seen = HashSet::new();
+    while let Some(id) = open.pop() {
+        if seen.insert(id) {
+            let row = state.snapshot(&id);
+            open.extend(row.into_iter().flat_map(|row| &row.parents));
+        }
+    }
+    needed.extend(seen);
+    let mut packs = BTreeMap::new();
+    let mut lines = Lines::default();
+    for row in state.snapshots() {
+        let usage = lines.next(row);
+        if needed.contains(&row.id) {
+            packs.extend(usage);
+        }
+    }
+    state.named(&packs).into_keys().collect()
 }
 
 /// The frames of a pack, and whether anything in each is in use.

@@ -126,6 +126,30 @@ fn what_branches_and_homes_build_on_is_not_moved() {
     }
 }
 
+/// A lazy home has them nowhere else, and lists all that goes before what it holds.
+#[test]
+fn what_a_lazy_home_reads_is_not_moved() {
+    for name in ["homes/a/main", "homes/a"] {
+        let (pair, old) = mostly_dead();
+        let (local, storage) = (pair.home(), pair.storage());
+        let files = Files::from([("new".into(), noise(60, 3000))]);
+        let tip = snapshot_on(&local, &files, Some(old), "tip").0;
+        push(&local, &storage, &[tip]).unwrap();
+        let stands = RefChange {
+            name: name.into(),
+            from: None,
+            to: Some(tip),
+        };
+        let change = Change {
+            refs: vec![stands],
+            ..Change::default()
+        };
+        storage.commit(change).unwrap();
+        let done = collect_with(&pair.storage(), u64::MAX);
+        assert_eq!(done.rewritten > 0, name == "homes/a", "{name}");
+    }
+}
+
 #[test]
 fn sealed_frames_are_moved_as_they_lie() {
     let (seal, _) = Seal::generate("k");
