@@ -186,7 +186,8 @@ $ zenith prune --keep-within 2d --keep-daily 30 --keep-monthly 12 --dry-run
 $ zenith prune --keep-last 10 --branch try-index
 $ zenith prune --keep-daily 30 --keep-tag 'v*' --remote
 $ zenith undo --remote
-$ zenith tag -d v1.0
+$ zenith tag -m v1.0 v1.0.0
+$ zenith tag -d v1.0.0
 $ zenith gc --dry-run
 $ zenith gc --remote
 $ zenith gc --now
