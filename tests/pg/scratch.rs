@@ -596,7 +596,7 @@ fn a_foreign_cluster_is_asked_without_any_harm() {
     assert_eq!(ask("count(*) from t", &[]), "1000");
     for (table, format, said) in [
         ("slow", "csv", "n\n1\n"),
-        ("t", "sql", "INSERT INTO public.t VALUES"),
+        ("t", "sql", "INSERT INTO public.t (n) VALUES"),
     ] {
         let table = format!("{id}:{table}");
         let copied = home
