@@ -4,7 +4,7 @@
 //! A lazy home has none of the packs that its commits build on; a home of the usual kind has them
 //! all. A commit of a root is one step here, as in `repack`.
 
-use super::{check_all, check_breaks, is_large};
+use super::{check_all, check_breaks, each, is_large};
 use stateright::{Model, Property};
 
 /// Pack 0 is that of snapshot 0, pack 1 that of snapshot 1.
@@ -154,10 +154,6 @@ struct Holds {
     reads: bool,
     removals: u8,
     without: Without,
-}
-
-fn each(set: Packs) -> impl Iterator<Item = usize> {
-    (0..PACKS).filter(move |pack| set & 1 << pack != 0)
 }
 
 impl State {

@@ -71,3 +71,8 @@ where
         println!("  {action:?}");
     }
 }
+
+/// The packs in a set, one bit for each.
+fn each(set: u8) -> impl Iterator<Item = usize> {
+    (0..8).filter(move |pack| set & 1 << pack != 0)
+}

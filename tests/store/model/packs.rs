@@ -4,7 +4,7 @@
 //! can be taken for that. So the latest root is all that is kept, and of what somebody has read
 //! only whether it still is the latest.
 
-use super::{check_all, check_breaks, is_large};
+use super::{check_all, check_breaks, each, is_large};
 use stateright::{Model, Property};
 
 /// Pack 0 lies there at the start; a writer uploads one pack in each of its sessions.
@@ -179,10 +179,6 @@ struct Lifecycle {
     /// Both writers begin with the shared pack, and make snapshots of the same chunks.
     shares: bool,
     without: Without,
-}
-
-fn each(set: Packs) -> impl Iterator<Item = usize> {
-    (0..PACKS).filter(move |pack| set & 1 << pack != 0)
 }
 
 impl State {

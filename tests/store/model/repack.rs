@@ -4,7 +4,7 @@
 //! `packs` shows that everything is looked at anew after a conflict, so a commit is one step here.
 //! What was looked at long before it is what may be wrong.
 
-use super::{check_all, check_breaks, is_large};
+use super::{check_all, check_breaks, each, is_large};
 use stateright::{Model, Property};
 
 /// Lies there at the start and holds `A` and `B`.
@@ -155,10 +155,6 @@ struct Repacking {
     reads: bool,
     holds: bool,
     without: Without,
-}
-
-fn each(set: Packs) -> impl Iterator<Item = usize> {
-    (0..PACKS).filter(move |pack| set & 1 << pack != 0)
 }
 
 impl State {
