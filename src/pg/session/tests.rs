@@ -1,12 +1,14 @@
-
 use super::*;
 use crate::pg::path::{Rule, is_relation_dir, rule, unlogged};
+use crate::pg::tablespace::Tablespace;
 use crate::pg::testing::{Cluster, bin_dirs, give, run};
 use crate::pg::wal::{TimelineHistory, WalFacts, history_files, read_segment};
 use crate::pg::{Control, guard, tablespace};
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::path::PathBuf;
 
 fn begin(cluster: &Cluster) -> Session {
     let options = BeginOptions {
