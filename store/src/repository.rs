@@ -1,76 +1,33 @@
 //! A repository: packs, an index over them and the root log, in a home or at a storage.
 //!
-//! Opening and committing are here; `read` takes things out, `writer` puts things in,
+//! Opening is here; `commit` writes roots, `read` takes things out, `writer` puts things in,
 //! `transfer` moves them between repositories, `collect` and `verify` look after them.
 
-use crate::blob::Cache;
-use crate::error::{Error, Result};
-use crate::id::{Ids, Kind, PackName, SnapshotId};
-use crate::index::{Index, Location, MemIndex};
-use crate::keys::Keys;
-use crate::log;
-use crate::objects::{Created, Objects, disk, exclusive};
-use crate::pack::frame::{self, Part};
-use crate::pack::{self, PackWriter};
-use crate::root::{Operation, PackRow, ROOT_MAX, RefChange, Root, SPILL_BYTES, SPILL_LEAST};
-use crate::seal::Seal;
-use crate::segments;
-use crate::state::State;
-use crate::table::SegmentPlace;
-use crate::world::World;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-/// The object that makes a place a repository.
-pub const HEADER_KEY: &str = "zenith.json";
-const HEADER_KIND: &str = "zenith repository";
-const HEADER_VERSION: u32 = 1;
-/// Refs that say what is known of elsewhere, and need not be here.
-const NOTES: &str = "remote/";
+use crate::blob::Cache;
+use crate::error::{Error, Result};
+use crate::header::Header;
+use crate::id::{Ids, PackName, SnapshotId};
+use crate::index::{Index, Location, MemIndex};
+use crate::keys::Keys;
+use crate::log;
+use crate::objects::{Created, Objects, disk, exclusive};
+use crate::pack;
+use crate::root::{Operation, PackRow, Root};
+use crate::seal::Seal;
+use crate::segments;
+use crate::state::State;
+use crate::world::World;
+
+pub use crate::commit::Change;
+pub use crate::header::{HEADER_KEY, Params};
+
 /// A reader that is left behind this often while it looks for the latest root gives up.
 const LOOKS: u32 = 32;
-/// A commit that loses this often to other writers gives up.
-const COMMIT_TRIES: u32 = 32;
-/// zstd level of table segments, which are small and read often.
-const TABLE_LEVEL: i32 = 3;
-
-/// What is fixed when a repository is created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Params {
-    /// Bytes of a chunk, a power of two.
-    pub chunk_size: u32,
-    /// Files of at most this many bytes lie in the tree.
-    pub inline_limit: u32,
-}
-
-impl Default for Params {
-    fn default() -> Self {
-        Params {
-            chunk_size: 64 << 10,
-            inline_limit: 1 << 10,
-        }
-    }
-}
-
-/// `zenith.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Header {
-    kind: String,
-    version: u32,
-    id: String,
-    hash: String,
-    keyed: bool,
-    /// Names the master key of a sealed repository; no secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_id: Option<String>,
-    chunk_size: u32,
-    inline_limit: u32,
-    #[serde(default)]
-    incompatible: Vec<String>,
-}
 
 /// Where the index lies.
 #[derive(Debug, Clone)]
@@ -169,17 +126,6 @@ impl Live {
     }
 }
 
-/// Moves refs and takes snapshots out, without new data.
-#[derive(Debug, Clone, Default)]
-pub struct Change {
-    /// Snapshots to take out of the table.
-    pub remove: Vec<SnapshotId>,
-    /// Refs to move.
-    pub refs: Vec<RefChange>,
-    /// Who, what, when.
-    pub operation: Operation,
-}
-
 impl Repository {
     /// Makes a repository at `objects`: `zenith.json` and root 0. With a seal all that it holds is
     /// sealed; the slots that guard its key are the caller's to make.
@@ -208,20 +154,9 @@ impl Repository {
         operation: Operation,
         world: World,
     ) -> Result<Self> {
-        check_params(params)?;
-        let header = Header {
-            kind: HEADER_KIND.into(),
-            version: HEADER_VERSION,
-            id: crate::id::hex(&world.bytes::<16>()),
-            hash: "blake3".into(),
-            keyed: seal.is_some(),
-            key_id: seal.as_ref().map(|seal| seal.key_id().to_owned()),
-            chunk_size: params.chunk_size,
-            inline_limit: params.inline_limit,
-            incompatible: vec![],
-        };
-        let mut bytes = serde_json::to_vec_pretty(&header).expect("plain data has a JSON form");
-        bytes.push(b'\n');
+        params.check()?;
+        let header = Header::new(&world, params, seal.as_ref());
+        let bytes = header.encode();
         // Root 0 comes second, so a repository without roots is one whose making was interrupted;
         // opening it makes root 0 again.
         if objects.create(HEADER_KEY, &bytes)? == Created::Exists {
@@ -254,7 +189,7 @@ impl Repository {
         index: IndexChoice,
         world: World,
     ) -> Result<Self> {
-        let header = read_header(&*objects)?;
+        let header = Header::read(&*objects)?;
         let key_id = seal.as_ref().map(Seal::key_id);
         match (&header.key_id, key_id) {
             (Some(_), None) => {
@@ -293,11 +228,8 @@ impl Repository {
         };
         Ok(Repository {
             inner: Arc::new(Inner {
-                id: header.id,
-                params: Params {
-                    chunk_size: header.chunk_size,
-                    inline_limit: header.inline_limit,
-                },
+                id: header.id.clone(),
+                params: header.params(),
                 keys: Keys::new(seal),
                 objects,
                 world,
@@ -326,7 +258,7 @@ impl Repository {
     /// # Errors
     /// [`Error::NotARepository`], [`Error::TooNew`]; when the place cannot be asked.
     pub fn key_id(objects: &dyn Objects) -> Result<Option<String>> {
-        Ok(read_header(objects)?.key_id)
+        Ok(Header::read(objects)?.key_id)
     }
 
     /// The keys of a sealed repository.
@@ -474,207 +406,6 @@ impl Repository {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits a change of refs and snapshot table.
-    ///
-    /// # Errors
-    /// [`Error::RefMoved`] when a ref is not where the caller saw it, [`Error::NoSnapshot`] when a
-    /// ref would name what is not there, [`Error::InUse`] when a ref names what is to be removed.
-    pub fn commit(&self, change: Change) -> Result<Arc<State>> {
-        let Change {
-            remove,
-            refs,
-            operation,
-        } = change;
-        self.commit_with(operation, |state| {
-            for id in &remove {
-                if !state.remove_snapshot(id) {
-                    return Err(Error::NoSnapshot {
-                        id: *id,
-                        location: self.location(),
-                    });
-                }
-                state.root.operation.removed.push(*id);
-            }
-            self.move_refs(state, &refs)?;
-            // Another may have moved a ref there since the caller looked.
-            let named = |(name, id): &(&String, &SnapshotId)| {
-                !name.starts_with(NOTES) && remove.contains(id)
-            };
-            match state.refs().iter().find(named) {
-                Some((name, id)) => Err(Error::InUse {
-                    id: *id,
-                    name: name.clone(),
-                }),
-                None => Ok(()),
-            }
-        })
-    }
-
-    /// Moves refs in `state`, each from where the caller saw it.
-    pub(crate) fn move_refs(&self, state: &mut State, refs: &[RefChange]) -> Result<()> {
-        for change in refs {
-            let found = state.get_ref(&change.name);
-            if found != change.from {
-                return Err(Error::RefMoved {
-                    name: change.name.clone(),
-                    expected: change.from,
-                    found,
-                });
-            }
-            match change.to {
-                Some(id) => {
-                    // A remote's tip may be known without being here; all others must be whole.
-                    if !change.name.starts_with(NOTES) && state.snapshot(&id).is_none() {
-                        return Err(Error::NoSnapshot {
-                            id,
-                            location: self.location(),
-                        });
-                    }
-                    state.root.refs.insert(change.name.clone(), id);
-                }
-                None => {
-                    state.root.refs.remove(&change.name);
-                }
-            }
-            state.root.operation.refs.push(change.clone());
-        }
-        Ok(())
-    }
-
-    /// The commit loop: `make` changes a copy of the latest state, which becomes the next root.
-    pub(crate) fn commit_with(
-        &self,
-        operation: Operation,
-        make: impl FnMut(&mut State) -> Result<()>,
-    ) -> Result<Arc<State>> {
-        self.commit_of(operation, false, make)
-    }
-
-    /// As [`Repository::commit_with`]; a claim is made also where another home writes.
-    fn commit_of(
-        &self,
-        operation: Operation,
-        is_claim: bool,
-        mut make: impl FnMut(&mut State) -> Result<()>,
-    ) -> Result<Arc<State>> {
-        let objects = &*self.inner.objects;
-        // What a root did of which it cannot be told any more whether it was a commit.
-        let mut doubt: Option<Operation> = None;
-        for _ in 0..COMMIT_TRIES {
-            let current = self.state()?;
-            if doubt.as_ref().is_some_and(|did| current.has(did)) {
-                return Ok(current);
-            }
-            if !is_claim {
-                self.refuse_other_writer(&current)?;
-            }
-            let unknown = current.unknown_for_writing();
-            if !unknown.is_empty() {
-                return Err(Error::TooNew {
-                    location: self.location(),
-                    what: format!("features {unknown:?}"),
-                });
-            }
-            let mut next = (*current).clone();
-            next.root.seq += 1;
-            next.root.previous = Some(current.hash);
-            next.root.nonce = self.world().bytes();
-            next.root.operation = operation.clone();
-            next.need_packs_2();
-            make(&mut next)?;
-            let bytes = self.fit(&mut next)?;
-            let key = Root::key(next.seq());
-            let committed = log::create(objects, &key, &bytes)?;
-            // Where the block of the name was closed, the name may have been free because roots
-            // were deleted, or ours may have been among them while we slept.
-            if log::is_closed(objects, next.seq())? {
-                doubt = Some(next.root.operation);
-                self.lock_live_write().state = None;
-                continue;
-            }
-            if committed {
-                log::close_behind(objects, next.seq());
-                next.hash = *blake3::hash(&bytes).as_bytes();
-                let state = Arc::new(next);
-                self.adopt(state.clone());
-                return Ok(state);
-            }
-        }
-        Err(Error::Contended {
-            location: self.location(),
-            tries: COMMIT_TRIES,
-        })
-    }
-
-    /// The bytes of a root, after moving rows to segments where they would be too many.
-    pub(crate) fn fit(&self, state: &mut State) -> Result<Vec<u8>> {
-        let keys = &self.inner.keys;
-        let floor = state.floor();
-        let write = |rows| self.write_segment(rows, floor);
-        state.settle_refs();
-        let mut bytes = state.encode(keys);
-        // A table that holds little does not make the root small; where it must be, all of it goes.
-        for (limit, least) in [(SPILL_BYTES, SPILL_LEAST), (ROOT_MAX, 1)] {
-            if bytes.len() > limit && state.snapshots.inline_len() >= least {
-                state.snapshots.spill(&keys.ids, write)?;
-                bytes = state.encode(keys);
-            }
-            if bytes.len() > limit && state.packs.inline_len() >= least {
-                state.packs.spill(&keys.ids, write)?;
-                bytes = state.encode(keys);
-            }
-            if bytes.len() > limit && state.removed.inline_len() >= least {
-                state.removed.spill(&keys.ids, write)?;
-                bytes = state.encode(keys);
-            }
-            if bytes.len() > limit && state.ref_table.inline_len() >= least {
-                state.ref_table.spill(&keys.ids, write)?;
-                bytes = state.encode(keys);
-            }
-            if bytes.len() > limit && state.index.inline_len() >= least {
-                state.index.spill(&keys.ids, write)?;
-                bytes = state.encode(keys);
-            }
-        }
-        if bytes.len() > ROOT_MAX {
-            return Err(Error::RootTooLarge {
-                bytes: bytes.len(),
-                limit: ROOT_MAX,
-            });
-        }
-        Ok(bytes)
-    }
-
-    /// Writes a table segment as a pack of its own, of a session that `floor` does not fence: what
-    /// is fenced and named by no root may be deleted before the root is there that names it.
-    pub(crate) fn write_segment(&self, plain: Vec<u8>, floor: u64) -> Result<SegmentPlace> {
-        let invalid = |e: std::io::Error| Error::Invalid {
-            what: e.to_string(),
-        };
-        let name = PackName {
-            session: self.world().session_above(floor),
-            number: 0,
-        };
-        let id = self.ids().table(&plain).into();
-        let parts = vec![Part::plain(Kind::Table, plain.len())];
-        let mut compressor = zstd::bulk::Compressor::new(TABLE_LEVEL).map_err(invalid)?;
-        let frame = frame::encode(parts, plain, &mut compressor);
-        let mut writer =
-            PackWriter::new(Vec::new(), name, self.seal().cloned()).map_err(invalid)?;
-        let entry = writer.append(frame, &[id]).map_err(invalid)?.clone();
-        let (bytes, finished) = writer.finish().map_err(invalid)?;
-        // The name is random: what exists under it can only be an earlier try of this very call.
-        self.inner.objects.create(&name.key(), &bytes)?;
-        Ok(SegmentPlace {
-            pack: name,
-            pack_len: finished.len,
-            payload_offset: entry.payload_offset,
-            stored_len: entry.stored_len,
-            plain_len: entry.plain_len,
-            codec: entry.codec,
-        })
-    }
-
     /// Packs that a snapshot uses and that lie elsewhere: this is a home that reads them there
     /// ([`crate::objects::Lazy`]).
     ///
@@ -788,51 +519,6 @@ impl Repository {
     pub(crate) fn directory(&self, pack: PackName, len: u64) -> Result<pack::Directory> {
         pack::reader::directory(&*self.inner.objects, pack, len, self.seal())
     }
-}
-
-fn check_params(params: Params) -> Result<()> {
-    if !params.chunk_size.is_power_of_two() || !(8 << 10..=16 << 20).contains(&params.chunk_size) {
-        return Err(Error::Invalid {
-            what: format!(
-                "chunk size {}: a power of two from 8192 to 16777216 is needed",
-                params.chunk_size
-            ),
-        });
-    }
-    Ok(())
-}
-
-fn read_header(objects: &dyn Objects) -> Result<Header> {
-    let location = objects.location();
-    let bytes = match objects.get(HEADER_KEY) {
-        Ok(bytes) => bytes,
-        Err(e) if e.is_not_found() => return Err(Error::NotARepository { location }),
-        Err(e) => return Err(e.into()),
-    };
-    let damaged = |why: String| Error::Damaged {
-        what: HEADER_KEY.into(),
-        location: location.clone(),
-        why,
-    };
-    let header: Header = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-    if header.kind != HEADER_KIND {
-        return Err(Error::NotARepository { location });
-    }
-    let keyed_as_known = header.keyed == header.key_id.is_some();
-    if header.version > HEADER_VERSION || !header.incompatible.is_empty() || !keyed_as_known {
-        return Err(Error::TooNew {
-            location,
-            what: format!(
-                "version {}, features {:?}, keyed {}",
-                header.version, header.incompatible, header.keyed
-            ),
-        });
-    }
-    check_params(Params {
-        chunk_size: header.chunk_size,
-        inline_limit: header.inline_limit,
-    })?;
-    Ok(header)
 }
 
 fn write_root_0(
