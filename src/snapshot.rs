@@ -8,39 +8,43 @@
 
 mod config;
 mod copy;
+mod facts;
 mod idle;
 mod names;
 mod pages;
+mod parent;
+mod read;
+mod refuse;
 pub(crate) mod stream;
 mod wal;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use zenith_store::{
     Committed, Node, Operation, RefChange, Repository, Snapshot, SnapshotId, SnapshotKind,
     SnapshotSource, State, Writer, WriterOptions,
 };
 
-use crate::before::Before;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::facts::{
-    Collation, Damage, Facts, LeftOut, Mark, OutsideFile, TablespaceFact, TimelineEnd,
-};
+use crate::facts::{Damage, Facts, LeftOut, Mark};
 use crate::home::Home;
 use crate::lazy;
 use crate::lineage;
 use crate::pg::wal::TimelineHistory;
 use crate::pg::{self, ClusterState, Control, Label};
-use crate::plan::{FileCache, Known, Plan};
-use crate::scan::{self, Entry, Motion, Scan, Unlogged};
+use crate::plan::FileCache;
+use crate::scan::{self, Motion, Scan, Unlogged};
 use crate::tree::{Tree, TreeWriter};
 use config::Places;
 use copy::Copy;
-use pages::{Findings, Layout, Replay};
+use facts::{collation, facts_of, libc_version, mark_at_rest, split_list, tablespace_facts};
+use pages::Replay;
+use parent::{Parent, base, before};
+use read::{save_cache, store_files};
+use refuse::{check_same_server, refuse_running, refuse_unfinished};
 use wal::Span;
 
 pub use crate::settings::OnDamage;
@@ -49,11 +53,6 @@ pub use crate::settings::OnDamage;
 const THREADS_MAX: usize = 4;
 /// Mode of files that come from the server's answers.
 const FILE_MODE: u32 = 0o600;
-
-/// What the parent has; nothing where there is none.
-fn before(repo: &Repository, parent: Option<&Parent>) -> Result<Before> {
-    Before::of(repo, parent.map(|parent| parent.snapshot.tree))
-}
 
 /// How a snapshot is taken.
 #[derive(Debug, Clone)]
@@ -476,245 +475,9 @@ pub(crate) fn begin(repo: &Repository, opts: &SnapshotOptions) -> Result<Writer>
     Ok(repo.writer_with(opts.writer())?)
 }
 
-/// The tip of the branch, or where it begins.
-fn base(repo: &Repository, opts: &SnapshotOptions) -> Result<Option<SnapshotId>> {
-    Ok(opts.tip(&*repo.state()?).or(opts.parent))
-}
-
 /// The full name of a branch.
 pub fn branch_ref(branch: &str) -> String {
     format!("branch/{branch}")
-}
-
-/// The tip of the branch, or where the branch begins.
-struct Parent {
-    id: SnapshotId,
-    snapshot: Snapshot,
-    facts: Facts,
-}
-
-impl Parent {
-    /// `place` names the cluster with this system identifier, which is to go on from there.
-    ///
-    /// Errors: `BranchForeign`.
-    fn of(
-        repo: &Repository,
-        opts: &SnapshotOptions,
-        place: &Path,
-        system_identifier: u64,
-    ) -> Result<Option<Parent>> {
-        let Some(id) = base(repo, opts)? else {
-            return Ok(None);
-        };
-        let snapshot = repo.snapshot(id)?;
-        let facts = Facts::decode(&snapshot.body, &id)?;
-        if facts.system_identifier != system_identifier {
-            return Err(Error::BranchForeign {
-                place: place.to_owned(),
-                found: system_identifier,
-                branch: opts.branch.clone(),
-                expected: facts.system_identifier,
-            });
-        }
-        Ok(Some(Parent {
-            id,
-            snapshot,
-            facts,
-        }))
-    }
-
-    /// What is reported when there is nothing new.
-    fn unchanged(&self) -> SnapshotReport {
-        SnapshotReport {
-            id: self.id,
-            unchanged: true,
-            size: self.snapshot.size,
-            new_bytes: 0,
-            read_bytes: 0,
-            files: self.snapshot.files,
-            lsn: pg::Lsn(self.facts.stop_lsn),
-            left_out: self.facts.left_out.clone(),
-            damaged_pages: self.facts.damage.as_ref().map_or(0, Damage::count),
-            warnings: Vec::new(),
-        }
-    }
-}
-
-impl<'a> Copy<'a> {
-    fn new(
-        before: &'a Before,
-        writer: &'a Writer,
-        pgdata: &'a Path,
-        control: &Control,
-        motion: Motion,
-        opts: &SnapshotOptions,
-        on: &'a (dyn Fn(Event) + Sync),
-    ) -> Copy<'a> {
-        Copy {
-            writer,
-            before,
-            params: before.repo().params(),
-            pgdata,
-            motion,
-            layout: Layout::of(control),
-            threads: threads(opts.threads),
-            on,
-        }
-    }
-}
-
-/// What reading the files came to.
-struct Read {
-    /// Plain bytes that were read.
-    bytes: u64,
-    /// For people.
-    warnings: Vec<String>,
-    /// Pages that do not hold.
-    findings: Findings,
-}
-
-impl Read {
-    /// Something more that people should know.
-    fn warn(&mut self, copy: &Copy<'_>, warnings: Vec<String>) {
-        for warning in &warnings {
-            (copy.on)(Event::Warning(warning.clone()));
-        }
-        self.warnings.extend(warnings);
-    }
-
-    /// What of the findings is damage, when all that the snapshot has is known.
-    ///
-    /// Errors: `PagesDamaged`.
-    fn judge(
-        &mut self,
-        copy: &Copy<'_>,
-        replay: Option<Replay>,
-        tree: &Tree,
-        opts: &SnapshotOptions,
-    ) -> Result<Option<Damage>> {
-        let findings = std::mem::take(&mut self.findings);
-        let is_taken = |path: &str| tree.listing.contains_key(path);
-        let verdict = findings.judge(copy.layout, copy.layout, replay, is_taken);
-        verdict.pass(opts.on_damage, copy.pgdata)?;
-        self.warn(copy, verdict.warnings);
-        Ok(verdict.damage)
-    }
-}
-
-impl Replay {
-    /// Of the WAL that a snapshot carries.
-    fn of(span: &Span) -> Replay {
-        Replay {
-            start: span.start,
-            stop: span.stop,
-        }
-    }
-}
-
-/// Puts all scanned directories and files but pg_control into the tree, reading what changed, and
-/// notes in `cache` what each file looked like.
-fn store_files(
-    copy: &Copy<'_>,
-    parent: Option<&Parent>,
-    scan: &Scan,
-    cache: &mut FileCache,
-    opts: &SnapshotOptions,
-    tree: &mut TreeWriter<'_>,
-) -> Result<Read> {
-    let (known, damaged) = known_files(copy, parent, scan, opts)?;
-    let mut to_read: Vec<&Entry> = Vec::new();
-    let total = scan
-        .entries
-        .iter()
-        .filter(|e| !e.is_dir)
-        .map(Entry::size)
-        .sum();
-    (copy.on)(Event::Total { bytes: total });
-    for entry in &scan.entries {
-        if entry.is_dir {
-            tree.add_dir(&entry.path, entry.mode)?;
-            continue;
-        }
-        if entry.path == "global/pg_control" {
-            continue;
-        }
-        match known.decide(entry, &cache.boot_id) {
-            // What is damaged is told every time.
-            Plan::Reuse(_) if damaged.has(&entry.path) => to_read.push(entry),
-            Plan::Reuse(file) => {
-                (copy.on)(Event::Read {
-                    bytes: entry.size(),
-                });
-                tree.add_stored(&entry.path, file)?;
-            }
-            Plan::Read => to_read.push(entry),
-        }
-    }
-    let mut copied = copy.run(&to_read)?;
-    let mut bytes = 0;
-    for entry in to_read {
-        if let Some(file) = copied.files.remove(&entry.path) {
-            bytes += file.size;
-            tree.add_stored(&entry.path, file)?;
-        }
-    }
-    cache.stamps = scan
-        .entries
-        .iter()
-        .filter(|e| !e.is_dir && tree.contains(&e.path))
-        .map(|e| (e.path.clone(), e.stamp))
-        .collect();
-    let mut read = Read {
-        bytes,
-        warnings: Vec::new(),
-        findings: copied.findings,
-    };
-    read.warn(copy, copied.warnings);
-    Ok(read)
-}
-
-/// What the home knows about the files, when the snapshot that it was noted for is still there;
-/// and what was damaged then.
-fn known_files(
-    copy: &Copy<'_>,
-    parent: Option<&Parent>,
-    scan: &Scan,
-    opts: &SnapshotOptions,
-) -> Result<(Known, Damage)> {
-    let repo = copy.before.repo();
-    let nothing = || Ok((Known::nothing(), Damage::default()));
-    let Some(home) = opts.home.as_ref().filter(|_| !opts.read_all) else {
-        return nothing();
-    };
-    let cache = FileCache::load(&FileCache::path(&home.file_cache_dir(), copy.pgdata));
-    let Some(cache) = cache else {
-        return nothing();
-    };
-    let Ok(id) = cache.snapshot.parse::<SnapshotId>() else {
-        return nothing();
-    };
-    let state = repo.state()?;
-    let Some(row) = state.snapshot(&id) else {
-        return nothing();
-    };
-    let listing = match parent {
-        Some(parent) if parent.id == id => copy.before.listing().clone(),
-        // It builds on nothing but the parent.
-        _ if home.is_lazy() => return nothing(),
-        _ => repo.listing(row.tree)?.into(),
-    };
-    let mut known = Known::new(cache, listing);
-    known.trust_local(&scan.entries);
-    let facts = Facts::decode(&repo.snapshot(id)?.body, &id)?;
-    Ok((known, facts.damage.unwrap_or_default()))
-}
-
-/// The cache only saves time: that it cannot be written is no reason to fail.
-fn save_cache(opts: &SnapshotOptions, pgdata: &Path, cache: &FileCache) {
-    let Some(home) = &opts.home else { return };
-    if let Err(e) = cache.save(&FileCache::path(&home.file_cache_dir(), pgdata)) {
-        tracing::warn!("the file cache is not saved: {e}");
-    }
 }
 
 fn report(
@@ -736,77 +499,6 @@ fn report(
         damaged_pages: facts.damage.as_ref().map_or(0, Damage::count),
         warnings,
     }
-}
-
-/// The facts that pg_control and the WAL tell.
-fn facts_of(control: &Control, span: &Span, outside: Vec<OutsideFile>) -> Facts {
-    let ancestors = span.history.ancestors.iter();
-    Facts {
-        libc: libc_version(),
-        timeline: span.history.timeline,
-        history: ancestors
-            .map(|(timeline, end)| TimelineEnd {
-                timeline: *timeline,
-                end_lsn: end.0,
-            })
-            .collect(),
-        start_lsn: span.start.0,
-        stop_lsn: span.stop.0,
-        outside_files: outside,
-        ..Facts::of_control(control)
-    }
-}
-
-/// What `pg_current_snapshot()` will say when a server is started on a cluster at rest. With
-/// prepared transactions, and on a standby, only the server knows.
-fn mark_at_rest(pgdata: &Path, control: &Control, backup: bool) -> Result<Option<Mark>> {
-    let dir = pgdata.join("pg_twophase");
-    let prepared = match std::fs::read_dir(&dir) {
-        Ok(entries) => entries.count(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(e) => return Err(Error::io("read", &dir)(e)),
-    };
-    let known = !backup && prepared == 0 && control.state == ClusterState::ShutDown;
-    let xid = control.next_xid;
-    Ok(known.then(|| Mark {
-        xids: format!("{xid}:{xid}:"),
-        prepared: 0,
-        replay_lsn: None,
-    }))
-}
-
-fn tablespace_facts(scan: &Scan) -> Vec<TablespaceFact> {
-    let fact = |t: &pg::Tablespace| TablespaceFact {
-        oid: t.oid,
-        location: t.location.to_string_lossy().into_owned(),
-    };
-    scan.tablespaces.iter().map(fact).collect()
-}
-
-fn collation(database: &pg::session::Database) -> Collation {
-    let provider = match database.provider {
-        'c' => "libc",
-        'i' => "icu",
-        'b' => "builtin",
-        _ => "unknown",
-    };
-    Collation {
-        database: database.name.clone(),
-        provider: provider.to_owned(),
-        locale: database
-            .locale
-            .clone()
-            .or_else(|| Some(database.collate.clone())),
-        version: database.collation_version.clone(),
-    }
-}
-
-/// `a, "b c"` as a list.
-fn split_list(text: &str) -> Vec<String> {
-    text.split(',')
-        .map(|word| word.trim().trim_matches('"').to_owned())
-        .filter(|word| !word.is_empty())
-        .collect()
 }
 
 /// `backup_label` of a base backup, parsed and as it is.
@@ -840,78 +532,6 @@ fn read_tablespace_map(pgdata: &Path, scan: &Scan) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A directory that a checkout did not complete is no cluster.
-fn refuse_unfinished(pgdata: &Path, opts: &SnapshotOptions) -> Result<()> {
-    if !pgdata.is_dir() {
-        return Err(Error::NoSuchPath {
-            path: pgdata.to_owned(),
-        });
-    }
-    if let Some(home) = &opts.home {
-        crate::checkout::journal::refuse_pending(home, pgdata)?;
-    }
-    match crate::marker::Marker::half_made(pgdata)? {
-        Some(marker) => Err(Error::CheckoutPending {
-            dir: pgdata.to_owned(),
-            snapshot: marker.snapshot,
-        }),
-        None => Ok(()),
-    }
-}
-
-fn refuse_running(pgdata: &Path) -> Result<()> {
-    match pg::server::postmaster(pgdata)? {
-        Some(postmaster) => Err(Error::ServerRunning {
-            pgdata: pgdata.to_owned(),
-            pid: postmaster.pid,
-        }),
-        None => Ok(()),
-    }
-}
-
-/// That the server which answers is the one of this directory: the same system identifier, and
-/// started when the directory's postmaster was. (Its own path may differ, in a container.)
-fn check_same_server(pgdata: &Path, server: &pg::session::ServerFacts) -> Result<()> {
-    let other = |why: String| Error::OtherServer {
-        pgdata: pgdata.to_owned(),
-        why,
-    };
-    let control = Control::read(pgdata)?;
-    if control.system_identifier != server.system_identifier {
-        return Err(other(format!(
-            "its system identifier is {}, that of the directory is {}",
-            server.system_identifier, control.system_identifier
-        )));
-    }
-    let same_dir = |a: &Path, b: &Path| {
-        let id = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-        id(a).is_some() && id(a) == id(b)
-    };
-    if same_dir(pgdata, &server.data_directory) {
-        return Ok(());
-    }
-    let started = started(pgdata)?;
-    let theirs = server.postmaster_start_time / 1_000_000;
-    match started {
-        Some(ours) if (ours - theirs).abs() <= START_SECS_MAX => Ok(()),
-        Some(_) => Err(other("it was started at another time".to_owned())),
-        None => Err(other("the directory has no running server".to_owned())),
-    }
-}
-
-/// postmaster.pid and the server note their start one after the other.
-const START_SECS_MAX: i64 = 5;
-
-/// The third line of postmaster.pid. Its process cannot be asked for: it may live in a container.
-fn started(pgdata: &Path) -> Result<Option<i64>> {
-    let bytes = disk::read_if_there(&pgdata.join("postmaster.pid"))?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    Ok(text
-        .lines()
-        .nth(2)
-        .and_then(|line| line.trim().parse().ok()))
-}
-
 fn control_mode(scan: &Scan) -> u32 {
     let at = scan
         .entries
@@ -927,19 +547,4 @@ pub(crate) fn threads(wanted: usize) -> usize {
             .min(THREADS_MAX),
         n => n,
     }
-}
-
-/// `glibc 2.36`, asked once.
-fn libc_version() -> Option<String> {
-    static VERSION: OnceLock<Option<String>> = OnceLock::new();
-    VERSION
-        .get_or_init(|| {
-            let out = std::process::Command::new("getconf")
-                .arg("GNU_LIBC_VERSION")
-                .output()
-                .ok()?;
-            let text = String::from_utf8(out.stdout).ok()?.trim().to_owned();
-            (out.status.success() && !text.is_empty()).then_some(text)
-        })
-        .clone()
 }
