@@ -75,5 +75,5 @@ pub use transfer::{
 };
 pub use undo::{Logged, UNDO};
 pub use verify::{Verify, VerifyEvent, VerifyReport};
-pub use world::World;
+pub use world::{Watch, World};
 pub use writer::{Committed, Stats, Writer, WriterOptions};

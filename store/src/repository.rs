@@ -506,7 +506,7 @@ impl Repository {
     }
 
     /// What it takes from the world around it.
-    pub(crate) fn world(&self) -> &World {
+    pub fn world(&self) -> &World {
         &self.inner.world
     }
 

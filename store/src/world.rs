@@ -1,10 +1,11 @@
-//! What a repository takes from the world around it: time, randomness, helping threads.
+//! What a repository, and a home around it, take from the world: time, randomness, helping threads.
 //!
-//! It is a parameter, so that a test can run a whole repository from a seed. Nothing of it is
+//! It is a parameter, so that a test can run all of it from a seed. Nothing of it is
 //! trusted: clocks and the labels made from them only order names and decide when to try.
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Random bytes of a session's name; before them its label.
 const SESSION_RANDOM: usize = 10;
@@ -20,11 +21,20 @@ pub trait Source: Send + Sync + Debug {
     /// Microseconds since 1970-01-01 UTC.
     fn unix_micros(&self) -> i64;
 
+    /// Time since a moment of its own; never goes back, whatever is done to the clock.
+    fn monotonic(&self) -> Duration;
+
+    /// Returns when so much time has passed.
+    fn sleep(&self, time: Duration);
+
     /// Fills with bytes that nobody can guess and nobody has had.
     fn fill(&self, bytes: &mut [u8]);
 
     /// Threads that may work at once for one call. With 1 no helper is started.
     fn threads(&self) -> usize;
+
+    /// Threads that get their own processor.
+    fn processors(&self) -> usize;
 }
 
 impl World {
@@ -35,12 +45,25 @@ impl World {
 
     /// The real one.
     pub fn real() -> World {
-        World::new(Real)
+        World::new(Real(begin()))
     }
 
     /// Microseconds since 1970-01-01 UTC.
     pub fn unix_micros(&self) -> i64 {
         self.0.unix_micros()
+    }
+
+    /// Begins to measure time.
+    pub fn watch(&self) -> Watch {
+        Watch {
+            begun: self.0.monotonic(),
+            world: self.clone(),
+        }
+    }
+
+    /// Returns when so much time has passed.
+    pub fn sleep(&self, time: Duration) {
+        self.0.sleep(time);
     }
 
     /// Random bytes.
@@ -53,6 +76,12 @@ impl World {
     /// Threads that may work at once for one call. With 1 no helper is started.
     pub fn threads(&self) -> usize {
         self.0.threads().max(1)
+    }
+
+    /// Threads that compute without getting into each other's way; as many as [`World::threads`]
+    /// at most.
+    pub fn processors(&self) -> usize {
+        self.0.processors().clamp(1, self.threads())
     }
 
     /// The name of a new session: 6 bytes of milliseconds since 1970, big-endian, then 10 random
@@ -73,8 +102,35 @@ impl World {
     }
 }
 
+impl Default for World {
+    fn default() -> World {
+        World::real()
+    }
+}
+
+/// Measures time from the moment it was begun.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    world: World,
+    begun: Duration,
+}
+
+impl Watch {
+    /// How long ago it was begun.
+    pub fn elapsed(&self) -> Duration {
+        self.world.0.monotonic().saturating_sub(self.begun)
+    }
+
+    /// What is left of `limit`; nothing when that is over.
+    pub fn left_of(&self, limit: Duration) -> Option<Duration> {
+        let left = limit.saturating_sub(self.elapsed());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// With the moment from which its monotonic time counts.
 #[derive(Debug)]
-struct Real;
+struct Real(Instant);
 
 impl Source for Real {
     #[expect(
@@ -91,6 +147,19 @@ impl Source for Real {
 
     #[expect(
         clippy::disallowed_methods,
+        reason = "the one place that looks at the watch"
+    )]
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
         reason = "the one place that asks for randomness"
     )]
     fn fill(&self, bytes: &mut [u8]) {
@@ -101,6 +170,19 @@ impl Source for Real {
     fn threads(&self) -> usize {
         usize::MAX
     }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that counts processors"
+    )]
+    fn processors(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "where its time begins")]
+fn begin() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
@@ -115,12 +197,22 @@ mod tests {
             self.0
         }
 
+        fn monotonic(&self) -> Duration {
+            Duration::from_micros(self.0.unsigned_abs())
+        }
+
+        fn sleep(&self, _: Duration) {}
+
         fn fill(&self, bytes: &mut [u8]) {
             bytes.fill(7);
         }
 
         fn threads(&self) -> usize {
             1
+        }
+
+        fn processors(&self) -> usize {
+            64
         }
     }
 
@@ -141,5 +233,22 @@ mod tests {
         let world = World::real();
         assert_ne!(world.session(), world.session());
         assert!(world.unix_micros() > 1_700_000_000_000_000);
+    }
+
+    #[test]
+    fn a_world_of_one_thread_has_one_processor() {
+        assert_eq!(World::new(At(0)).processors(), 1);
+        assert!(World::real().processors() > 0);
+    }
+
+    #[test]
+    fn what_was_slept_has_passed() {
+        let world = World::real();
+        let watch = world.watch();
+        let nap = Duration::from_millis(2);
+        assert!(watch.left_of(Duration::MAX).is_some());
+        world.sleep(nap);
+        assert!(watch.elapsed() >= nap);
+        assert_eq!(watch.left_of(nap), None);
     }
 }

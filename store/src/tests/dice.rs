@@ -3,6 +3,7 @@
 use crate::world::{Source, World};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Random numbers, the same ones for the same seed with every version of everything (splitmix64).
@@ -58,11 +59,23 @@ impl Source for Seeded {
         inner.1
     }
 
+    fn monotonic(&self) -> Duration {
+        Duration::from_micros(self.unix_micros().unsigned_abs())
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.0.lock().unwrap().1 += time.as_micros() as i64;
+    }
+
     fn fill(&self, bytes: &mut [u8]) {
         self.0.lock().unwrap().0.fill(bytes);
     }
 
     fn threads(&self) -> usize {
+        1
+    }
+
+    fn processors(&self) -> usize {
         1
     }
 }

@@ -9,6 +9,7 @@ use crate::root::PackRow;
 use crate::state::FENCES_MAX;
 use crate::world::{Source, World};
 use std::sync::mpsc;
+use std::time::Duration;
 
 const DAY: i64 = 24 * 3600;
 
@@ -270,11 +271,21 @@ impl Source for ClockAt {
         self.0
     }
 
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn sleep(&self, _: Duration) {}
+
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill_with(|| World::real().bytes::<1>()[0]);
     }
 
     fn threads(&self) -> usize {
+        1
+    }
+
+    fn processors(&self) -> usize {
         1
     }
 }
@@ -288,7 +299,7 @@ fn a_segment_written_by_a_clock_that_is_behind_stays() {
     let files = |n| BTreeMap::from([("f".to_owned(), noise(n, 300_000))]);
     let a = snapshot(&local, &files(1), "a").id;
     push(&local, &storage, &[a]).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    World::real().sleep(Duration::from_millis(20));
     let b = snapshot(&local, &files(2), "b").id;
     push(&local, &storage, &[b]).unwrap();
     remove(&storage, &[a]);
