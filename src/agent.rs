@@ -18,12 +18,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tracing::{error, info, warn};
-use zenith_store::SnapshotKind;
+use zenith_store::{SnapshotKind, Watch};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -34,7 +34,8 @@ use crate::publish;
 use crate::sync;
 use crate::take::{self, Take};
 use crate::thin::{self, Thinned};
-use state::{AgentState, Phase, Taken, Trouble, now, one_line};
+use crate::who::seconds;
+use state::{AgentState, Phase, Taken, Trouble, one_line};
 
 /// An automatic snapshot comes no sooner than so many times what the last one took.
 const REST_FACTOR: u32 = 4;
@@ -191,6 +192,7 @@ impl Agent {
     fn new(managed: &Managed, around: &Surroundings, options: &AgentOptions) -> Agent {
         // Its past is worth keeping over a restart; where it stands is not.
         let before = AgentState::load(&managed.home);
+        let now = seconds(managed.home.world());
         let (taken, unchanged) = before.map_or((None, None), |b| (b.taken, b.unchanged));
         Agent {
             managed: managed.clone(),
@@ -199,11 +201,11 @@ impl Agent {
             shared: Mutex::new(Shared {
                 state: AgentState {
                     pid: std::process::id(),
-                    since: now(),
+                    since: now,
                     phase: Phase::Idle,
                     interval_secs: options.interval.as_secs(),
                     push_to: options.push_to.clone(),
-                    next: now(),
+                    next: now,
                     unchanged,
                     taken,
                     paused: None,
@@ -246,14 +248,14 @@ impl Agent {
     /// The keeper's life.
     fn keep(&self) {
         let first = self.time_to_first();
-        self.update(|state| state.next = now() + first.as_secs() as i64);
-        if !self.sleep_until(Instant::now() + first) {
+        self.update(|state| state.next = self.now() + first.as_secs() as i64);
+        if !self.sleep_for(&self.watch(), first) {
             return;
         }
         let mut snapshots = 0;
-        let mut thinned: Option<Instant> = None;
+        let mut thinned: Option<Watch> = None;
         loop {
-            let begun = Instant::now();
+            let begun = self.watch();
             let turn = self.turn();
             let rest = match &turn {
                 Turn::Down => LOOK_EVERY.min(self.options.interval),
@@ -264,9 +266,10 @@ impl Agent {
                 Turn::Nothing => self.options.interval,
             };
             let due = thinned
+                .as_ref()
                 .is_none_or(|at| at.elapsed() >= THIN_EVERY || snapshots >= THIN_EVERY_SNAPSHOTS);
             if due && !self.is_stopping() && self.thin() {
-                thinned = Some(Instant::now());
+                thinned = Some(self.watch());
                 snapshots = 0;
             }
             // After thinning, which would find the packs in use while they are sent. Where nothing
@@ -282,9 +285,9 @@ impl Agent {
                 if state.phase != Phase::WaitingForServer {
                     state.phase = Phase::Idle;
                 }
-                state.next = now() + rest.saturating_sub(begun.elapsed()).as_secs() as i64;
+                state.next = self.now() + rest.saturating_sub(begun.elapsed()).as_secs() as i64;
             });
-            if !self.sleep_until(begun + rest) {
+            if !self.sleep_for(&begun, rest) {
                 return;
             }
         }
@@ -307,7 +310,7 @@ impl Agent {
         let Some(last) = taken.max(self.shared().state.unchanged) else {
             return Duration::ZERO;
         };
-        let since = Duration::from_secs((now() - last).max(0) as u64);
+        let since = Duration::from_secs((self.now() - last).max(0) as u64);
         self.options.interval.saturating_sub(since)
     }
 
@@ -360,7 +363,7 @@ impl Agent {
         };
         self.update(|state| state.phase = Phase::Snapshot);
         // Waiting for a checkpoint that is spread on purpose is no work.
-        let begun = Instant::now();
+        let begun = self.watch();
         let waited = AtomicU64::new(0);
         let on = |event: Event| match event {
             Event::Total { .. } | Event::Read { .. } => {
@@ -389,7 +392,7 @@ impl Agent {
         match taken {
             Ok(taken) if taken.report.unchanged => {
                 self.update(|state| {
-                    state.unchanged = Some(now());
+                    state.unchanged = Some(self.now());
                     state.trouble = None;
                 });
                 Turn::Nothing
@@ -403,7 +406,7 @@ impl Agent {
                 }
                 self.update(|state| {
                     state.taken = Some(Taken {
-                        time: now(),
+                        time: self.now(),
                         id: report.id.to_string(),
                         millis,
                         new_bytes: report.new_bytes,
@@ -488,7 +491,7 @@ impl Agent {
         };
         let mut served = 0;
         let mut pause = RETRY.0;
-        let mut tidied: Option<Instant> = None;
+        let mut tidied: Option<Watch> = None;
         loop {
             // Every turn of the keeper is a reason, also where nothing changed: it shows that the
             // storage has everything.
@@ -503,10 +506,10 @@ impl Agent {
             };
             let outcome = publish::push_all(&self.managed, &self.around, &location, &on);
             if outcome.is_ok()
-                && tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY)
+                && tidied.as_ref().is_none_or(|at| at.elapsed() >= TIDY_EVERY)
                 && !self.is_stopping()
             {
-                tidied = Some(Instant::now());
+                tidied = Some(self.watch());
                 match publish::tidy(&self.managed, &self.around, &location) {
                     Ok(thinned) if thinned != Thinned::default() => {
                         let (dropped, bytes) = (thinned.dropped, thinned.freed_bytes);
@@ -535,7 +538,7 @@ impl Agent {
                     } else {
                         pause.min(self.retry_max())
                     };
-                    if !self.sleep_until(Instant::now() + rest) {
+                    if !self.sleep_for(&self.watch(), rest) {
                         return;
                     }
                     pause = (pause * 2).min(RETRY.1);
@@ -582,7 +585,7 @@ impl Agent {
             }
             shared = self.wait(shared, LOOK);
         }
-        let begun = Instant::now();
+        let begun = self.watch();
         while shared.busy > 0 && begun.elapsed() < FINISH_WITHIN {
             shared = self.wait(shared, LOOK);
         }
@@ -629,19 +632,27 @@ impl Agent {
         }
     }
 
-    /// Whether to go on, at that time; at once and no when the end comes.
-    fn sleep_until(&self, until: Instant) -> bool {
+    /// Whether to go on, so long after `begun`; at once and no when the end comes.
+    fn sleep_for(&self, begun: &Watch, rest: Duration) -> bool {
         let mut shared = self.shared();
         loop {
             if shared.stopping {
                 return false;
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let Some(left) = begun.left_of(rest) else {
                 return true;
-            }
+            };
             shared = self.wait(shared, left);
         }
+    }
+
+    fn watch(&self) -> Watch {
+        self.managed.home.world().watch()
+    }
+
+    /// Seconds since 1970, UTC.
+    fn now(&self) -> i64 {
+        seconds(self.managed.home.world())
     }
 
     fn wait<'a>(&self, shared: MutexGuard<'a, Shared>, limit: Duration) -> MutexGuard<'a, Shared> {
@@ -666,7 +677,7 @@ impl Agent {
         error!("{message}");
         self.update(|state| {
             state.trouble = Some(Trouble {
-                time: now(),
+                time: self.now(),
                 message,
             });
         });

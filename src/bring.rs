@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use zenith_store::objects::{OpenOptions, StorageUrl};
-use zenith_store::{IndexChoice, Repository, SnapshotKind, State};
+use zenith_store::{IndexChoice, Repository, SnapshotKind, State, World};
 
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -62,12 +62,12 @@ impl Source {
     }
 
     /// Of the cluster, where that can be told without reading it.
-    pub(crate) fn system_identifier(&self) -> Result<Option<u64>> {
+    pub(crate) fn system_identifier(&self, world: &World) -> Result<Option<u64>> {
         match self
             .local_dir()
             .filter(|dir| dir.join("global/pg_control").is_file())
         {
-            Some(dir) => Ok(Some(Control::read(dir)?.system_identifier)),
+            Some(dir) => Ok(Some(Control::read(dir, world)?.system_identifier)),
             None => Ok(None),
         }
     }
@@ -100,7 +100,7 @@ pub fn bring(
         on_damage: managed.settings.snapshots.on_damage,
         read_all: true,
         writer: managed.settings.snapshots.writer(),
-        operation: operation("import", source.location.clone()),
+        operation: operation(managed.home.world(), "import", source.location.clone()),
         host: who::host(),
         home: Some(managed.home.clone()),
     };
@@ -133,7 +133,12 @@ pub fn bring(
         Format::Pgdata => import::objects::pgdata(&repo, &*objects, &options, on),
         Format::Tar => import::tar::tar(&repo, TarSource::Objects(&*objects), &options, on),
         Format::Zenith => {
-            let from = Repository::open(objects, repo.seal().cloned(), IndexChoice::Memory)?;
+            let from = Repository::open_in(
+                objects,
+                repo.seal().cloned(),
+                IndexChoice::Memory,
+                repo.world().clone(),
+            )?;
             copy(&from, &repo, branch, &options, on)
         }
     }

@@ -408,7 +408,10 @@ impl<'a> Work<'a> {
 
     /// What the home knows about the files in the directory.
     fn known(&self, home: &Home) -> Result<Known> {
-        let cache = FileCache::load(&FileCache::path(&home.file_cache_dir(), self.dir));
+        let cache = FileCache::load(
+            &FileCache::path(&home.file_cache_dir(), self.dir),
+            self.repo.world(),
+        );
         let Some(cache) = cache else {
             return Ok(Known::nothing());
         };
@@ -443,7 +446,7 @@ impl<'a> Work<'a> {
         let old = Marker::read(self.dir)?
             .map(|m| m.tablespaces)
             .unwrap_or_default();
-        let lineage = Lineage::random();
+        let lineage = Lineage::random(self.repo.world());
         let mut marker = Marker::new(self.dir, self.id.to_string(), lineage.to_string())?;
         let mut places: BTreeSet<PathBuf> = self.tablespaces.0.values().cloned().collect();
         places.extend(old.iter().cloned());
@@ -480,7 +483,7 @@ impl<'a> Work<'a> {
             known,
             boot_id: plan::boot_id(),
             owner,
-            threads: threads(self.opts.threads),
+            threads: threads(self.repo.world(), self.opts.threads),
             on: self.on,
         };
         let placed = place.run(&wanted)?;
@@ -726,7 +729,7 @@ impl<'a> Work<'a> {
         Some(FileCache {
             snapshot: self.id.to_string(),
             stamps: stamps.collect(),
-            ..FileCache::begin()
+            ..FileCache::begin(self.repo.world())
         })
     }
 

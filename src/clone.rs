@@ -82,7 +82,7 @@ pub fn clone(
         prune: false,
         depth: options.depth,
         dry_run: false,
-        operation: operation("clone", init.branch.clone()),
+        operation: operation(init.managed.home.world(), "clone", init.branch.clone()),
     };
     let report = fetch::fetch(&init.managed.home, &storage, &what, on)?;
     Ok(Cloned { init, report })

@@ -328,7 +328,7 @@ pub fn snapshots(repo: &Repository, before: SnapshotId, after: SnapshotId) -> Re
     let (new, new_facts) = snapshot(repo, after)?;
     let block_size = new_facts.block_size;
     let mut pairs = Vec::new();
-    let threads = threads(0);
+    let threads = threads(repo.world(), 0);
     repo.changed_entries(old.tree, new.tree, &mut |change| {
         let file = |node: Option<Node>| match node {
             Some(Node::File(file)) => Some(file),

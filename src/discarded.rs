@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use zenith_store::{Change, RefChange, Repository, SnapshotId, State};
+use zenith_store::{Change, RefChange, Repository, SnapshotId, State, World};
 
 use crate::error::Result;
 use crate::head::Head;
 use crate::history::History;
-use crate::who::{now, operation};
+use crate::who::operation;
 
 /// The folder of the refs.
 pub const FOLDER: &str = "undo/";
@@ -37,7 +37,7 @@ pub fn branch(full: &str) -> Option<&str> {
 ///
 /// Errors: those of the repository.
 pub(crate) fn expire(repo: &Repository, at_once: bool) -> Result<u64> {
-    let change = expired(&*repo.state()?, at_once);
+    let change = expired(&*repo.state()?, repo.world(), at_once);
     let refs = change.refs.len() as u64;
     if refs > 0 {
         repo.commit(change)?;
@@ -46,8 +46,8 @@ pub(crate) fn expire(repo: &Repository, at_once: bool) -> Result<u64> {
 }
 
 /// What [`expire`] changes.
-pub(crate) fn expired(state: &State, at_once: bool) -> Change {
-    let until = now().unix_micros - KEPT_MICROS;
+pub(crate) fn expired(state: &State, world: &World, at_once: bool) -> Change {
+    let until = world.unix_micros() - KEPT_MICROS;
     let is_old = |id: &SnapshotId| {
         let row = state.snapshot(id);
         at_once || row.is_none_or(|row| row.time.unix_micros < until)
@@ -71,7 +71,7 @@ pub(crate) fn expired(state: &State, at_once: bool) -> Change {
     Change {
         remove: gone.into_iter().filter(is_alone).collect(),
         refs: refs.collect(),
-        operation: operation("thin", format!("({} discarded)", old.len())),
+        operation: operation(world, "thin", format!("({} discarded)", old.len())),
     }
 }
 

@@ -185,7 +185,7 @@ pub fn emit(
             export::tar::tar(&repo, id, dest, &export_options, on).map(Emitted::Files)
         }
         Format::Zenith => {
-            let operation = operation("export", id.short());
+            let operation = operation(managed.home.world(), "export", id.short());
             let to = {
                 let key = key::read(&managed.home)?;
                 if let Some(key) = &key
@@ -193,7 +193,13 @@ pub fn emit(
                 {
                     key::publish(&managed.home, &*objects, key)?;
                 }
-                sync::open_or_create(objects, repo.params(), repo.seal().cloned(), &operation)?
+                sync::open_or_create(
+                    objects,
+                    repo.params(),
+                    repo.seal().cloned(),
+                    &operation,
+                    managed.home.world(),
+                )?
             };
             let branch = branch_of(managed, &repo, id)?;
             drop((repo, guard));

@@ -7,6 +7,8 @@
 
 use minicbor::{Decode, Encode};
 
+use zenith_store::World;
+
 use crate::error::{Error, Result};
 use crate::pg::Control;
 
@@ -19,8 +21,8 @@ pub struct Lineage(pub [u8; 16]);
 
 impl Lineage {
     /// A new one.
-    pub fn random() -> Lineage {
-        Lineage(rand::random())
+    pub fn random(world: &World) -> Lineage {
+        Lineage(world.bytes())
     }
 }
 
@@ -597,7 +599,7 @@ mod tests {
 
     #[test]
     fn a_lineage_survives_its_text() {
-        let lineage = Lineage::random();
+        let lineage = Lineage::random(&World::real());
         assert_eq!(lineage.to_string().parse(), Ok(lineage));
         assert!("xyz".parse::<Lineage>().is_err());
         assert!(format!("+{}", "0".repeat(31)).parse::<Lineage>().is_err());

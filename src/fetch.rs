@@ -316,7 +316,12 @@ fn release(storage: &Repository, home_id: &str, on: &(dyn Fn(Event) + Sync)) -> 
     if refs.is_empty() {
         return Ok(());
     }
-    sync::keep(storage, refs, &operation(verb::FETCH, "complete"), on)
+    sync::keep(
+        storage,
+        refs,
+        &operation(storage.world(), verb::FETCH, "complete"),
+        on,
+    )
 }
 
 /// Which branches are meant, all of them there.

@@ -32,7 +32,7 @@ pub fn forget(managed: &Managed, id: SnapshotId, force: bool, dry_run: bool) -> 
     let state = repo.state()?;
     let (plan, refs) = plan(&state, id, &managed.needed()?, force, &repo.location())?;
     if !dry_run {
-        let operation = operation("snapshot delete", id.short());
+        let operation = operation(managed.home.world(), "snapshot delete", id.short());
         repo.commit(Change {
             remove: vec![id],
             refs,
@@ -59,7 +59,7 @@ pub fn forget_at(
         if dry_run {
             return Ok(plan);
         }
-        let operation = operation("snapshot delete", id.short());
+        let operation = operation(storage.world(), "snapshot delete", id.short());
         let change = Change {
             remove: vec![id],
             refs,
@@ -176,8 +176,11 @@ mod tests {
     fn where_head_stands_stays_even_by_force() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::prepare(&dir.path().join("h")).unwrap();
-        home.create_repository(zenith_store::Params::default(), operation("init", ""))
-            .unwrap();
+        home.create_repository(
+            zenith_store::Params::default(),
+            operation(home.world(), "init", ""),
+        )
+        .unwrap();
         home.complete(&Settings::new()).unwrap();
         let id = SnapshotId([7; 32]);
         home.set_head(&Head::Detached(id.to_string())).unwrap();

@@ -26,24 +26,28 @@ use std::io::{Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use zenith_store::objects::{Directory, Lazy, Objects};
-use zenith_store::{IndexChoice, Operation, Params, Repository, Seal, State};
+use zenith_store::{IndexChoice, Operation, Params, Repository, Seal, State, World};
 
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::key;
 use crate::settings::Settings;
+use crate::who;
 
 /// How long another command may hold the home before one that somebody waits for gives up.
 pub const LOCK_WAIT: Duration = Duration::from_secs(600);
 /// How often a waiting process looks whether the lock is free.
 const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// Its settings, which make a directory a home.
+const CONFIG: &str = "config.toml";
 
 /// A home that exists.
 #[derive(Debug, Clone)]
@@ -51,6 +55,8 @@ pub struct Home {
     dir: PathBuf,
     /// Where packs lie that are not here, in a lazy home.
     remote: Option<Arc<dyn Objects>>,
+    /// Where time, randomness and threads come from for all that is done with it.
+    world: World,
 }
 
 /// How long to wait for a lock.
@@ -80,6 +86,7 @@ pub struct Holder {
 pub struct HomeLock {
     file: Flock<File>,
     dir: PathBuf,
+    world: World,
 }
 
 /// Keeps packs from being collected while they are read, or readers out while they are collected.
@@ -93,9 +100,16 @@ impl Home {
     /// [`Home::complete`]. A directory that an interrupted init left is taken over.
     ///
     /// Errors: `HomeExists`, `HomeForeign`, `Io`.
+    #[expect(clippy::disallowed_methods, reason = "for who has no other world")]
     pub fn prepare(dir: &Path) -> Result<Home> {
-        let dir = std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
-        let home = Home { dir, remote: None };
+        Home::prepare_in(dir, World::real())
+    }
+
+    /// As [`Home::prepare`], in a world of the caller's.
+    ///
+    /// Errors: as [`Home::prepare`].
+    pub fn prepare_in(dir: &Path, world: World) -> Result<Home> {
+        let home = Home::at(dir, world)?;
         if home.config_path().exists() {
             return Err(Error::HomeExists { dir: home.dir });
         }
@@ -121,9 +135,16 @@ impl Home {
     /// The home in `dir`.
     ///
     /// Errors: `NoHome`.
+    #[expect(clippy::disallowed_methods, reason = "for who has no other world")]
     pub fn open(dir: &Path) -> Result<Home> {
-        let dir = std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
-        let home = Home { dir, remote: None };
+        Home::open_in(dir, World::real())
+    }
+
+    /// As [`Home::open`], in a world of the caller's.
+    ///
+    /// Errors: as [`Home::open`].
+    pub fn open_in(dir: &Path, world: World) -> Result<Home> {
+        let home = Home::at(dir, world)?;
         let config = home.config_path();
         match fs::metadata(&config) {
             Ok(meta) if meta.is_file() => Ok(home),
@@ -133,6 +154,19 @@ impl Home {
             }
             _ => Err(Error::NoHome { dir: home.dir }),
         }
+    }
+
+    /// Whether `dir` is a home.
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join(CONFIG).is_file()
+    }
+
+    fn at(dir: &Path, world: World) -> Result<Home> {
+        Ok(Home {
+            dir: std::path::absolute(dir).map_err(Error::io("resolve", dir))?,
+            remote: None,
+            world,
+        })
     }
 
     /// The nearest directory `.zenith` upwards from `start`, be it a home or not.
@@ -151,8 +185,11 @@ impl Home {
 
     /// The same home as it lies here alone.
     pub fn alone(&self) -> Home {
-        let dir = self.dir.clone();
-        Home { dir, remote: None }
+        Home {
+            dir: self.dir.clone(),
+            remote: None,
+            world: self.world.clone(),
+        }
     }
 
     /// Whether packs stay at the storage until they are read.
@@ -172,6 +209,11 @@ impl Home {
             Some(remote) => Arc::new(Lazy::new(local, remote.clone())),
             None => Arc::new(local),
         }
+    }
+
+    /// Where time, randomness and threads come from.
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
     /// The directory, absolute.
@@ -221,7 +263,7 @@ impl Home {
 
     /// `config.toml`.
     pub fn config_path(&self) -> PathBuf {
-        self.dir.join("config.toml")
+        self.dir.join(CONFIG)
     }
 
     /// The saved settings.
@@ -280,7 +322,7 @@ impl Home {
     /// Errors: `HomeBusy` with the holder when it is not free in time.
     pub fn lock(&self, purpose: &str, wait: Wait) -> Result<HomeLock> {
         let path = self.dir.join("lock");
-        let begin = Instant::now();
+        let begun = self.world.watch();
         let mut file = open_lock(&path)?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -288,6 +330,7 @@ impl Home {
                     let mut lock = HomeLock {
                         file,
                         dir: self.dir.clone(),
+                        world: self.world.clone(),
                     };
                     // Held without a name is held all the same: where the disk is full, whoever
                     // makes room must not fail here.
@@ -301,7 +344,7 @@ impl Home {
             }
             let over = match wait {
                 Wait::No => true,
-                Wait::UpTo(limit) => begin.elapsed() >= limit,
+                Wait::UpTo(limit) => begun.elapsed() >= limit,
                 Wait::Forever => false,
             };
             if over {
@@ -319,7 +362,7 @@ impl Home {
                     since: holder.since,
                 });
             }
-            std::thread::sleep(LOCK_POLL);
+            self.world.sleep(LOCK_POLL);
         }
     }
 
@@ -367,17 +410,18 @@ impl Home {
         let index = IndexChoice::writer(self.index_dir());
         let seal = self.seal()?;
         if Repository::exists(&*objects)? {
-            return self.opened(Repository::open(objects, seal, index));
+            return self.open_repository(index);
         }
-        Ok(Repository::create(objects, params, seal, index, operation)?)
+        let world = self.world.clone();
+        Ok(Repository::create_in(
+            objects, params, seal, index, operation, world,
+        )?)
     }
 
     /// The local repository for reading; nothing is collected while the guard lives.
     pub fn reader(&self) -> Result<(Repository, GcGuard)> {
         let guard = self.read_guard()?;
-        let index = IndexChoice::reader(self.index_dir());
-        let objects = self.objects();
-        let repo = self.opened(Repository::open(objects, self.seal()?, index))?;
+        let repo = self.open_repository(IndexChoice::reader(self.index_dir()))?;
         Ok((repo, guard))
     }
 
@@ -391,33 +435,28 @@ impl Home {
     /// The same without keeping collections off and without making anything, for who can do
     /// without an answer.
     pub fn peek(&self) -> Result<Arc<State>> {
-        let objects = self.objects();
-        let repo = self.opened(Repository::open(objects, self.seal()?, IndexChoice::Memory))?;
-        Ok(repo.state()?)
+        Ok(self.open_repository(IndexChoice::Memory)?.state()?)
     }
 
     /// The local repository for a look into snapshots, as [`Home::peek`]: what is read may be
     /// collected meanwhile.
     pub fn peek_inside(&self) -> Result<Repository> {
-        let index = IndexChoice::reader(self.index_dir());
-        self.opened(Repository::open(self.objects(), self.seal()?, index))
+        self.open_repository(IndexChoice::reader(self.index_dir()))
     }
 
     /// The local repository for writing.
     pub fn writer(&self, lock: &HomeLock) -> Result<Repository> {
         debug_assert_eq!(lock.dir(), self.dir());
         let index = IndexChoice::writer(self.index_dir());
-        let objects = self.objects();
-        Ok(self
-            .opened(Repository::open(objects, self.seal()?, index))?
-            .alone())
+        Ok(self.open_repository(index)?.alone())
     }
 
     /// A key that is not that of the local repository is the home's trouble, not a storage's.
     ///
     /// Errors: `KeyMissing`, `HomeDamaged`, and all others as they are.
-    fn opened(&self, repo: zenith_store::Result<Repository>) -> Result<Repository> {
-        repo.map_err(|e| match e {
+    fn open_repository(&self, index: IndexChoice) -> Result<Repository> {
+        let opened = Repository::open_in(self.objects(), self.seal()?, index, self.world.clone());
+        opened.map_err(|e| match e {
             zenith_store::Error::Sealed { .. } => Error::KeyMissing {
                 dir: self.dir.clone(),
             },
@@ -435,12 +474,10 @@ impl Home {
     ///
     /// Errors: `KeyMissing`, `HomeDamaged`.
     pub fn check_key(&self) -> Result<()> {
-        let objects = self.objects();
-        if !Repository::exists(&*objects)? {
+        if !Repository::exists(&*self.objects())? {
             return Ok(());
         }
-        self.opened(Repository::open(objects, self.seal()?, IndexChoice::Memory))?;
-        Ok(())
+        self.open_repository(IndexChoice::Memory).map(drop)
     }
 
     /// What init may find in a directory that it began to fill earlier.
@@ -496,7 +533,7 @@ impl HomeLock {
         let holder = Holder {
             pid: std::process::id(),
             purpose: purpose.to_owned(),
-            since: jiff::Timestamp::now()
+            since: who::utc(&self.world)
                 .strftime("%Y-%m-%dT%H:%M:%SZ")
                 .to_string(),
         };
@@ -578,11 +615,11 @@ mod tests {
     fn one_writer_whose_name_the_others_learn() {
         let (_dir, home) = made();
         let lock = home.lock("snapshot create", Wait::Forever).unwrap();
-        let begin = Instant::now();
+        let begun = home.world().watch();
         let error = home
             .lock("push", Wait::UpTo(Duration::from_millis(120)))
             .unwrap_err();
-        assert!(begin.elapsed() >= Duration::from_millis(120));
+        assert!(begun.elapsed() >= Duration::from_millis(120));
         let Error::HomeBusy { by, pid, .. } = error else {
             panic!("{error}")
         };

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zenith_store::objects::{Exclusive, Objects, OpenOptions, StorageUrl, exclusive};
 use zenith_store::{IndexChoice, Params, Repository, SnapshotId, SnapshotKind, World};
@@ -132,7 +132,7 @@ pub fn become_user(
     if !user::is_root() {
         return Ok(());
     }
-    if Home::open(dir).is_ok() {
+    if Home::is_at(dir) {
         return managed::become_owner(dir, Some(pg_user.unwrap_or(PG_USER)));
     }
     let of_source = match source_dir {
@@ -180,7 +180,7 @@ pub fn init(
     if let Some(branch) = &options.branch {
         head::check_name(branch)?;
     }
-    let before = match Home::open(dir) {
+    let before = match Home::open_in(dir, around.world.clone()) {
         Ok(home) => Some(home.settings()?),
         Err(Error::NoHome { .. }) => None,
         Err(e) => return Err(e),
@@ -206,9 +206,9 @@ pub fn init(
         _ => None,
     };
     let home = if was_home {
-        Home::open(dir)?
+        Home::open_in(dir, around.world.clone())?
     } else {
-        Home::prepare(dir)?
+        Home::prepare_in(dir, around.world.clone())?
     };
     let home = match &storage.objects {
         Some(objects) if settings.lazy => home.with_remote(objects.clone()),
@@ -218,11 +218,12 @@ pub fn init(
     let lock = managed.home.lock("init", Wait::UpTo(LOCK_WAIT))?;
     storage.keep_key(&managed.home, options)?;
     if let (Some(repository), true) = (&storage.repository, managed.settings.single_writer) {
-        repository.claim(operation("init", "--single-writer"))?;
+        repository.claim(operation(managed.home.world(), "init", "--single-writer"))?;
     }
-    managed
-        .home
-        .create_repository(storage.params(), operation("init", ""))?;
+    managed.home.create_repository(
+        storage.params(),
+        operation(managed.home.world(), "init", ""),
+    )?;
     let branch = managed.settings.branch.clone();
     if !was_home {
         managed.home.set_head(&Head::Branch(branch.clone()))?;
@@ -284,7 +285,7 @@ pub fn init(
         }
         (None, Presence::Missing) => match &options.source {
             Some(source) => {
-                let begun = Instant::now();
+                let begun = managed.home.world().watch();
                 let taken = bring::bring(&managed, &lock, around, source, &branch, "", on)?;
                 snapshot_took = begun.elapsed();
                 drop(lock);
@@ -302,7 +303,7 @@ pub fn init(
                 };
                 make_cluster(&managed, &binaries, &options.initdb_args, on)?;
                 let version = binaries.version;
-                let begun = Instant::now();
+                let begun = managed.home.world().watch();
                 report = Some(first_snapshot(&managed, &lock, SnapshotKind::Init, on)?);
                 snapshot_took = begun.elapsed();
                 // A cluster that was made here is no copy of another.
@@ -320,7 +321,7 @@ pub fn init(
     ) {
         let made = publish::storage(&managed, around, location, &OpenOptions::interactive())?;
         if managed.settings.single_writer {
-            made.claim(operation("init", "--single-writer"))?;
+            made.claim(operation(managed.home.world(), "init", "--single-writer"))?;
         }
     }
     // Last: without settings there is no home, and init begins or goes on.
@@ -336,7 +337,7 @@ pub fn init(
     let tip = start::local_tip(&managed, &branch)?.ok_or_else(|| Error::Internal {
         what: format!("branch {branch} has no snapshot after init"),
     })?;
-    let begun = Instant::now();
+    let begun = managed.home.world().watch();
     let push = match managed.settings.storage_dest.clone() {
         // What only attaches has nothing to send.
         Some(location) if !options.attach_only => {
@@ -365,7 +366,7 @@ pub fn init(
 /// snapshots from what they belong to.
 fn settings(dir: &Path, saved: Settings, options: &InitOptions) -> Result<Settings> {
     let mut settings = saved.clone();
-    let is_new = Home::open(dir).is_err();
+    let is_new = !Home::is_at(dir);
     match (&saved.storage_dest, &options.storage_dest) {
         (Some(saved), Some(asked)) if saved != asked => {
             return Err(Refusal::OtherStorage {
@@ -443,7 +444,12 @@ impl Storage {
         }
         let key = key::find(dir, Some(&*objects), passphrase, options.encrypt)?;
         let seal = key.as_ref().map(|found| found.key.seal());
-        let repository = match Repository::open(objects.clone(), seal, IndexChoice::Memory) {
+        let repository = match Repository::open_in(
+            objects.clone(),
+            seal,
+            IndexChoice::Memory,
+            around.world.clone(),
+        ) {
             Ok(repository) => Some(repository),
             Err(zenith_store::Error::NotARepository { .. }) => None,
             Err(e) => return Err(e.into()),
@@ -453,7 +459,7 @@ impl Storage {
             None => {
                 // What is made on a bucket is made for many, unless one is declared.
                 if is_bucket && !settings.single_writer && !options.attach_only {
-                    exclusive::check(&*objects, &World::real())?;
+                    exclusive::check(&*objects, &around.world)?;
                 }
                 vec![]
             }
@@ -590,7 +596,7 @@ fn make_cluster(
         .tempdir_in(home.dir())
         .map_err(Error::io("create a directory in", home.dir()))?;
     let made = temp.path().join("pgdata");
-    let password = password();
+    let password = password(managed.home.world());
     let password_file = temp.path().join("password");
     write_private(&password_file, format!("{password}\n").as_bytes())?;
     pg::initdb::initdb(binaries, &made, args, Some(&password_file))?;
@@ -651,7 +657,7 @@ fn refuse_other_cluster(
     tip: Option<SnapshotId>,
     source: &bring::Source,
 ) -> Result<()> {
-    let Some(found) = source.system_identifier()? else {
+    let Some(found) = source.system_identifier(managed.home.world())? else {
         return Err(Error::HomeExists {
             dir: managed.home.dir().to_owned(),
         });
@@ -661,7 +667,7 @@ fn refuse_other_cluster(
             let (repo, _guard) = managed.home.reader()?;
             Facts::decode(&repo.snapshot(tip)?.body, &tip)?.system_identifier
         }
-        None => Control::read(&managed.home.pgdata())?.system_identifier,
+        None => Control::read(&managed.home.pgdata(), managed.home.world())?.system_identifier,
     };
     if found == expected {
         return Ok(());
@@ -675,9 +681,15 @@ fn refuse_other_cluster(
     .into())
 }
 
-fn password() -> String {
-    use rand::distr::{Alphanumeric, SampleString};
-    Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LEN)
+fn password(world: &World) -> String {
+    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let numbers = std::iter::repeat_with(|| world.bytes::<1>()[0] % 64);
+    // Those without a letter are drawn again, so that all letters are as likely.
+    let letters = numbers.filter_map(|number| LETTERS.get(usize::from(number)));
+    letters
+        .take(PASSWORD_LEN)
+        .map(|letter| char::from(*letter))
+        .collect()
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -750,9 +762,9 @@ mod tests {
 
     #[test]
     fn passwords_are_long_and_need_no_escapes() {
-        let one = password();
+        let one = password(&World::real());
         assert_eq!(one.len(), PASSWORD_LEN);
         assert!(one.bytes().all(|b| b.is_ascii_alphanumeric()));
-        assert_ne!(one, password());
+        assert_ne!(one, password(&World::real()));
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use zenith_store::objects::{Directory, Objects, OpenOptions};
 use zenith_store::seal::slot::{self, SlotInfo};
 use zenith_store::seal::{MasterKey, Seal, new_key_id};
-use zenith_store::{Repository, id};
+use zenith_store::{Repository, World, id};
 use zeroize::Zeroizing;
 
 use crate::disk;
@@ -254,7 +254,14 @@ impl Found {
                 })?;
                 // First: a key that nobody could open again must seal nothing.
                 let (id, master) = (&key.key_id, &key.master);
-                slot::create(&local, id, master, passphrase, &who(), who::now())?;
+                slot::create(
+                    &local,
+                    id,
+                    master,
+                    passphrase,
+                    &who(home.world()),
+                    who::now(home.world()),
+                )?;
             }
             (Place::Home | Place::Storage, _) => {}
         }
@@ -304,8 +311,8 @@ fn same_key(dir: &Path, objects: &dyn Objects, key: &HomeKey) -> Result<()> {
 }
 
 /// `user@host`, the label of a slot.
-fn who() -> String {
-    who::operation("", "").who
+fn who(world: &World) -> String {
+    who::operation(world, "", "").who
 }
 
 /// The key slots of a home, and of its storage where it has one.
@@ -315,6 +322,7 @@ pub struct Slots {
     home: Directory,
     /// None where there is no storage, or no repository at it yet: then the home's slots count.
     storage: Option<Arc<dyn Objects>>,
+    world: World,
 }
 
 /// What became of a passphrase.
@@ -349,6 +357,7 @@ impl Slots {
             key,
             home: Directory::new(home.dir()),
             storage,
+            world: home.world().clone(),
         })
     }
 
@@ -392,8 +401,8 @@ impl Slots {
             &self.key.key_id,
             &self.key.master,
             passphrase,
-            &who(),
-            who::now(),
+            &who(&self.world),
+            who::now(&self.world),
         )?;
         self.follow()?;
         Ok(number)

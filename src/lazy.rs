@@ -68,7 +68,12 @@ fn storage(home: &Home) -> Result<Option<Repository>> {
     let Some(objects) = home.far() else {
         return Ok(None);
     };
-    let storage = Repository::open(objects, home.seal()?, IndexChoice::Memory)?;
+    let storage = Repository::open_in(
+        objects,
+        home.seal()?,
+        IndexChoice::Memory,
+        home.world().clone(),
+    )?;
     Ok(Some(storage))
 }
 

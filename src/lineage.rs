@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zenith_store::World;
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -39,7 +40,12 @@ struct Cluster {
 /// caller holds the home's lock.
 ///
 /// Errors: `HomeDamaged`, `Io`.
-pub fn of(home: Option<&Home>, pgdata: &Path, system_identifier: u64) -> Result<Lineage> {
+pub fn of(
+    world: &World,
+    home: Option<&Home>,
+    pgdata: &Path,
+    system_identifier: u64,
+) -> Result<Lineage> {
     if let Some(marker) = Marker::read(pgdata)? {
         return marker.lineage.parse().map_err(|why| Error::HomeDamaged {
             path: pgdata.join("zenith.checkout"),
@@ -47,7 +53,7 @@ pub fn of(home: Option<&Home>, pgdata: &Path, system_identifier: u64) -> Result<
         });
     }
     let Some(home) = home else {
-        return Ok(Lineage::random());
+        return Ok(Lineage::random(world));
     };
     let file = home.dir().join("clusters.toml");
     let damaged = |why: String| Error::HomeDamaged {
@@ -71,7 +77,7 @@ pub fn of(home: Option<&Home>, pgdata: &Path, system_identifier: u64) -> Result<
     {
         return known.lineage.parse().map_err(damaged);
     }
-    let lineage = Lineage::random();
+    let lineage = Lineage::random(world);
     clusters.cluster.retain(|c| c.path != path);
     clusters.cluster.push(Cluster {
         path,
@@ -99,7 +105,7 @@ mod tests {
         home.complete(&Settings::new()).unwrap();
         let pgdata = dir.path().join("pgdata");
         fs::create_dir(&pgdata).unwrap();
-        let of = |identifier| of(Some(&home), &pgdata, identifier).unwrap();
+        let of = |identifier| of(home.world(), Some(&home), &pgdata, identifier).unwrap();
         let first = of(1);
         assert_eq!(of(1), first);
         let replaced = of(2);
@@ -109,15 +115,15 @@ mod tests {
         fs::create_dir(&pgdata).unwrap();
         let third = of(2);
         assert_ne!(third, replaced);
-        let lineage = Lineage::random();
+        let lineage = Lineage::random(home.world());
         Marker::new(&pgdata, "00".repeat(32), lineage.to_string())
             .unwrap()
             .write(&pgdata)
             .unwrap();
         assert_eq!(of(2), lineage);
         assert_ne!(
-            super::of(None, &dir.path().join("old"), 2).unwrap(),
-            super::of(None, &dir.path().join("old"), 2).unwrap()
+            super::of(home.world(), None, &dir.path().join("old"), 2).unwrap(),
+            super::of(home.world(), None, &dir.path().join("old"), 2).unwrap()
         );
     }
 }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use zenith_store::SnapshotId;
 use zenith_store::objects::OpenOptions;
+use zenith_store::{SnapshotId, World};
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -37,6 +37,8 @@ pub struct Surroundings {
     pub storage: zenith_store::objects::Environment,
     /// This program, which is also the agent.
     pub program: PathBuf,
+    /// Where time, randomness and threads come from.
+    pub world: World,
 }
 
 /// What is in `<home>/pgdata`.
@@ -71,8 +73,14 @@ impl Managed {
     const SOCKET_PATH_MAX: usize = 107;
 
     /// The home in `dir` with its saved settings.
+    #[expect(clippy::disallowed_methods, reason = "for who has no other world")]
     pub fn open(dir: &Path) -> Result<Managed> {
-        let home = Home::open(dir)?;
+        Managed::open_in(dir, World::real())
+    }
+
+    /// As [`Managed::open`], in a world of the caller's.
+    pub fn open_in(dir: &Path, world: World) -> Result<Managed> {
+        let home = Home::open_in(dir, world)?;
         let settings = home.settings()?;
         Ok(Managed { home, settings })
     }
@@ -185,7 +193,11 @@ impl Managed {
     pub fn server(&self, around: &Surroundings) -> Result<Server> {
         let pgdata = self.home.pgdata();
         let bin = self.binaries(around, Some(version::major_of_dir(&pgdata)?))?;
-        Ok(Server { bin, pgdata })
+        Ok(Server {
+            bin,
+            pgdata,
+            world: self.home.world().clone(),
+        })
     }
 
     /// The live postmaster of the managed cluster.

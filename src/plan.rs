@@ -14,11 +14,10 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use minicbor::{Decode, Encode};
 use nix::sys::statfs;
-use zenith_store::{File, Listing, Node};
+use zenith_store::{File, Listing, Node, World};
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -135,9 +134,9 @@ impl Known {
 
 impl FileCache {
     /// A cache of a scan that begins now.
-    pub fn begin() -> FileCache {
+    pub fn begin(world: &World) -> FileCache {
         FileCache {
-            begun_ns: now_ns(),
+            begun_ns: now_ns(world),
             boot_id: boot_id(),
             ..FileCache::default()
         }
@@ -152,15 +151,15 @@ impl FileCache {
 
     /// The scan is over. Where the clock was set back meanwhile, what was seen is younger than it
     /// looked at the beginning.
-    pub fn scanned(&mut self) {
-        self.begun_ns = self.begun_ns.min(now_ns());
+    pub fn scanned(&mut self, world: &World) {
+        self.begun_ns = self.begun_ns.min(now_ns(world));
     }
 
     /// What was saved; nothing when there is none, it is not whole, or it was begun later than
     /// now: the clock was set back, and times tell no longer what came first.
-    pub fn load(path: &Path) -> Option<FileCache> {
+    pub fn load(path: &Path, world: &World) -> Option<FileCache> {
         let cache = FileCache::decode(&std::fs::read(path).ok()?)?;
-        (cache.begun_ns <= now_ns()).then_some(cache)
+        (cache.begun_ns <= now_ns(world)).then_some(cache)
     }
 
     /// What these bytes of a file say, when they are whole.
@@ -194,11 +193,8 @@ pub fn boot_id() -> String {
 }
 
 /// Nanoseconds since 1970; 0, which trusts nothing, before that.
-fn now_ns() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(0)
+fn now_ns(world: &World) -> i64 {
+    world.unix_micros().max(0).saturating_mul(1000)
 }
 
 /// Whether a file system keeps its times itself. Only known ones are: a network file system may
@@ -342,41 +338,43 @@ mod tests {
 
     #[test]
     fn a_cache_survives_its_file_and_damage_gives_none() {
+        let world = World::real();
         let dir = tempfile::tempdir().unwrap();
         let path = FileCache::path(&dir.path().join("filecache"), Path::new("/somewhere"));
-        assert_eq!(FileCache::load(&path), None);
-        let mut cache = FileCache::begin();
+        assert_eq!(FileCache::load(&path, &world), None);
+        let mut cache = FileCache::begin(&world);
         assert!(!cache.boot_id.is_empty() && cache.begun_ns > 0);
         cache.stamps.insert("base/5/1".into(), stamp(0));
         cache.save(&path).unwrap();
-        assert_eq!(FileCache::load(&path), Some(cache));
+        assert_eq!(FileCache::load(&path, &world), Some(cache));
         let mut bytes = std::fs::read(&path).unwrap();
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(FileCache::load(&path), None);
+        assert_eq!(FileCache::load(&path, &world), None);
         std::fs::write(&path, &bytes[..last]).unwrap();
-        assert_eq!(FileCache::load(&path), None);
+        assert_eq!(FileCache::load(&path, &world), None);
     }
 
     #[test]
     fn a_clock_that_was_set_back_is_not_trusted() {
         const HOUR: i64 = 3_600_000_000_000;
+        let world = World::real();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache");
         // After the cache was made: what was written since may look older than the cache.
-        let mut cache = FileCache::begin();
+        let mut cache = FileCache::begin(&world);
         cache.begun_ns += HOUR;
         cache.save(&path).unwrap();
-        assert_eq!(FileCache::load(&path), None);
+        assert_eq!(FileCache::load(&path, &world), None);
         // During the scan: a file written and seen after the step looks old at its beginning.
-        let late = now_ns();
-        cache.scanned();
-        assert!(cache.begun_ns >= late && cache.begun_ns <= now_ns());
+        let late = now_ns(&world);
+        cache.scanned(&world);
+        assert!(cache.begun_ns >= late && cache.begun_ns <= now_ns(&world));
         cache.save(&path).unwrap();
-        assert_eq!(FileCache::load(&path), Some(cache.clone()));
+        assert_eq!(FileCache::load(&path, &world), Some(cache.clone()));
         let begun = cache.begun_ns;
-        cache.scanned();
+        cache.scanned(&world);
         assert_eq!(cache.begun_ns, begun);
         // Between a write and the cache: such a file comes from the future.
         let future = stamp(-HOUR);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use zenith_store::{Change, RefChange, Repository, Row, SnapshotId, State};
+use zenith_store::{Change, RefChange, Repository, Row, SnapshotId, State, World};
 
 use crate::error::{Error, Result};
 use crate::head::Head;
@@ -95,7 +95,7 @@ pub fn prune(managed: &Managed, options: &PruneOptions) -> Result<Pruned> {
         let tip = state.get_ref(&format!("branch/{branch}"));
         needed.extend(tip.map(|tip| (tip, "HEAD")));
     }
-    let (pruned, changes) = plan(&state, &needed, options)?;
+    let (pruned, changes) = plan(&state, repo.world(), &needed, options)?;
     if !options.dry_run {
         for change in changes {
             repo.commit(change)?;
@@ -117,7 +117,7 @@ pub fn prune_storage(
     let mut before = Pruned::default();
     'again: for _ in 0..TRIES {
         let state = storage.state()?;
-        let (pruned, changes) = plan(&state, &[], options)?;
+        let (pruned, changes) = plan(&state, storage.world(), &[], options)?;
         if options.dry_run {
             return Ok(pruned);
         }
@@ -151,6 +151,7 @@ pub fn prune_storage(
 /// What becomes of every snapshot, and the commits that make it so.
 fn plan(
     state: &State,
+    world: &World,
     needed: &[(SnapshotId, &str)],
     options: &PruneOptions,
 ) -> Result<(Pruned, Vec<Change>)> {
@@ -203,15 +204,15 @@ fn plan(
             to,
         });
     }
-    let changes = changes(&gone, &refs);
+    let changes = changes(world, &gone, &refs);
     Ok((pruned, changes))
 }
 
 /// One commit, or as many as the limit of a root takes. Refs move before anything goes, the last of
 /// them with the first snapshots, so that none is ever left at what is gone. All are one operation
 /// to `undo`.
-fn changes(gone: &[SnapshotId], refs: &[RefChange]) -> Vec<Change> {
-    let operation = operation("prune", format!("({})", gone.len()));
+fn changes(world: &World, gone: &[SnapshotId], refs: &[RefChange]) -> Vec<Change> {
+    let operation = operation(world, "prune", format!("({})", gone.len()));
     let change = |batch: &[SnapshotId], refs: &[RefChange]| Change {
         remove: batch.to_vec(),
         refs: refs.to_vec(),
@@ -239,14 +240,14 @@ mod tests {
             id[..4].copy_from_slice(&i.to_be_bytes());
             SnapshotId(id)
         };
-        assert!(changes(&[], &[]).is_empty());
+        assert!(changes(&World::real(), &[], &[]).is_empty());
         let gone: Vec<SnapshotId> = (0..2_500).map(id).collect();
         let refs = vec![RefChange {
             name: "branch/old".into(),
             from: Some(id(7)),
             to: None,
         }];
-        let changes = changes(&gone, &refs);
+        let changes = changes(&World::real(), &gone, &refs);
         let sizes: Vec<usize> = changes.iter().map(|change| change.remove.len()).collect();
         assert_eq!(sizes, [500; 5]);
         let all: Vec<SnapshotId> = changes.iter().flat_map(|c| c.remove.clone()).collect();
@@ -260,7 +261,7 @@ mod tests {
             to: None,
         };
         let refs: Vec<RefChange> = (0..500).map(moved).collect();
-        let changes = super::changes(&gone, &refs);
+        let changes = super::changes(&World::real(), &gone, &refs);
         let all: Vec<RefChange> = changes.iter().flat_map(|c| c.refs.clone()).collect();
         assert_eq!(all, refs);
         let first = changes.iter().position(|change| !change.remove.is_empty());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use zenith_store::objects::{OpenOptions, StorageUrl};
 use zenith_store::{Repository, State};
 
-use crate::agent::state::{PushState, Trouble, now, one_line};
+use crate::agent::state::{PushState, Trouble, one_line};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::head::Head;
@@ -17,7 +17,7 @@ use crate::managed::{Managed, Refusal, Surroundings};
 use crate::remote;
 use crate::sync::{self, ORIGIN, PushOptions, PushReport, TagsPushed};
 use crate::thin::{self, Thinned};
-use crate::who::{operation, verb};
+use crate::who::{operation, seconds, verb};
 
 /// Where this home pushes.
 ///
@@ -50,7 +50,13 @@ pub fn storage(
         key::publish(&managed.home, &*objects, key)?;
     }
     let seal = key.map(|key| key.seal());
-    let storage = sync::open_or_create(objects, params, seal, &operation("init", ""))?;
+    let storage = sync::open_or_create(
+        objects,
+        params,
+        seal,
+        &operation(home.world(), "init", ""),
+        home.world(),
+    )?;
     known::meet(&managed.home, location, &storage)?;
     Ok(sync::only_of(settings, location, storage))
 }
@@ -129,7 +135,7 @@ pub fn push_to(
         let options = PushOptions {
             branch: branch.clone(),
             background: false,
-            operation: operation(verb::PUSH, branch),
+            operation: operation(managed.home.world(), verb::PUSH, branch),
         };
         match sync::push_to(&managed.home, &storage, name, &options, on) {
             Ok(report) => done.branches.push((branch.clone(), report)),
@@ -151,7 +157,7 @@ pub fn push_to(
         );
     }
     if tags {
-        let operation = operation(verb::PUSH, "tags");
+        let operation = operation(managed.home.world(), verb::PUSH, "tags");
         done.tags = Some(sync::push_tags(&managed.home, &storage, &operation, on)?);
     }
     Ok(done)
@@ -209,6 +215,7 @@ pub fn push_all_within(
 ) -> Option<Result<Vec<PushReport>>> {
     let (tell, events) = mpsc::channel();
     let (done, outcome) = mpsc::channel();
+    let begun = managed.home.world().watch();
     let (managed, around, location) = (managed.clone(), around.clone(), location.to_owned());
     // A request that hangs cannot be called back; the thread ends with the process.
     std::thread::spawn(move || {
@@ -217,10 +224,8 @@ pub fn push_all_within(
         };
         let _ = done.send(push_all(&managed, &around, &location, &on));
     });
-    let end = std::time::Instant::now() + limit;
     loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        match events.recv_timeout(left) {
+        match events.recv_timeout(begun.left_of(limit).unwrap_or_default()) {
             Ok(event) => on(event),
             Err(mpsc::RecvTimeoutError::Timeout) => return None,
             // The sender went away with the thread's work.
@@ -244,7 +249,7 @@ fn send(
     let options = PushOptions {
         branch: branch.to_owned(),
         background,
-        operation: operation(verb::PUSH, branch),
+        operation: operation(managed.home.world(), verb::PUSH, branch),
     };
     let report = sync::push(&managed.home, storage, &options, on)?;
     if let PushReport::Diverged { branch: aside, .. } = &report {
@@ -265,7 +270,7 @@ fn remember(
     let mut state = PushState::load(&managed.home, location);
     match outcome {
         Ok(reports) => {
-            state.complete = Some(now());
+            state.complete = Some(seconds(managed.home.world()));
             state.trouble = None;
             state.diverged_to = None;
             for report in reports {
@@ -283,7 +288,7 @@ fn remember(
         }
         Err(e) => {
             state.trouble = Some(Trouble {
-                time: now(),
+                time: seconds(managed.home.world()),
                 message: one_line(e),
             });
         }

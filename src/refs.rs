@@ -331,7 +331,7 @@ pub(crate) fn refuse_taken(state: &State, full: &str) -> Result<()> {
 fn commit(repo: &Repository, refs: Vec<RefChange>, verb: &str, detail: &str) -> Result<()> {
     repo.commit(Change {
         refs,
-        operation: operation(verb, detail),
+        operation: operation(repo.world(), verb, detail),
         ..Change::default()
     })?;
     Ok(())

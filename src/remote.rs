@@ -263,7 +263,7 @@ fn forget_notes(managed: &Managed, lock: &HomeLock, name: &str) -> Result<()> {
     });
     managed.home.writer(lock)?.commit(Change {
         refs: refs.collect(),
-        operation: operation(verb::REMOTE, name),
+        operation: operation(managed.home.world(), verb::REMOTE, name),
         ..Change::default()
     })?;
     Ok(())
@@ -280,8 +280,11 @@ mod tests {
         let home = Home::prepare(&dir.path().join("h")).unwrap();
         home.complete(&Settings::new()).unwrap();
         let lock = home.lock("test", Wait::No).unwrap();
-        home.create_repository(zenith_store::Params::default(), operation("init", ""))
-            .unwrap();
+        home.create_repository(
+            zenith_store::Params::default(),
+            operation(home.world(), "init", ""),
+        )
+        .unwrap();
         let note = RefChange {
             name: "remote/offsite/main".into(),
             from: None,

@@ -10,12 +10,11 @@ mod room;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::thread::sleep;
 use std::time::Duration;
 
 use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
-use zenith_store::SnapshotId;
+use zenith_store::{SnapshotId, World};
 
 use crate::checkout::{self, CheckoutOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -196,6 +195,7 @@ pub struct Scratch {
     user: String,
     /// Options of every connection.
     options: &'static str,
+    world: World,
 }
 
 impl Scratch {
@@ -234,6 +234,7 @@ impl Scratch {
             log,
             user: String::new(),
             options: NO_PRELOAD,
+            world: home.world().clone(),
         };
         let how = CheckoutOptions {
             sync: false,
@@ -272,6 +273,7 @@ impl Scratch {
         let server = Server {
             bin: self.bin.clone(),
             pgdata: pgdata.to_owned(),
+            world: self.world.clone(),
         };
         let mut command = server.command_foreground(&StartOptions {
             options,
@@ -290,7 +292,7 @@ impl Scratch {
             if postmaster.is_some_and(|it| it.status == Status::Ready) {
                 return Ok(());
             }
-            sleep(POLL);
+            self.world.sleep(POLL);
         }
     }
 
@@ -322,7 +324,7 @@ impl Scratch {
     /// Errors: `Died`.
     pub fn check(&self) -> Result<()> {
         // The server closes its connections before it ends.
-        sleep(20 * POLL);
+        self.world.sleep(20 * POLL);
         self.refuse_dead("ended on its own")
     }
 

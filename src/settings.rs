@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use zenith_store::World;
 use zenith_store::WriterOptions;
 
 /// The whole file. A key that is not known is an error, since it is most likely misspelt.
@@ -214,9 +215,15 @@ fn main_branch() -> String {
 
 impl Settings {
     /// The settings of a new home: a random id, the branch `main`, defaults for the rest.
+    #[expect(clippy::disallowed_methods, reason = "for who has no other world")]
     pub fn new() -> Settings {
+        Settings::new_in(&World::real())
+    }
+
+    /// As [`Settings::new`], with the chance of a world of the caller's.
+    pub fn new_in(world: &World) -> Settings {
         Settings {
-            home_id: format!("{:032x}", rand::random::<u128>()),
+            home_id: format!("{:032x}", u128::from_be_bytes(world.bytes())),
             branch: main_branch(),
             storage_dest: None,
             single_writer: false,

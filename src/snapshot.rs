@@ -23,7 +23,7 @@ use std::path::Path;
 
 use zenith_store::{
     Committed, Node, Operation, RefChange, Repository, Snapshot, SnapshotId, SnapshotKind,
-    SnapshotSource, State, Writer, WriterOptions,
+    SnapshotSource, State, World, Writer, WriterOptions,
 };
 
 use crate::disk;
@@ -145,7 +145,7 @@ pub fn offline(
     refuse_unfinished(pgdata, opts)?;
     refuse_running(pgdata)?;
     pg::version::major_of_dir(pgdata)?;
-    let (control, control_bytes) = Control::read_with_bytes(pgdata)?;
+    let (control, control_bytes) = Control::read_with_bytes(pgdata, repo.world())?;
     let label = read_label(pgdata)?;
     let span = match &label {
         Some((label, _)) => Span::of_backup(pgdata, &control, label)?,
@@ -161,7 +161,12 @@ pub fn offline(
     let parent = Parent::of(repo, opts, pgdata, control.system_identifier)?;
     let outside = Places::of_stopped(pgdata)?.outside(pgdata)?;
     let mut facts = Facts {
-        lineage: lineage::of(opts.home.as_ref(), pgdata, control.system_identifier)?,
+        lineage: lineage::of(
+            repo.world(),
+            opts.home.as_ref(),
+            pgdata,
+            control.system_identifier,
+        )?,
         mark: mark_at_rest(pgdata, &control, label.is_some())?,
         config_digest: Some(config::digest(pgdata, &outside)?),
         ..facts_of(&control, &span, outside)
@@ -169,7 +174,7 @@ pub fn offline(
 
     on(Event::Phase("reading files"));
     let version_dir = facts.tablespace_version_dir();
-    let mut cache = FileCache::begin();
+    let mut cache = FileCache::begin(repo.world());
     // Recovery is what empties unlogged relations, and a start after a clean stop has none.
     let clean = label.is_none() && control.state == ClusterState::ShutDown;
     let unlogged = if clean {
@@ -178,7 +183,7 @@ pub fn offline(
         Unlogged::LeaveOut
     };
     let mut scan = scan::scan(pgdata, &version_dir, Motion::Still, unlogged)?;
-    cache.scanned();
+    cache.scanned(repo.world());
     let writer = begin(repo, opts)?;
     let before = before(repo, parent.as_ref())?;
     let copy = Copy::new(&before, &writer, pgdata, &control, Motion::Still, opts, on);
@@ -200,7 +205,7 @@ pub fn offline(
 
     // A server that started meanwhile would have written pg_control first.
     refuse_running(pgdata)?;
-    if Control::read_with_bytes(pgdata)?.1 != control_bytes {
+    if Control::read_with_bytes(pgdata, repo.world())?.1 != control_bytes {
         let what = "pg_control is another".to_owned();
         return Err(Error::ClusterChanged {
             pgdata: pgdata.to_owned(),
@@ -248,7 +253,7 @@ pub fn offline(
 pub(crate) fn is_as_made(repo: &Repository, id: SnapshotId, pgdata: &Path) -> Result<bool> {
     let snapshot = repo.snapshot(id)?;
     let facts = Facts::decode(&snapshot.body, &id)?;
-    let (control, bytes) = Control::read_with_bytes(pgdata)?;
+    let (control, bytes) = Control::read_with_bytes(pgdata, repo.world())?;
     // A checkout writes into the directory what lay outside.
     if facts.outside_files.is_empty() && facts.config_digest != Some(config::digest(pgdata, &[])?) {
         return Ok(false);
@@ -281,9 +286,14 @@ pub fn online(
     // What tells whether anything changed is read before the backup begins: its calls write WAL,
     // and whatever is committed from now on counts as a change for the next snapshot.
     let server = pg::session::facts(dsn)?;
-    check_same_server(pgdata, &server)?;
+    check_same_server(pgdata, &server, repo.world())?;
     let parent = Parent::of(repo, opts, pgdata, server.system_identifier)?;
-    let lineage = lineage::of(opts.home.as_ref(), pgdata, server.system_identifier)?;
+    let lineage = lineage::of(
+        repo.world(),
+        opts.home.as_ref(),
+        pgdata,
+        server.system_identifier,
+    )?;
     let mark = Mark {
         xids: server.current_snapshot.clone(),
         prepared: server.prepared_xacts,
@@ -316,12 +326,13 @@ pub fn online(
     let how = pg::session::BeginOptions {
         fast: opts.fast,
         label,
+        world: repo.world().clone(),
     };
     let tablespaces = pg::tablespace::list(pgdata)?;
     // A write sets the times first and the bytes later, which a busy disk can make seconds. The
     // checkpoint that follows waits for all writes that have begun, so that a file whose times are
     // older than this moment has its bytes when it is read.
-    let mut cache = FileCache::begin();
+    let mut cache = FileCache::begin(repo.world());
     let mut session = pg::session::Session::begin(dsn, &how)?;
 
     if session.facts().postmaster_start_time != server.postmaster_start_time {
@@ -333,10 +344,10 @@ pub fn online(
     }
 
     on(Event::Phase("reading files"));
-    let control = Control::read(pgdata)?;
+    let control = Control::read(pgdata, repo.world())?;
     let version_dir = pg::tablespace::version_dir(control.major, control.catalog_version);
     let mut scan = scan::scan(pgdata, &version_dir, Motion::Running, Unlogged::LeaveOut)?;
-    cache.scanned();
+    cache.scanned(repo.world());
     let writer = begin(repo, opts)?;
     let before = before(repo, parent.as_ref())?;
     let copy = Copy::new(
@@ -363,7 +374,7 @@ pub fn online(
     read.warn(&copy, names.warnings);
 
     // pg_control comes last: on a standby its minimum recovery point covers all that was read.
-    let (control, control_bytes) = Control::read_with_bytes(pgdata)?;
+    let (control, control_bytes) = Control::read_with_bytes(pgdata, repo.world())?;
     tree.add_bytes("global/pg_control", control_mode(&scan), &control_bytes)?;
     on(Event::Phase("ending the backup"));
     let mut finished = session.finish()?;
@@ -540,11 +551,9 @@ fn control_mode(scan: &Scan) -> u32 {
 }
 
 /// As many as wanted; 0 means one per processor, at most four.
-pub(crate) fn threads(wanted: usize) -> usize {
+pub(crate) fn threads(world: &World, wanted: usize) -> usize {
     match wanted {
-        0 => std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(THREADS_MAX),
+        0 => world.processors().min(THREADS_MAX),
         n => n,
     }
 }

@@ -1,12 +1,12 @@
 //! `gc`: space of a home or of a storage.
 
-use zenith_store::{Collect, Collected, Repository};
+use zenith_store::{Collect, Collected, Repository, World};
 
 use crate::discarded;
 use crate::error::Result;
 use crate::home::{LOCK_WAIT, Wait};
 use crate::managed::Managed;
-use crate::who::{now, operation, verb};
+use crate::who::{operation, seconds, verb};
 
 /// Bytes that one run reads at a storage to pack mostly dead and small packs anew; the agent reads
 /// none, as finding what is alive takes memory and requests.
@@ -22,8 +22,8 @@ pub struct Gc {
 }
 
 impl Gc {
-    fn collect(self) -> Collect {
-        let mut how = Collect::at(now().unix_micros.div_euclid(1_000_000));
+    fn collect(self, world: &World) -> Collect {
+        let mut how = Collect::at(seconds(world));
         if self.at_once {
             how.grace = 0;
         }
@@ -39,19 +39,22 @@ pub fn collect_home(managed: &Managed, gc: Gc) -> Result<Collected> {
     let repo = managed.home.writer(&lock)?;
     let _alone = managed.home.collect_guard()?;
     if gc.dry_run {
-        let expired = discarded::expired(&*repo.state()?, gc.at_once);
-        return Ok(repo.would_collect(gc.collect(), &expired.remove)?);
+        let expired = discarded::expired(&*repo.state()?, repo.world(), gc.at_once);
+        return Ok(repo.would_collect(gc.collect(repo.world()), &expired.remove)?);
     }
     discarded::expire(&repo, gc.at_once)?;
-    Ok(repo.collect(operation(verb::GC, ""), gc.collect())?)
+    Ok(repo.collect(
+        operation(repo.world(), verb::GC, ""),
+        gc.collect(repo.world()),
+    )?)
 }
 
 /// Frees space at a storage, beside whoever writes and reads there.
 pub fn collect_storage(storage: &Repository, gc: Gc) -> Result<Collected> {
-    let mut how = gc.collect();
+    let mut how = gc.collect(storage.world());
     how.repack.traffic = REPACK_TRAFFIC;
     if gc.dry_run {
         return Ok(storage.would_collect(how, &[])?);
     }
-    Ok(storage.collect(operation(verb::GC, ""), how)?)
+    Ok(storage.collect(operation(storage.world(), verb::GC, ""), how)?)
 }

@@ -6,7 +6,7 @@
 
 mod foreground;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zenith_store::SnapshotId;
 use zenith_store::objects::{Directory, OpenOptions};
@@ -91,7 +91,7 @@ pub fn start(
     let (rebuilt, lock) = prepare(managed, around, options, on)?;
     warn_of_key(managed, on);
     let server = managed.server(around)?;
-    let begun = Instant::now();
+    let begun = managed.home.world().watch();
     let (postmaster, was_running) = match server.postmaster()? {
         // It may still be replaying WAL.
         Some(_) => (server.wait_ready(READY_WITHIN)?, true),
@@ -99,7 +99,10 @@ pub fn start(
             managed::rotate_log(&managed.server_log(), SERVER_LOG_MAX)?;
             on(Event::Phase("starting the server"));
             let options = managed.start_options(READY_WITHIN)?;
-            let died = rebuilt.is_some() || !Control::read(&server.pgdata)?.state.is_shut_down();
+            let died = rebuilt.is_some()
+                || !Control::read(&server.pgdata, &server.world)?
+                    .state
+                    .is_shut_down();
             (start_server(&server, &options, died)?, false)
         }
     };
@@ -126,11 +129,11 @@ fn start_server(
     died: bool,
 ) -> Result<Postmaster> {
     const CHILDREN_GONE_WITHIN: Duration = Duration::from_secs(5);
-    let begun = Instant::now();
+    let begun = server.world.watch();
     loop {
         match server.start(options) {
             Err(pg::Error::PortInUse { .. }) if died && begun.elapsed() < CHILDREN_GONE_WITHIN => {
-                std::thread::sleep(Duration::from_millis(200));
+                server.world.sleep(Duration::from_millis(200));
             }
             outcome => return Ok(outcome?),
         }
@@ -289,9 +292,15 @@ pub(crate) fn fetch(
     let home = &managed.home;
     let storage = open_storage(managed, around, location)?;
     let lock = home.lock("fetching", Wait::UpTo(LOCK_WAIT))?;
-    home.create_repository(storage.params(), operation("init", ""))?;
+    home.create_repository(storage.params(), operation(home.world(), "init", ""))?;
     drop(lock);
-    match sync::attach(home, &storage, branch, &operation(verb::FETCH, branch), on) {
+    match sync::attach(
+        home,
+        &storage,
+        branch,
+        &operation(home.world(), verb::FETCH, branch),
+        on,
+    ) {
         Ok(Attached::Fetched { bytes, .. }) => Ok(bytes),
         Ok(Attached::UpToDate { .. } | Attached::Empty) => Ok(0),
         Ok(Attached::NoBranch { branches }) => Err(Refusal::BranchNotAtStorage {
@@ -321,7 +330,7 @@ pub fn open_storage(
     let (home, settings) = (&managed.home, &managed.settings);
     let objects = sync::open_of(home, settings, location, &around.storage, &options)?;
     let (seal, index) = (managed.home.seal()?, zenith_store::IndexChoice::Memory);
-    match zenith_store::Repository::open(objects, seal, index) {
+    match zenith_store::Repository::open_in(objects, seal, index, home.world().clone()) {
         // Everything but the settings was lost: the key, too.
         Err(zenith_store::Error::Sealed { .. })
             if !zenith_store::Repository::exists(&Directory::new(managed.home.dir()))? =>

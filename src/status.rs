@@ -3,19 +3,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zenith_store::Repository;
 use zenith_store::objects::OpenOptions;
 use zenith_store::{Row, SnapshotId};
 
-use crate::agent::state::{AgentState, PushState, now, one_line};
+use crate::agent::state::{AgentState, PushState, one_line};
 use crate::agent::{self, socket};
 use crate::diff::{self, Bounds, Unsaved};
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::managed::{Managed, Presence, Surroundings};
 use crate::pg::{Control, Postmaster};
+use crate::who::seconds;
 use crate::{known, publish, scratch, start, sync};
 
 /// How long the storage has to answer.
@@ -69,6 +70,8 @@ pub struct Storage {
 /// How a home stands.
 #[derive(Debug, Clone)]
 pub struct Status {
+    /// When this was, in seconds since 1970.
+    pub now: i64,
     /// Its directory.
     pub home: PathBuf,
     /// The branch or snapshot it is on.
@@ -102,7 +105,7 @@ impl Status {
     /// Seconds since the storage was last known to have everything; nothing when it never was.
     pub fn push_age(&self) -> Option<i64> {
         let complete = self.storage.as_ref()?.pushes.complete?;
-        Some((now() - complete).max(0))
+        Some((self.now - complete).max(0))
     }
 }
 
@@ -167,6 +170,7 @@ pub fn status(managed: &Managed, around: &Surroundings) -> Result<Status> {
         answer.unwrap_or_else(|_| Err(format!("not known within {} s", LOOK_MOST.as_secs())))
     });
     Ok(Status {
+        now: seconds(home.world()),
         unsaved: unsaved.filter(|_| matches!(server, Server::Up(_) | Server::Down(_))),
         home: home.dir().to_owned(),
         head,
@@ -193,7 +197,11 @@ fn server(managed: &Managed) -> Server {
             Some(postmaster) => Server::Up(postmaster),
             // The first start renames it.
             None if managed.home.pgdata().join("backup_label").is_file() => Server::NotStarted,
-            None => Server::Down(Control::read(&managed.home.pgdata())?.state.to_string()),
+            None => Server::Down(
+                Control::read(&managed.home.pgdata(), managed.home.world())?
+                    .state
+                    .to_string(),
+            ),
         })
     };
     looked().unwrap_or_else(|e| Server::Unusable(one_line(&e)))
@@ -208,7 +216,7 @@ fn look_at_cluster(
     let managed = managed.clone();
     std::thread::spawn(move || {
         let looked = managed.home.reader().and_then(|(repo, _guard)| {
-            let bounds = Bounds::new(LOOK_BYTES, LOOK);
+            let bounds = Bounds::new(managed.home.world(), LOOK_BYTES, LOOK);
             diff::unsaved(&managed, &repo, tip, &bounds)
         });
         let _ = tell.send(looked.map_err(|e| one_line(&e)));
@@ -226,7 +234,7 @@ fn probe(managed: &Managed, around: &Surroundings, location: &str) -> mpsc::Rece
     let (around, location) = (around.clone(), location.to_owned());
     let home = managed.home.clone();
     std::thread::spawn(move || {
-        let begun = Instant::now();
+        let begun = home.world().watch();
         let options = OpenOptions {
             retry_timeout: PROBE,
             ..OpenOptions::default()

@@ -166,7 +166,7 @@ pub(crate) fn after_server(
 /// unless `hurry` is set. What it saved and sent is its own to tell.
 pub(crate) fn after_another(managed: &Managed, server: i32, hurry: &AtomicBool) -> Result<Stopped> {
     while Purpose::is_at_work(&managed.home)? && !hurry.load(Ordering::Relaxed) {
-        std::thread::sleep(LOOK);
+        managed.home.world().sleep(LOOK);
     }
     let stopped = Stopped {
         server: Some(server),

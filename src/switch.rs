@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, SnapshotKind};
+use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, SnapshotKind, World};
 
 use crate::checkout::journal::{self, Journal};
 use crate::checkout::{self, CheckoutOptions, CheckoutReport};
@@ -140,7 +140,7 @@ pub fn managed(
     let whole = options
         .part_of
         .clone()
-        .unwrap_or_else(|| whole(id, options));
+        .unwrap_or_else(|| whole(home.world(), id, options));
     // Before anything is made for it: one journal is all that a home has.
     if let (Presence::Whole, Some(other)) = (presence, checkout::pending(home)?)
         && !is_pending
@@ -172,7 +172,7 @@ pub fn managed(
         };
         saved = Some(take::take(managed, &lock, &take, on)?);
     }
-    let what = operation("checkout", id.short());
+    let what = operation(home.world(), "checkout", id.short());
     lazy::hold(home, &lock, id, &what, on)?;
     // HEAD goes there together with the cluster, so that it must be there before. A move that was
     // cut off has made it already.
@@ -197,7 +197,7 @@ pub fn managed(
     let report = match (moved, &options.new_branch) {
         (Ok(report), _) => report,
         (Err(e), Some(new)) if !self::is_pending(home, &pgdata)? => {
-            let undone = operation("branch", new);
+            let undone = operation(home.world(), "branch", new);
             set_branch(managed, &lock, new, Some(id), None, undone)?;
             return Err(e);
         }
@@ -213,13 +213,13 @@ pub fn managed(
 }
 
 /// What the operation log says of it.
-fn whole(id: SnapshotId, options: &SwitchOptions) -> Operation {
+fn whole(world: &World, id: SnapshotId, options: &SwitchOptions) -> Operation {
     let verb = if options.force { FORCED } else { SAVED };
     let detail = match &options.new_branch {
         Some(new) => format!("-b {new} {}", id.short()),
         None => id.short(),
     };
-    operation(verb, detail)
+    operation(world, verb, detail)
 }
 
 /// Keeps what a forced move discards, where that can be done: who forces it must not be stopped by
@@ -317,7 +317,7 @@ pub fn directory(
             new,
             None,
             Some(id),
-            operation("branch", new),
+            operation(home.world(), "branch", new),
         )?;
     }
     Ok(Switched {

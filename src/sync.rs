@@ -152,7 +152,7 @@ pub fn follow(
     // It tells what is, as a fetch does: there is nothing in it for a person to undo.
     local.commit(Change {
         refs,
-        operation: operation(verb::FETCH, format!("after {after}")),
+        operation: operation(home.world(), verb::FETCH, format!("after {after}")),
         ..Change::default()
     })?;
     Ok(())
@@ -301,23 +301,26 @@ pub fn open_or_create(
     params: Params,
     seal: Option<Seal>,
     operation: &Operation,
+    world: &World,
 ) -> Result<Repository> {
-    match Repository::open(objects.clone(), seal.clone(), IndexChoice::Memory) {
+    let index = || IndexChoice::Memory;
+    match Repository::open_in(objects.clone(), seal.clone(), index(), world.clone()) {
         Err(zenith_store::Error::NotARepository { .. }) => {}
         other => return Ok(other?),
     }
-    exclusive::check(&*objects, &World::real())?;
-    let made = Repository::create(
+    exclusive::check(&*objects, world)?;
+    let made = Repository::create_in(
         objects.clone(),
         params,
         seal.clone(),
-        IndexChoice::Memory,
+        index(),
         operation.clone(),
+        world.clone(),
     );
     match made {
         // Another home made it in between.
         Err(zenith_store::Error::RepositoryExists { .. }) => {
-            Ok(Repository::open(objects, seal, IndexChoice::Memory)?)
+            Ok(Repository::open_in(objects, seal, index(), world.clone())?)
         }
         other => Ok(other?),
     }

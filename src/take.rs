@@ -104,7 +104,7 @@ pub fn take(
         writer: managed.settings.snapshots.writer(),
         operation: match &take.part_of {
             Some(whole) => whole.clone(),
-            None => operation(take.verb, detail.clone()),
+            None => operation(managed.home.world(), take.verb, detail.clone()),
         },
         host: who::host(),
         home: Some(managed.home.clone()),
@@ -150,10 +150,15 @@ struct Identity {
 impl Identity {
     fn of(managed: &Managed) -> Result<Identity> {
         let pgdata = managed.home.pgdata();
-        let system_identifier = Control::read(&pgdata)?.system_identifier;
+        let system_identifier = Control::read(&pgdata, managed.home.world())?.system_identifier;
         Ok(Identity {
             system_identifier,
-            lineage: lineage::of(Some(&managed.home), &pgdata, system_identifier)?,
+            lineage: lineage::of(
+                managed.home.world(),
+                Some(&managed.home),
+                &pgdata,
+                system_identifier,
+            )?,
         })
     }
 

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::home::HomeLock;
 use crate::managed::Managed;
 use crate::retain::{self, Policy, Verdict};
-use crate::who::{now, operation, verb};
+use crate::who::{operation, seconds, verb};
 
 /// How often the decision is made anew because others changed what it was made of.
 const TRIES: u32 = 8;
@@ -57,7 +57,7 @@ fn drop_old(
         let candidates = retain::candidates(&state, needed);
         let remove: Vec<_> = candidates
             .iter()
-            .zip(retain::decide(&candidates, &policy, seconds()))
+            .zip(retain::decide(&candidates, &policy, seconds(repo.world())))
             .filter(|(_, verdict)| *verdict == Verdict::Drop)
             .map(|(candidate, _)| candidate.id)
             .take(BATCH)
@@ -68,7 +68,7 @@ fn drop_old(
         }
         let done = repo.commit(Change {
             remove,
-            operation: operation(verb::THIN, format!("({number} automatic)")),
+            operation: operation(repo.world(), verb::THIN, format!("({number} automatic)")),
             ..Change::default()
         });
         match done {
@@ -83,14 +83,13 @@ fn drop_old(
 }
 
 fn collect(repo: &Repository, dropped: u64) -> Result<Thinned> {
-    let collected = repo.collect(operation(verb::GC, ""), Collect::at(seconds()))?;
+    let collected = repo.collect(
+        operation(repo.world(), verb::GC, ""),
+        Collect::at(seconds(repo.world())),
+    )?;
     let freed = collected.bytes + collected.orphan_bytes;
     Ok(Thinned {
         dropped,
         freed_bytes: freed.saturating_sub(collected.rewritten),
     })
-}
-
-fn seconds() -> i64 {
-    now().unix_micros.div_euclid(1_000_000)
 }

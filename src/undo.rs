@@ -1,6 +1,8 @@
 //! `op log` and `undo`: the root log as the operation log.
 
-use zenith_store::{Logged, Operation, RefChange, Repository, SnapshotId, State, Time, UNDO};
+use zenith_store::{
+    Logged, Operation, RefChange, Repository, SnapshotId, State, Time, UNDO, World,
+};
 
 use crate::discarded;
 use crate::error::Result;
@@ -317,7 +319,7 @@ fn reverse(
     needed: &[SnapshotId],
 ) -> Result<Option<Operation>> {
     let would = repo.would_undo(parts, needed)?;
-    let Some(told) = parts.first().map(told) else {
+    let Some(told) = parts.first().map(|part| told(repo.world(), part)) else {
         return Ok(None);
     };
     let mut did: Option<Operation> = None;
@@ -367,6 +369,10 @@ fn whole(parts: Vec<Logged>) -> Logged {
     whole
 }
 
-fn told(logged: &Logged) -> Operation {
-    operation(UNDO, format!("{} ({})", logged.seq, logged.operation.verb))
+fn told(world: &World, logged: &Logged) -> Operation {
+    operation(
+        world,
+        UNDO,
+        format!("{} ({})", logged.seq, logged.operation.verb),
+    )
 }

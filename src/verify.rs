@@ -101,7 +101,10 @@ pub fn repair_remote(
         let lock = managed.home.lock("renaming packs", Wait::UpTo(LOCK_WAIT))?;
         let _alone = managed.home.collect_guard()?;
         let local = managed.home.writer(&lock)?;
-        local.rename_packs_to(renamed, operation("rename packs", "after a repair"))?;
+        local.rename_packs_to(
+            renamed,
+            operation(managed.home.world(), "rename packs", "after a repair"),
+        )?;
     }
     Ok(mended)
 }
@@ -120,7 +123,7 @@ fn repair(
     }
     on(Event::Phase("repairing"));
     let how = Repair {
-        operation: operation("repair", ""),
+        operation: operation(managed.home.world(), "repair", ""),
         sources,
         summary: &|snapshot| summary(snapshot),
     };

@@ -1,7 +1,8 @@
 //! Who does something, where and when: what operation logs and snapshots record.
 
-use jiff::Zoned;
-use zenith_store::{Operation, Time};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use zenith_store::{Operation, Time, World};
 
 use crate::pg::user;
 
@@ -28,23 +29,39 @@ pub mod verb {
 }
 
 /// An operation by this user on this machine, now.
-pub fn operation(verb: &str, detail: impl Into<String>) -> Operation {
+pub fn operation(world: &World, verb: &str, detail: impl Into<String>) -> Operation {
     Operation {
         verb: verb.to_owned(),
         detail: detail.into(),
         who: format!("{}@{}", user::current().name, host()),
-        time: now(),
+        time: now(world),
         ..Operation::default()
     }
 }
 
-/// Now, with the clock's zone.
-pub fn now() -> Time {
-    let now = Zoned::now();
+/// Now, with the zone of this machine.
+pub fn now(world: &World) -> Time {
+    let now = utc(world).to_zoned(TimeZone::system());
     Time {
         unix_micros: now.timestamp().as_microsecond(),
         offset_secs: now.offset().seconds(),
     }
+}
+
+/// Now; the nearest time that has a date, where a clock says nonsense.
+pub fn utc(world: &World) -> Timestamp {
+    let micros = world.unix_micros();
+    let limit = if micros < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
+    Timestamp::from_microsecond(micros).unwrap_or(limit)
+}
+
+/// Seconds since 1970, UTC.
+pub fn seconds(world: &World) -> i64 {
+    world.unix_micros().div_euclid(1_000_000)
 }
 
 /// The name of this machine.

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::state::AgentState;
 use super::{is_alive, socket};
@@ -99,7 +99,7 @@ pub fn stop(managed: &Managed) -> Result<bool> {
     if !is_alive(&managed.home) {
         return Ok(false);
     }
-    let begun = Instant::now();
+    let begun = managed.home.world().watch();
     // Asked again and again: a new agent may not listen yet.
     while is_alive(&managed.home) {
         if begun.elapsed() > GONE_WITHIN {
@@ -110,7 +110,7 @@ pub fn stop(managed: &Managed) -> Result<bool> {
             .into());
         }
         socket::ask(&managed.home, socket::Request::Stop, Duration::from_secs(2));
-        std::thread::sleep(LOOK_EVERY);
+        managed.home.world().sleep(LOOK_EVERY);
     }
     Ok(true)
 }
@@ -133,7 +133,7 @@ fn command(managed: &Managed, around: &Surroundings, flags: &AgentFlags) -> Comm
 }
 
 fn wait_for_answer(managed: &Managed, child: &mut Child) -> Result<AgentState> {
-    let begun = Instant::now();
+    let begun = managed.home.world().watch();
     loop {
         let asked = socket::ask(
             &managed.home,
@@ -151,6 +151,6 @@ fn wait_for_answer(managed: &Managed, child: &mut Child) -> Result<AgentState> {
             }
             .into());
         }
-        std::thread::sleep(LOOK_EVERY);
+        managed.home.world().sleep(LOOK_EVERY);
     }
 }

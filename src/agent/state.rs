@@ -121,11 +121,6 @@ impl PushState {
     }
 }
 
-/// Seconds since 1970, UTC.
-pub fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
-
 /// An error with everything that led to it, on one line. A cause that its error already spells
 /// out is not repeated.
 pub fn one_line(error: &dyn std::error::Error) -> String {

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zenith_store::bulk::in_parallel;
 use zenith_store::{
-    ChunkId, File, Listing, Node, Repository, Snapshot, SnapshotId, SnapshotSource,
+    ChunkId, File, Listing, Node, Repository, Snapshot, SnapshotId, SnapshotSource, Watch, World,
 };
 
 use super::stored::{self, Pair, is_inline, pages_that_differ};
@@ -95,7 +95,7 @@ pub struct Unsaved {
 #[derive(Debug)]
 pub struct Bounds {
     bytes: Option<AtomicU64>,
-    until: Option<Instant>,
+    time: Option<(Watch, Duration)>,
     ended: AtomicBool,
 }
 
@@ -103,23 +103,24 @@ impl Bounds {
     fn none() -> Bounds {
         Bounds {
             bytes: None,
-            until: None,
+            time: None,
             ended: AtomicBool::new(false),
         }
     }
 
     /// So many bytes are read, for so long, whichever ends first.
-    pub fn new(bytes: u64, time: Duration) -> Bounds {
+    pub fn new(world: &World, bytes: u64, time: Duration) -> Bounds {
         Bounds {
             bytes: Some(AtomicU64::new(bytes)),
-            until: Some(Instant::now() + time),
+            time: Some((world.watch(), time)),
             ended: AtomicBool::new(false),
         }
     }
 
     /// Whether so many bytes more may be read.
     fn allow(&self, bytes: u64) -> bool {
-        let in_time = self.until.is_none_or(|until| Instant::now() < until);
+        let is_left = |(begun, time): &(Watch, Duration)| begun.elapsed() < *time;
+        let in_time = self.time.as_ref().is_none_or(is_left);
         let take = |left: &AtomicU64| {
             let less = |left: u64| left.checked_sub(bytes);
             left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
@@ -181,7 +182,13 @@ fn wal_since(
 ) -> Result<Option<u64>> {
     let pgdata = managed.home.pgdata();
     let identifier = control.system_identifier;
-    if lineage::of(Some(&managed.home), &pgdata, identifier)? != facts.lineage {
+    if lineage::of(
+        managed.home.world(),
+        Some(&managed.home),
+        &pgdata,
+        identifier,
+    )? != facts.lineage
+    {
         return Ok(None);
     }
     let size = control.wal_segment_size;
@@ -215,7 +222,7 @@ impl Now {
         managed.require_cluster()?;
         let pgdata = managed.home.pgdata();
         let postmaster = managed.postmaster()?;
-        let control = Control::read(&pgdata)?;
+        let control = Control::read(&pgdata, managed.home.world())?;
         let version_dir = pg::tablespace::version_dir(control.major, control.catalog_version);
         let motion = match &postmaster {
             Some(_) => Motion::Running,
@@ -227,7 +234,10 @@ impl Now {
             _ => Unlogged::LeaveOut,
         };
         let scan = scan::scan(&pgdata, &version_dir, motion, unlogged)?;
-        let cache = FileCache::load(&FileCache::path(&managed.home.file_cache_dir(), &pgdata));
+        let cache = FileCache::load(
+            &FileCache::path(&managed.home.file_cache_dir(), &pgdata),
+            repo.world(),
+        );
         let mut known = match cache {
             Some(cache) => known(repo, cache)?,
             None => Known::nothing(),
@@ -338,7 +348,12 @@ impl Now {
                 }),
             }
         }
-        changes.extend(stored::compare(repo, pairs, block_size, threads(0))?);
+        changes.extend(stored::compare(
+            repo,
+            pairs,
+            block_size,
+            threads(repo.world(), 0),
+        )?);
         let total = tasks.iter().map(|task| task.entry.size()).sum();
         on(Event::Total { bytes: total });
         read(repo, &tasks, block_size, bounds, on)?;
@@ -422,7 +437,7 @@ fn read(
             ids: ids.to_vec(),
         }));
     }
-    in_parallel(threads(0), &pieces, |piece| {
+    in_parallel(threads(repo.world(), 0), &pieces, |piece| {
         let chunk_size = u64::from(repo.params().chunk_size);
         let left = piece
             .task

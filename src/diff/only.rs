@@ -111,7 +111,8 @@ impl<'a> Follower<'a> {
                 pairs.retain(|(id, _)| before.wanted.contains(id) || after.wanted.contains(id));
                 let pairs = pairs.into_iter().map(|(_, pair)| pair).collect();
                 let block_size = after.layout.block_size;
-                let files = stored::compare(self.repo, pairs, block_size, threads(0))?;
+                let files =
+                    stored::compare(self.repo, pairs, block_size, threads(self.repo.world(), 0))?;
                 (Some(before), after, files)
             }
             None => {

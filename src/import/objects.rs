@@ -53,7 +53,7 @@ pub fn pgdata(
         }
         feed(intake, objects, &found)
     };
-    let threads = threads(opts.threads);
+    let threads = threads(repo.world(), opts.threads);
     let mut taken = intake::take_in(repo, &writer, skeleton.path(), threads, on, feed)?;
     let version = std::fs::read(skeleton.path().join(super::VERSION)).unwrap_or_default();
     if String::from_utf8_lossy(&version)

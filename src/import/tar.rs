@@ -105,7 +105,7 @@ pub fn tar(
         repo,
         &writer,
         skeleton.path(),
-        threads(opts.threads),
+        threads(repo.world(), opts.threads),
         on,
         feed,
     )?;

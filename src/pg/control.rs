@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zenith_store::World;
+
 use super::lsn::{Lsn, check_segment_size};
 use super::version::major_of_catalog;
 use super::{Error, Result};
@@ -120,12 +122,12 @@ pub struct Control {
 impl Control {
     /// Reads and checks `pgdata`/global/pg_control, again and again for half a second when
     /// its CRC does not match: the file is not written atomically.
-    pub fn read(pgdata: &Path) -> Result<Control> {
-        Control::read_with_bytes(pgdata).map(|(control, _)| control)
+    pub fn read(pgdata: &Path, world: &World) -> Result<Control> {
+        Control::read_with_bytes(pgdata, world).map(|(control, _)| control)
     }
 
     /// Also the bytes that were checked, so that a copy stores just these.
-    pub fn read_with_bytes(pgdata: &Path) -> Result<(Control, Vec<u8>)> {
+    pub fn read_with_bytes(pgdata: &Path, world: &World) -> Result<(Control, Vec<u8>)> {
         let path = control_path(pgdata);
         let mut attempt = 1;
         loop {
@@ -137,7 +139,7 @@ impl Control {
                 }
                 Err(Error::ControlBytes { .. }) => {
                     attempt += 1;
-                    std::thread::sleep(READ_PAUSE);
+                    world.sleep(READ_PAUSE);
                 }
                 Err(other) => return Err(other),
             }
@@ -278,7 +280,7 @@ mod tests {
     fn agrees_with_pg_controldata() {
         for bin in bin_dirs() {
             let cluster = Cluster::init(&bin, &["--data-checksums", "--wal-segsize=32"]);
-            let got = Control::read(cluster.pgdata()).unwrap();
+            let got = Control::read(cluster.pgdata(), &World::real()).unwrap();
             let said = controldata(&bin, cluster.pgdata());
             let value = |label: &str| {
                 let found = said.iter().find(|(k, _)| k == label);
@@ -386,7 +388,7 @@ mod tests {
         assert!(Control::parse(&good[..100]).is_err());
         fs::write(&path, [0; 8192]).unwrap();
         assert!(matches!(
-            Control::read(cluster.pgdata()),
+            Control::read(cluster.pgdata(), &World::real()),
             Err(Error::ControlDamaged { .. })
         ));
     }

@@ -93,6 +93,7 @@ mod tests {
     use crate::pg::testing::{Cluster, bin_dirs, give, tempdir};
     use crate::pg::{Control, binaries};
     use std::fs;
+    use zenith_store::World;
 
     #[test]
     fn a_new_cluster_has_checksums_utf8_and_a_password() {
@@ -107,7 +108,7 @@ mod tests {
             give(cluster.pgdata());
             let extra = ["-N".to_owned(), "--wal-segsize=2".to_owned()];
             initdb(&bin, cluster.pgdata(), &extra, Some(&file)).unwrap();
-            let control = Control::read(cluster.pgdata()).unwrap();
+            let control = Control::read(cluster.pgdata(), &World::real()).unwrap();
             assert_eq!(
                 (control.page_checksum_version, control.wal_segment_size),
                 (1, 2 << 20)

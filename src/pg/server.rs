@@ -6,12 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+
+use zenith_store::World;
 
 use super::binaries::Binaries;
 use super::user::run_as_owner;
@@ -186,6 +187,7 @@ fn is_server_name(comm: &str) -> bool {
 pub struct Server {
     pub bin: Binaries,
     pub pgdata: PathBuf,
+    pub world: World,
 }
 
 impl Server {
@@ -277,17 +279,17 @@ impl Server {
 
     /// Waits until a server that someone else starts accepts connections. Errors: `NotReady`.
     pub fn wait_ready(&self, timeout: Duration) -> Result<Postmaster> {
-        let end = Instant::now() + timeout;
+        let begun = self.world.watch();
         loop {
             match self.postmaster()? {
                 Some(it) if matches!(it.status, Status::Ready | Status::Standby) => return Ok(it),
-                _ if Instant::now() >= end => {
+                _ if begun.elapsed() >= timeout => {
                     return Err(Error::NotReady {
                         pgdata: self.pgdata.clone(),
                         seconds: timeout.as_secs(),
                     });
                 }
-                _ => thread::sleep(POLL),
+                _ => self.world.sleep(POLL),
             }
         }
     }
@@ -350,7 +352,7 @@ impl Server {
     }
 
     fn start_error(&self, log: &Path, from: u64, pg_ctl: &str) -> Error {
-        let end = Instant::now() + LOG_PATIENCE;
+        let begun = self.world.watch();
         let said = loop {
             let mut said = tail(log, from);
             // With a logging collector the reason lies in its file, a little later than the
@@ -362,10 +364,10 @@ impl Server {
                 said += &tail(&self.pgdata.join(file), 0);
             }
             let has_reason = ["FATAL", "PANIC"].iter().any(|word| said.contains(word));
-            if has_reason || said.is_empty() || Instant::now() >= end {
+            if has_reason || said.is_empty() || begun.elapsed() >= LOG_PATIENCE {
                 break said;
             }
-            thread::sleep(POLL);
+            self.world.sleep(POLL);
         };
         if said.contains("Address already in use") {
             let word = |text: &str| {
@@ -437,6 +439,7 @@ mod tests {
 
     fn server(cluster: &Cluster, bin: &Path) -> Server {
         Server {
+            world: World::real(),
             bin: binaries::find(Some(bin), None, None).unwrap(),
             pgdata: cluster.pgdata().to_owned(),
         }
@@ -597,7 +600,7 @@ mod tests {
         let mut zombie = command.spawn().unwrap();
         let stat = format!("/proc/{}/stat", zombie.id());
         while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
-            thread::sleep(POLL);
+            std::thread::sleep(POLL);
         }
         let options = options(&cluster, &[("port", "5435")]);
         let socket_dir = server.start(&options).unwrap().socket_dir.unwrap();
@@ -636,7 +639,7 @@ mod tests {
         assert_eq!(ready.pid as u32, child.id());
         // A zombie is reaped by its parent alone: stop and wait side by side.
         let stopper =
-            thread::spawn(move || server.stop(StopMode::Immediate, Duration::from_secs(30)));
+            std::thread::spawn(move || server.stop(StopMode::Immediate, Duration::from_secs(30)));
         child.wait().unwrap();
         stopper.join().unwrap().unwrap();
     }

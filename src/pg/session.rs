@@ -12,12 +12,13 @@
 //!
 //! A session that is dropped before `finish` ends the backup without a result.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres::error::SqlState;
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls, Row};
+
+use zenith_store::World;
 
 use super::label::Label;
 use super::lsn::Lsn;
@@ -49,6 +50,7 @@ pub struct BeginOptions {
     pub fast: bool,
     /// Goes into backup_label; line breaks and control characters become spaces.
     pub label: String,
+    pub world: World,
 }
 
 /// What tells whether anything was committed since another time; not whether configuration
@@ -70,6 +72,7 @@ pub struct Session {
     facts: ServerFacts,
     slot: String,
     start_lsn: Lsn,
+    world: World,
 }
 
 /// A backup that ended well. The WAL from `start_lsn` to `stop_lsn` is in pg_wal, and stays
@@ -133,7 +136,7 @@ impl Session {
         let slot = format!(
             "{APPLICATION}_{}_{:08x}",
             std::process::id(),
-            rand::random::<u32>()
+            u32::from_be_bytes(options.world.bytes())
         );
         // First the slot: from here on no WAL is removed that the backup may need.
         client
@@ -160,6 +163,7 @@ impl Session {
             facts,
             slot,
             start_lsn: started.parse()?,
+            world: options.world.clone(),
         })
     }
 
@@ -253,7 +257,7 @@ impl Session {
             });
         }
         if !after.in_recovery {
-            wait_flushed(client, stop_lsn)?;
+            wait_flushed(client, stop_lsn, &self.world)?;
         }
         check_slot(client, &self.slot)?;
         Ok(Finished {
@@ -338,8 +342,8 @@ fn check_slot(client: &mut Client, slot: &String) -> Result<()> {
     }
 }
 
-fn wait_flushed(client: &mut Client, stop: Lsn) -> Result<()> {
-    let end = Instant::now() + FLUSH_TIMEOUT;
+fn wait_flushed(client: &mut Client, stop: Lsn, world: &World) -> Result<()> {
+    let begun = world.watch();
     loop {
         let doing = "waiting for its WAL";
         let row = query_one(
@@ -352,14 +356,14 @@ fn wait_flushed(client: &mut Client, stop: Lsn) -> Result<()> {
         if flushed >= stop {
             return Ok(());
         }
-        if Instant::now() >= end {
+        if begun.elapsed() >= FLUSH_TIMEOUT {
             return Err(Error::Query {
                 doing,
                 reason: format!("it is flushed up to {flushed}, the backup ends at {stop}"),
                 code: None,
             });
         }
-        thread::sleep(Duration::from_millis(20));
+        world.sleep(Duration::from_millis(20));
     }
 }
 

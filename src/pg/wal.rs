@@ -502,10 +502,11 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::pg::testing::{Cluster, bin_dirs};
+    use zenith_store::World;
 
     fn fresh(bin: &Path) -> (Cluster, Control, WalFacts) {
         let cluster = Cluster::init(bin, &["--wal-segsize=4"]);
-        let control = Control::read(cluster.pgdata()).unwrap();
+        let control = Control::read(cluster.pgdata(), &World::real()).unwrap();
         let facts = WalFacts::from(&control);
         (cluster, control, facts)
     }
@@ -707,7 +708,10 @@ mod tests {
                 );
             }
             assert!(
-                control.checkpoint_lsn < Control::read(cluster.pgdata()).unwrap().checkpoint_lsn
+                control.checkpoint_lsn
+                    < Control::read(cluster.pgdata(), &World::real())
+                        .unwrap()
+                        .checkpoint_lsn
             );
         }
     }

@@ -77,12 +77,13 @@ mod tests {
     use super::*;
     use crate::pg::Control;
     use crate::pg::testing::{Cluster, bin_dirs};
+    use zenith_store::World;
 
     #[test]
     fn the_end_is_where_the_server_is() {
         let cluster = Cluster::init(&bin_dirs()[0], &["--wal-segsize", "1"]);
         cluster.start(&["autovacuum=off"]);
-        let control = Control::read(cluster.pgdata()).unwrap();
+        let control = Control::read(cluster.pgdata(), &World::real()).unwrap();
         let facts = WalFacts::from(&control);
         for sql in [
             "create table t as select generate_series(1, 1000) x",

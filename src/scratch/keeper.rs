@@ -14,7 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::ScratchError;
-use super::room::{self, Room};
+use super::room::Room;
 use crate::error::{Error, Result};
 
 /// The short-lived servers of this process, and the program that works with one of them.
@@ -149,7 +149,7 @@ fn leave(room: &Room, server: Option<Child>) -> Result<()> {
     if let Some(mut server) = server {
         let pid = server.id() as i32;
         let server = std::cell::RefCell::new(&mut server);
-        room::end(pid, || {
+        room.end(pid, || {
             let ended = server.borrow_mut().try_wait();
             Ok(ended.map_err(Error::io("watch", &room.pgdata()))?.is_some())
         })?;

@@ -19,13 +19,13 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use zenith_store::World;
 
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -46,6 +46,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub(super) struct Room {
     dir: PathBuf,
     id: String,
+    world: World,
     _lock: Flock<File>,
 }
 
@@ -54,7 +55,7 @@ impl Room {
     pub(super) fn make(home: &Home, elsewhere: Option<&Path>) -> Result<Room> {
         let all = home.tmp_dir();
         private(&all, true)?;
-        let id = format!("{:016x}", rand::random::<u64>());
+        let id = format!("{:016x}", u64::from_be_bytes(home.world().bytes()));
         let dir = all.join(&id);
         let room = {
             let _making = lock(&all.join("lock"))?;
@@ -63,6 +64,7 @@ impl Room {
             Room {
                 dir,
                 id,
+                world: home.world().clone(),
                 _lock: lock,
             }
         };
@@ -122,7 +124,25 @@ impl Room {
         let Some(postmaster) = running() else {
             return Ok(());
         };
-        end(postmaster.pid, || Ok(running().is_none()))
+        self.end(postmaster.pid, || Ok(running().is_none()))
+    }
+
+    /// Ends a postmaster at once: it tells its children and waits for them. One that does not is
+    /// killed, and they follow it.
+    pub(super) fn end(&self, pid: i32, is_gone: impl Fn() -> Result<bool>) -> Result<()> {
+        let begun = self.world.watch();
+        let mut signal = Signal::SIGQUIT;
+        loop {
+            // An error means that it is gone, which the next look tells.
+            let _ = kill(Pid::from_raw(pid), signal);
+            while begun.elapsed() < STOP_WITHIN || signal == Signal::SIGKILL {
+                if is_gone()? {
+                    return Ok(());
+                }
+                self.world.sleep(POLL);
+            }
+            signal = Signal::SIGKILL;
+        }
     }
 
     /// Removes everything.
@@ -134,16 +154,16 @@ impl Room {
                 && target.file_name() == Some(outside.as_ref())
                 && is_ours(&target)
             {
-                remove_all(&target)?;
+                remove_all(&target, &self.world)?;
             }
         }
         let lock = self.dir.join("lock");
-        let begun = Instant::now();
+        let begun = self.world.watch();
         loop {
             for entry in fs::read_dir(&self.dir).into_iter().flatten() {
                 let path = entry.map_err(Error::io("read", &self.dir))?.path();
                 if path != lock {
-                    remove_all(&path)?;
+                    remove_all(&path, &self.world)?;
                 }
             }
             gone(fs::remove_file(&lock)).map_err(Error::io("remove", &lock))?;
@@ -154,7 +174,7 @@ impl Room {
                     if begun.elapsed() > REMOVE_WITHIN {
                         return Err(Error::io("remove", &self.dir)(e));
                     }
-                    sleep(POLL);
+                    self.world.sleep(POLL);
                 }
                 Err(e) => return Err(Error::io("remove", &self.dir)(e)),
             }
@@ -198,6 +218,7 @@ pub(super) fn of_the_dead(home: &Home) -> Result<Vec<Room>> {
             Ok(lock) => left.push(Room {
                 id: id.to_owned(),
                 dir,
+                world: home.world().clone(),
                 _lock: lock,
             }),
             Err((_, Errno::EWOULDBLOCK)) => {}
@@ -205,24 +226,6 @@ pub(super) fn of_the_dead(home: &Home) -> Result<Vec<Room>> {
         }
     }
     Ok(left)
-}
-
-/// Ends a postmaster at once: it tells its children and waits for them. One that does not is
-/// killed, and they follow it.
-pub(super) fn end(pid: i32, is_gone: impl Fn() -> Result<bool>) -> Result<()> {
-    let begun = Instant::now();
-    let mut signal = Signal::SIGQUIT;
-    loop {
-        // An error means that it is gone, which the next look tells.
-        let _ = kill(Pid::from_raw(pid), signal);
-        while begun.elapsed() < STOP_WITHIN || signal == Signal::SIGKILL {
-            if is_gone()? {
-                return Ok(());
-            }
-            sleep(POLL);
-        }
-        signal = Signal::SIGKILL;
-    }
 }
 
 /// Whether a socket in this directory can be named, to a server and to its clients: the setting is
@@ -254,8 +257,8 @@ fn link(target: &Path, link: &Path) -> Result<()> {
 }
 
 /// A file, a link, or a directory with all that is in it and goes on appearing in it.
-fn remove_all(path: &Path) -> Result<()> {
-    let begun = Instant::now();
+fn remove_all(path: &Path, world: &World) -> Result<()> {
+    let begun = world.watch();
     loop {
         let is_dir = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
         let removed = if is_dir {
@@ -270,7 +273,7 @@ fn remove_all(path: &Path) -> Result<()> {
             {
                 return Err(Error::io("remove", path)(e));
             }
-            _ => sleep(POLL),
+            _ => world.sleep(POLL),
         }
     }
 }

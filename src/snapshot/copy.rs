@@ -210,9 +210,11 @@ impl Copy<'_> {
                     }
                     part[got..].fill(0);
                 }
+                let world = self.before.repo().world();
+                let running = (self.motion == Motion::Running).then_some(world);
                 let found = self
                     .layout
-                    .verify(&entry.path, segment, part, at, self.motion, read)
+                    .verify(&entry.path, segment, part, at, running, read)
                     .map_err(Error::io("read", &entry.source))?;
                 if !found.is_empty() {
                     lock(findings).add(found);
@@ -323,7 +325,7 @@ impl Copy<'_> {
             if attempt >= ATTEMPTS {
                 break;
             }
-            std::thread::sleep(ATTEMPT_PAUSE);
+            self.before.repo().world().sleep(ATTEMPT_PAUSE);
         }
         Err(Error::FileUnstable {
             pgdata: self.pgdata.to_owned(),

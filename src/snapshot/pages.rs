@@ -8,12 +8,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use zenith_store::World;
+
 use super::OnDamage;
 use crate::error::{Error, Result};
 use crate::facts::{Damage, DamagedPage};
 use crate::pg::page::{self, PageState};
 use crate::pg::{Control, Lsn};
-use crate::scan::Motion;
 
 /// Damaged pages that are named to people; the rest is counted.
 const NAMED_MAX: usize = 20;
@@ -78,7 +79,8 @@ impl Layout {
     }
 
     /// The same for the file itself: what does not hold is read again with `again`, which fills
-    /// a page from an offset as far as it can and says how far. `bytes` gets what was judged.
+    /// a page from an offset as far as it can and says how far. `bytes` gets what was judged. Of a
+    /// cluster whose server is `running`, in this world, pages may be torn for a moment.
     ///
     /// Errors: those of `again`.
     pub(super) fn verify(
@@ -87,15 +89,15 @@ impl Layout {
         segment: u32,
         bytes: &mut [u8],
         at: u64,
-        motion: Motion,
+        running: Option<&World>,
         mut again: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
     ) -> io::Result<Vec<Finding>> {
         let mut found = Vec::new();
         self.look(path, segment, bytes, at, &mut found);
-        let tries = match motion {
+        let tries = match running {
             _ if !self.checksums => 0,
-            Motion::Running => TRIES_RUNNING,
-            Motion::Still => TRIES_STILL,
+            Some(_) => TRIES_RUNNING,
+            None => TRIES_STILL,
         };
         let first = self.block(segment, at);
         let size = u64::from(self.block_size);
@@ -103,8 +105,8 @@ impl Layout {
             if found.is_empty() {
                 break;
             }
-            if motion == Motion::Running {
-                std::thread::sleep(PAUSE);
+            if let Some(world) = running {
+                world.sleep(PAUSE);
             }
             let mut left = Vec::new();
             for finding in found {
@@ -114,7 +116,7 @@ impl Layout {
                 if got < page.len() {
                     page[got..].fill(0);
                     // Behind the end of the file by now: replay extends or cuts it.
-                    if motion == Motion::Running {
+                    if running.is_some() {
                         continue;
                     }
                 }
@@ -367,7 +369,7 @@ mod tests {
     fn what_postgresql_wrote_is_found_good() {
         let bytes = [page(0, 5), vec![0; 8192], page(2, 7), vec![9; 100]].concat();
         let mut read = bytes.clone();
-        let found = LAYOUT.verify("x", 0, &mut read, 0, Motion::Running, never);
+        let found = LAYOUT.verify("x", 0, &mut read, 0, Some(&World::real()), never);
         assert_eq!(found.unwrap(), []);
         assert!(read == bytes);
     }
@@ -397,12 +399,19 @@ mod tests {
         let mut tries = 0;
         let mut bytes = [page(2, 5), torn.clone()].concat();
         let found = LAYOUT
-            .verify("x", 0, &mut bytes, 2 * 8192, Motion::Running, |page, at| {
-                assert_eq!(at, 3 * 8192);
-                tries += 1;
-                page.copy_from_slice(if tries < 3 { &torn } else { &whole });
-                Ok(page.len())
-            })
+            .verify(
+                "x",
+                0,
+                &mut bytes,
+                2 * 8192,
+                Some(&World::real()),
+                |page, at| {
+                    assert_eq!(at, 3 * 8192);
+                    tries += 1;
+                    page.copy_from_slice(if tries < 3 { &torn } else { &whole });
+                    Ok(page.len())
+                },
+            )
             .unwrap();
         assert_eq!((found, tries), (vec![], 3));
         assert!(
@@ -413,10 +422,11 @@ mod tests {
 
     #[test]
     fn a_page_that_stays_torn_is_reported_once() {
-        for (motion, expect) in [(Motion::Running, TRIES_RUNNING), (Motion::Still, 1)] {
+        let world = World::real();
+        for (running, expect) in [(Some(&world), TRIES_RUNNING), (None, 1)] {
             let mut tries = 0;
             let mut bytes = damaged(0, 5);
-            let found = LAYOUT.verify("x", 0, &mut bytes, 0, motion, |page, _| {
+            let found = LAYOUT.verify("x", 0, &mut bytes, 0, running, |page, _| {
                 tries += 1;
                 Ok(page.len())
             });
@@ -426,9 +436,9 @@ mod tests {
 
     #[test]
     fn a_page_behind_the_end_of_the_file_is_replays() {
-        for (motion, expect) in [(Motion::Running, 0), (Motion::Still, 1)] {
+        for (running, expect) in [(Some(&World::real()), 0), (None, 1)] {
             let mut bytes = damaged(0, 5);
-            let found = LAYOUT.verify("x", 0, &mut bytes, 0, motion, |_, _| Ok(4096));
+            let found = LAYOUT.verify("x", 0, &mut bytes, 0, running, |_, _| Ok(4096));
             assert_eq!(found.unwrap().len(), expect);
         }
     }

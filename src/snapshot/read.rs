@@ -35,7 +35,7 @@ impl<'a> Copy<'a> {
             pgdata,
             motion,
             layout: Layout::of(control),
-            threads: threads(opts.threads),
+            threads: threads(before.repo().world(), opts.threads),
             on,
         }
     }
@@ -164,7 +164,10 @@ fn known_files(
     let Some(home) = opts.home.as_ref().filter(|_| !opts.read_all) else {
         return nothing();
     };
-    let cache = FileCache::load(&FileCache::path(&home.file_cache_dir(), copy.pgdata));
+    let cache = FileCache::load(
+        &FileCache::path(&home.file_cache_dir(), copy.pgdata),
+        copy.before.repo().world(),
+    );
     let Some(cache) = cache else {
         return nothing();
     };

@@ -4,6 +4,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use zenith_store::World;
+
 use super::SnapshotOptions;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -40,12 +42,16 @@ pub(super) fn refuse_running(pgdata: &Path) -> Result<()> {
 
 /// That the server which answers is the one of this directory: the same system identifier, and
 /// started when the directory's postmaster was. (Its own path may differ, in a container.)
-pub(super) fn check_same_server(pgdata: &Path, server: &pg::session::ServerFacts) -> Result<()> {
+pub(super) fn check_same_server(
+    pgdata: &Path,
+    server: &pg::session::ServerFacts,
+    world: &World,
+) -> Result<()> {
     let other = |why: String| Error::OtherServer {
         pgdata: pgdata.to_owned(),
         why,
     };
-    let control = Control::read(pgdata)?;
+    let control = Control::read(pgdata, world)?;
     if control.system_identifier != server.system_identifier {
         return Err(other(format!(
             "its system identifier is {}, that of the directory is {}",

@@ -91,7 +91,7 @@ pub(crate) fn finish(
         }
     }
     pg::version::major_of_dir(skeleton)?;
-    let (control, control_bytes) = Control::read_with_bytes(skeleton)?;
+    let (control, control_bytes) = Control::read_with_bytes(skeleton, repo.world())?;
     Parent::of(repo, opts, name, control.system_identifier)?;
     let label = read_label(skeleton)?;
     let map = disk::read_if_there(&skeleton.join("tablespace_map"))?.unwrap_or_default();
@@ -175,7 +175,7 @@ pub(crate) fn finish(
         location: t.location.to_string_lossy().into_owned(),
     };
     let facts = Facts {
-        lineage: Lineage::random(),
+        lineage: Lineage::random(repo.world()),
         tablespaces: tablespaces.iter().map(fact).collect(),
         tablespace_map: if label.is_some() { map } else { Vec::new() },
         left_out,

@@ -3,8 +3,9 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use zenith_store::Watch;
 
 use super::{READY_WITHIN, Rebuilt, StartOptions, Started, is_guarded, prepare, warn_of_key};
 use crate::agent;
@@ -53,7 +54,7 @@ pub fn foreground(
         }
         .into());
     }
-    let begun = Instant::now();
+    let begun = managed.home.world().watch();
     on(Event::Phase("starting the server"));
     let program = server.bin.program("postgres");
     let child = server
@@ -72,7 +73,7 @@ pub fn foreground(
         stop,
         on,
     };
-    match run.watch(lock, rebuilt, begun, up) {
+    match run.watch(lock, rebuilt, &begun, up) {
         Ok(End::Asked) => run.end(),
         Ok(End::Stopped) => stop::after_another(managed, run.pid(), stop),
         Err(e) => {
@@ -108,7 +109,7 @@ impl Run<'_> {
         &mut self,
         lock: Option<HomeLock>,
         rebuilt: Option<Rebuilt>,
-        begun: Instant,
+        begun: &Watch,
         up: &dyn Fn(&Started),
     ) -> Result<End> {
         let Some(postmaster) = self.wait_ready()? else {
@@ -135,7 +136,7 @@ impl Run<'_> {
             Err(_) if self.is_on_purpose() => {}
             Err(e) => return Err(e),
         }
-        let mut again = Instant::now();
+        let mut rests: Option<Watch> = None;
         while !self.is_asked() {
             if ended(&mut self.child)?.is_some() {
                 break;
@@ -146,14 +147,16 @@ impl Run<'_> {
                 agent = None;
                 // A signal to the whole group ends the agent, too, and a stop begins with it: no
                 // reason for another.
-                thread::sleep(LOOK);
+                self.managed.home.world().sleep(LOOK);
                 if !self.is_asked() && !self.is_on_purpose() {
                     self.warn(format!("the agent ended ({status}): another one begins"));
                 }
             }
             // A start elsewhere may have put one in its place.
             let is_wanted = agent.is_none()
-                && Instant::now() >= again
+                && rests
+                    .as_ref()
+                    .is_none_or(|rests| rests.elapsed() >= AGENT_REST)
                 && !self.is_asked()
                 && !self.is_on_purpose()
                 && !agent::is_alive(&self.managed.home);
@@ -164,11 +167,11 @@ impl Run<'_> {
                     // The server comes first: its clients do not need snapshots.
                     Err(e) => {
                         self.warn(format!("no snapshots are taken: {}", one_line(&e)));
-                        again = Instant::now() + AGENT_REST;
+                        rests = Some(self.managed.home.world().watch());
                     }
                 }
             }
-            thread::sleep(LOOK);
+            self.managed.home.world().sleep(LOOK);
         }
         self.how_it_ended()
     }

@@ -52,7 +52,7 @@ impl MadeUp {
     /// Another home that has fetched `main` of the storage, by its id.
     pub(crate) fn another_home(&self, name: &str) -> String {
         let home = home(&self.zenith, name);
-        let operation = operation("fetch", "main");
+        let operation = operation(self.home.world(), "fetch", "main");
         sync::attach(&home, &self.storage(), "main", &operation, &ignore).unwrap();
         home.settings().unwrap().home_id
     }
@@ -91,7 +91,7 @@ impl MadeUp {
             from: repo.state().unwrap().get_ref(name),
             to: Some(to),
         }];
-        let operation = operation("test", name);
+        let operation = operation(self.home.world(), "test", name);
         repo.commit(Change {
             refs,
             operation,
@@ -182,7 +182,7 @@ pub(crate) fn messages(state: &State) -> Vec<String> {
 pub(crate) fn home(zenith: &Zenith, name: &str) -> Home {
     let dir = zenith.dir().canonicalize().unwrap();
     let home = Home::prepare(&dir.join(name)).unwrap();
-    home.create_repository(Params::default(), operation("init", ""))
+    home.create_repository(Params::default(), operation(home.world(), "init", ""))
         .unwrap();
     let mut settings = Settings::new();
     settings.storage_dest = Some(text(&dir.join("storage")));
@@ -220,7 +220,7 @@ fn commit(
     let file = writer.put_file(0o600, size, &ids, &[]).unwrap();
     let listing = Listing::from([("f".to_owned(), Node::File(file))]);
     let tree = writer.put_tree(&listing).unwrap();
-    let now = zenith::who::now();
+    let now = zenith::who::now(home.world());
     let facts = Facts {
         block_size: 8192,
         segment_blocks: 131_072,
@@ -250,7 +250,7 @@ fn commit(
         to: Some(id),
     }];
     let summary = facts.summary().encode();
-    let operation = operation("snapshot create", message);
+    let operation = operation(home.world(), "snapshot create", message);
     writer.commit(snapshot, summary, refs, operation).unwrap();
     id
 }

@@ -15,7 +15,7 @@ use zenith::sync::{self, Attached, PushOptions, PushReport};
 use zenith_store::objects::{Directory, Objects};
 use zenith_store::{
     Change, Collect, Collected, Listing, Node, Params, RefChange, Repository, Snapshot, SnapshotId,
-    SnapshotKind, SnapshotSource, State,
+    SnapshotKind, SnapshotSource, State, World,
 };
 use zenith_testkit::Place;
 
@@ -38,7 +38,14 @@ pub(crate) fn machine(place: &Place, name: &str) -> Machine {
 /// The storage, opened anew as by another process.
 pub(crate) fn storage(place: &Place) -> Repository {
     let objects: Arc<dyn Objects> = Arc::new(Directory::new(place.join("storage")));
-    sync::open_or_create(objects, Params::default(), None, &operation()).unwrap()
+    sync::open_or_create(
+        objects,
+        Params::default(),
+        None,
+        &operation(),
+        &World::real(),
+    )
+    .unwrap()
 }
 
 impl Machine {

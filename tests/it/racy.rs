@@ -13,7 +13,7 @@ use zenith::event::{Event, ignore};
 use zenith::plan::FileCache;
 use zenith::scan::Stamp;
 use zenith::snapshot::{SnapshotOptions, SnapshotReport};
-use zenith_store::{Node, SnapshotId};
+use zenith_store::{Node, SnapshotId, World};
 use zenith_testkit::{Server, server, user};
 
 use crate::fixture::Fixture;
@@ -89,7 +89,7 @@ impl Armed {
     /// Makes the cache say that the file looked then as it does now: as if a write had left no
     /// trace. `change` adds the reason not to believe it.
     fn forge(&self, file: &str, change: impl FnOnce(&mut FileCache)) {
-        let mut cache = FileCache::load(&self.cache_path()).unwrap();
+        let mut cache = FileCache::load(&self.cache_path(), &World::real()).unwrap();
         let meta = fs::symlink_metadata(self.path(file)).unwrap();
         cache.stamps.insert(file.to_owned(), Stamp::of(&meta));
         change(&mut cache);
@@ -214,7 +214,7 @@ fn what_leaves_no_trace_is_read() {
     flip(&path(0));
     std::thread::sleep(Duration::from_millis(1000));
     armed.forge(&armed.files[0], |cache| {
-        cache.begun_ns = FileCache::begin().begun_ns;
+        cache.begun_ns = FileCache::begin(&World::real()).begun_ns;
     });
     armed.is_seen("a write a second before");
     // The clock was set back after the cache was made.
@@ -227,7 +227,7 @@ fn what_leaves_no_trace_is_read() {
     flip(&path(2));
     std::thread::sleep(RACY);
     armed.forge(&armed.files[2], |cache| {
-        cache.begun_ns = FileCache::begin().begun_ns;
+        cache.begun_ns = FileCache::begin(&World::real()).begun_ns;
         cache.boot_id = "another".to_owned();
     });
     armed.is_seen("a crash of the machine");
@@ -244,14 +244,16 @@ fn what_leaves_no_trace_is_read() {
             .unwrap();
         file.write_all_at(b"stale", 100).unwrap();
         std::thread::sleep(RACY);
-        armed.forge(map, |cache| cache.begun_ns = FileCache::begin().begun_ns);
+        armed.forge(map, |cache| {
+            cache.begun_ns = FileCache::begin(&World::real()).begun_ns;
+        });
         armed.is_seen(suffix);
     }
     // Only what is asked to trust nothing sees through a cache that lies in all things.
     flip(&path(3));
     std::thread::sleep(RACY);
     armed.forge(&armed.files[3], |cache| {
-        cache.begun_ns = FileCache::begin().begun_ns;
+        cache.begun_ns = FileCache::begin(&World::real()).begun_ns;
     });
     assert!(armed.snapshot().unchanged, "the forgery is no good");
     armed.forge(&armed.files[3], |_| ());

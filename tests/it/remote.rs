@@ -16,7 +16,7 @@ use zenith::sync::{self, PushReport, Relation};
 use zenith::who::verb;
 use zenith::{Error, Result, refs, undo};
 use zenith_store::objects::{Directory, Objects};
-use zenith_store::{Change, Operation, Params, RefChange, Repository, SnapshotId};
+use zenith_store::{Change, Operation, Params, RefChange, Repository, SnapshotId, World};
 use zenith_testkit::Place;
 
 use crate::far::Far;
@@ -253,7 +253,14 @@ fn a_further_remote_has_notes_of_its_own() {
     let a = machine(&place, "a");
     let there = storage(&place);
     let objects: Arc<dyn Objects> = Arc::new(Directory::new(place.join("offsite")));
-    let offsite = sync::open_or_create(objects, Params::default(), None, &operation()).unwrap();
+    let offsite = sync::open_or_create(
+        objects,
+        Params::default(),
+        None,
+        &operation(),
+        &World::real(),
+    )
+    .unwrap();
     let one = a.snapshot("main", "1");
     a.push(&there, false).unwrap();
     let two = a.snapshot("main", "2");

@@ -10,7 +10,7 @@ use zenith::settings::Settings;
 use zenith::snapshot::SnapshotOptions;
 use zenith::sync::{self, Attached, PushOptions, PushReport};
 use zenith_store::objects::{Environment, OpenOptions};
-use zenith_store::{IndexChoice, Params, Repository};
+use zenith_store::{IndexChoice, Params, Repository, World};
 use zenith_testkit::{S3Server, Server};
 
 use crate::export::options;
@@ -74,7 +74,14 @@ fn tar_objects_and_repository_come_back_from_s3() {
     assert_eq!(f.facts(as_files.id).tablespaces, f.facts(id).tablespaces);
 
     let place = open("s3://bucket/repository");
-    let storage = sync::open_or_create(place.clone(), f.repo.params(), None, &operation()).unwrap();
+    let storage = sync::open_or_create(
+        place.clone(),
+        f.repo.params(),
+        None,
+        &operation(),
+        &World::real(),
+    )
+    .unwrap();
     assert_eq!(import::detect_objects(&*place).unwrap(), Format::Zenith);
     sync::copy(&f.repo, &storage, id, "main", &operation(), &ignore).unwrap();
     let again = Repository::open(place, None, IndexChoice::Memory).unwrap();

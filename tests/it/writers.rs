@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use zenith::Error;
 use zenith::event::ignore;
 use zenith::sync;
-use zenith_store::{Params, Repository};
+use zenith_store::{Params, Repository, World};
 use zenith_testkit::Place;
 
 use crate::far::Far;
@@ -62,7 +62,15 @@ fn a_storage_that_replaces_is_not_written_to() {
         )
     };
     far.replaces.store(true, Ordering::Relaxed);
-    let make = || sync::open_or_create(far.clone(), Params::default(), None, &operation());
+    let make = || {
+        sync::open_or_create(
+            far.clone(),
+            Params::default(),
+            None,
+            &operation(),
+            &World::real(),
+        )
+    };
     is(make(), refused);
     assert!(!Repository::exists(&*far).unwrap());
     far.replaces.store(false, Ordering::Relaxed);

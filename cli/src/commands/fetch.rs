@@ -31,7 +31,7 @@ pub fn run(args: &FetchArgs, context: &Context) -> Result<(), Failure> {
         prune: args.prune,
         depth: args.depth.depth(),
         dry_run: args.dry_run,
-        operation: operation(verb::FETCH, name),
+        operation: operation(managed.home.world(), verb::FETCH, name),
     };
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);

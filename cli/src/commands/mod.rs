@@ -45,7 +45,7 @@ use zenith::managed::{self, Managed, Surroundings};
 use zenith::publish;
 use zenith::revision::{self, RevisionError};
 use zenith::store::objects::OpenOptions;
-use zenith::store::{Repository, SnapshotId, State};
+use zenith::store::{Repository, SnapshotId, State, World};
 use zenith::sync::ORIGIN;
 
 use crate::args::{
@@ -104,6 +104,7 @@ impl Context {
             path: self.env.path.clone(),
             storage: self.env.storage.clone(),
             program: self.env.program.clone(),
+            world: World::real(),
         }
     }
 
@@ -171,7 +172,8 @@ impl Context {
         };
         let progress = Progress::new(&self.ui);
         let on = |event| progress.on(event);
-        let operation = zenith::who::operation(zenith::who::verb::FETCH, id.short());
+        let operation =
+            zenith::who::operation(managed.home.world(), zenith::who::verb::FETCH, id.short());
         let bytes = zenith::sync::fetch(&managed.home, &storage, id, &operation, &on)?;
         drop(progress);
         // Its packs may be here for another snapshot.

@@ -22,7 +22,7 @@ pub fn run(args: &PullArgs, context: &Context) -> Result<(), Failure> {
         depth: args.depth.depth(),
         force: args.force,
         dry_run: args.dry_run,
-        operation: operation(verb::PULL, name),
+        operation: operation(managed.home.world(), verb::PULL, name),
     };
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);

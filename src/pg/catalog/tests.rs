@@ -1,3 +1,5 @@
+use zenith_store::World;
+
 use super::*;
 use crate::pg::Control;
 use crate::pg::files::Pgdata;
@@ -5,7 +7,7 @@ use crate::pg::files::testing::Mem;
 use crate::pg::testing::{Cluster, bin_dirs, give};
 
 fn layout(cluster: &Cluster) -> Layout {
-    Layout::from(&Control::read(cluster.pgdata()).unwrap())
+    Layout::from(&Control::read(cluster.pgdata(), &World::real()).unwrap())
 }
 
 /// What the server says about a database, one line a relation.

@@ -1,3 +1,5 @@
+use zenith_store::World;
+
 use super::*;
 use crate::pg::path::{Rule, is_relation_dir, rule, unlogged};
 use crate::pg::tablespace::Tablespace;
@@ -14,6 +16,7 @@ fn begin(cluster: &Cluster) -> Session {
     let options = BeginOptions {
         fast: true,
         label: "a\ntest".into(),
+        world: World::real(),
     };
     Session::begin(&cluster.dsn(), &options).unwrap()
 }
@@ -105,7 +108,7 @@ fn copy_live(original: &Cluster, bin: &Path, meanwhile: impl FnOnce()) -> (Clust
         })
         .collect();
     meanwhile();
-    let (control, bytes) = Control::read_with_bytes(original.pgdata()).unwrap();
+    let (control, bytes) = Control::read_with_bytes(original.pgdata(), &World::real()).unwrap();
     fs::write(copy.pgdata().join("global/pg_control"), bytes).unwrap();
     give(&copy.pgdata().join("global/pg_control"));
 
@@ -258,7 +261,7 @@ fn a_copy_of_a_standby_starts() {
             if standby.sql(&sql) == "t" {
                 return;
             }
-            thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
         }
         panic!("the standby does not follow");
     };
@@ -304,7 +307,7 @@ fn the_server_tells_its_facts() {
         cluster.start(&[]);
         cluster.sql("create database \"odd \"\" name\"");
         cluster.sql("create table t (n int primary key)");
-        let control = Control::read(cluster.pgdata()).unwrap();
+        let control = Control::read(cluster.pgdata(), &World::real()).unwrap();
         let mut session = begin(&cluster);
         let facts = session.facts().clone();
         assert_eq!(facts.system_identifier, control.system_identifier);
@@ -432,6 +435,7 @@ fn what_a_server_refuses_is_named() {
         let options = BeginOptions {
             fast: true,
             label: String::new(),
+            world: World::real(),
         };
         Session::begin(dsn, &options).map(drop).unwrap_err()
     };
@@ -463,6 +467,7 @@ fn what_a_server_refuses_is_named() {
     let options = BeginOptions {
         fast: true,
         label: String::new(),
+        world: World::real(),
     };
     let finished = Session::begin(&dsn, &options).unwrap().finish().unwrap();
     // Slot and backup end with the connection.
@@ -475,7 +480,7 @@ fn what_a_server_refuses_is_named() {
         if cluster.sql("select count(*) from pg_replication_slots") == "0" {
             return;
         }
-        thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     panic!("the slot stays");
 }
