@@ -8,6 +8,14 @@
 //! This crate knows what PGDATA is. How chunks are packed and sent belongs to `zenith_store`; what
 //! people are told, and how, belongs to the command line.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "unit tests may take the real world"
+    )
+)]
+
 pub mod agent;
 mod before;
 pub mod bring;

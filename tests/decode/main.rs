@@ -1,6 +1,8 @@
 //! Whatever bytes lie in a snapshot, a cluster or a home, decoding them gives something or an
 //! error: no panic, and no more memory than the bytes are worth.
 
+#![allow(clippy::disallowed_methods, reason = "tests may take the real world")]
+
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
@@ -116,7 +118,7 @@ fn with_checksum(mut control: Vec<u8>) -> Vec<u8> {
 fn samples() -> &'static [Vec<u8>] {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SAMPLES.get_or_init(|| {
-        let mut cache = FileCache::begin();
+        let mut cache = FileCache::begin(&zenith_store::World::real());
         cache.snapshot = "ab".repeat(32);
         cache.stamps.insert("base/5/1".into(), Stamp::default());
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! The engine on real clusters: snapshots, checkouts, and what may go wrong in between.
 
+#![allow(clippy::disallowed_methods, reason = "tests may take the real world")]
+
 mod damage;
 mod export;
 mod far;
@@ -17,4 +19,5 @@ mod set_back;
 mod sync;
 mod tablespaces;
 mod take;
+mod worlds;
 mod writers;
