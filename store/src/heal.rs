@@ -168,9 +168,9 @@ impl<'a> NewPacks<'a> {
         Ok(())
     }
 
-    /// Whether any pack was stored.
-    pub(crate) fn stored_any(&self) -> bool {
-        !self.stored.is_empty()
+    /// The packs that were stored.
+    pub(crate) fn stored(&self) -> &[PackName] {
+        &self.stored
     }
 
     /// Deletes packs of which nothing turned out to be needed, after the commit. Nobody else knows

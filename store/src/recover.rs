@@ -208,7 +208,11 @@ impl Repository {
 
     /// Snapshots of a home that are whole in packs which no root names: the root that named them
     /// is gone, or was never written.
-    fn bring_back_unnamed(&self, how: &Repair<'_>, state: &Arc<State>) -> Result<Recovered> {
+    fn bring_back_unnamed(
+        &self,
+        how: &Repair<'_>,
+        state: &Arc<State>,
+    ) -> Result<Recovered> {
         let mut done = Recovered::default();
         let found = self.find_snapshots(state, false, how)?;
         done.incomplete = found.incomplete.clone();
@@ -232,20 +236,32 @@ impl Repository {
 
     /// Gives every row the usage that a walk finds.
     fn count_anew(&self, next: &mut State) -> Result<()> {
-        let nothing = Bad::default();
         let rows: Vec<Row> = next.snapshots().cloned().collect();
         for row in &rows {
-            let mut usage = BTreeMap::new();
-            let mut visit = |place: &crate::index::Location| {
-                *usage.entry(place.pack).or_default() += place.stored_share();
-            };
-            Survey::new(self, &nothing)
-                .visiting(&mut visit)
-                .snapshot(row.id, row.tree)?;
-            let usage = self.with_lengths(usage);
+            let usage = self.with_lengths(self.usage_found(row)?);
             next.set_usage(row.serial, &usage, true)?;
         }
         Ok(())
+    }
+
+    /// What a walk through a snapshot finds of it: where not all of it is whole, every pack that is
+    /// there. What is lost may be healed right after this, and nobody knows what it needs.
+    fn usage_found(&self, row: &Row) -> Result<BTreeMap<PackName, u64>> {
+        let nothing = Bad::default();
+        let mut usage = BTreeMap::new();
+        let mut visit = |place: &crate::index::Location| {
+            *usage.entry(place.pack).or_default() += place.stored_share();
+        };
+        let is_whole = Survey::new(self, &nothing)
+            .visiting(&mut visit)
+            .snapshot(row.id, row.tree)?;
+        if !is_whole {
+            let live = self.lock_live_read();
+            for name in live.packs.keys().chain(live.pending.keys()) {
+                usage.entry(*name).or_insert(1);
+            }
+        }
+        Ok(usage)
     }
 
     fn with_lengths(&self, usage: BTreeMap<PackName, u64>) -> Usage {

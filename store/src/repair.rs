@@ -177,6 +177,7 @@ impl<'a> Sources<'a> {
 struct Changes {
     renamed: Vec<(PackName, PackName)>,
     retired: HashSet<PackName>,
+    stored: Vec<PackName>,
 }
 
 impl Repository {
@@ -240,7 +241,8 @@ impl Repository {
         }
         new.flush()?;
         self.hide(&changes.retired);
-        if new.stored_any() || !changes.retired.is_empty() {
+        if !new.stored().is_empty() || !changes.retired.is_empty() {
+            changes.stored = new.stored().to_vec();
             self.commit_repair(&how.operation, &bad, &changes)?;
             self.lock_live_write().pending.clear();
             new.drop_unused(&*self.state()?)?;
@@ -521,7 +523,9 @@ impl Repository {
 
     /// One root whose snapshots use what is whole.
     fn commit_repair(&self, operation: &Operation, bad: &Bad, changes: &Changes) -> Result<()> {
-        let Changes { renamed, retired } = changes;
+        let Changes {
+            renamed, retired, ..
+        } = changes;
         let (new_names, location): (HashMap<_, _>, _) =
             (renamed.iter().copied().collect(), self.location());
         for _ in 0..TRIES {
@@ -534,7 +538,7 @@ impl Repository {
                     .map(|(name, bytes)| (*new_names.get(&name).unwrap_or(&name), bytes))
                     .collect();
                 let usage = match old.keys().any(|name| bad.packs.contains_key(name)) {
-                    true => self.usage_now(row, &old, bad, retired)?,
+                    true => self.usage_now(row, &old, bad, changes)?,
                     false => old,
                 };
                 usages.push((row.serial, usage));
@@ -580,25 +584,32 @@ impl Repository {
         })
     }
 
-    /// The packs that a snapshot uses when those that are retired are not to be found. What is
-    /// still lost of it keeps the packs that it was in.
+    /// The packs that a snapshot uses when those that are retired are not to be found. One that is
+    /// not whole keeps all that it used, and what was moved out of that: nobody knows what it needs
+    /// below a node that is lost.
     fn usage_now(
         &self,
         row: &Row,
         old: &BTreeMap<PackName, u64>,
         bad: &Bad,
-        retired: &HashSet<PackName>,
+        changes: &Changes,
     ) -> Result<BTreeMap<PackName, u64>> {
         let mut usage: BTreeMap<PackName, u64> = BTreeMap::new();
         let mut visit = |place: &Location| {
             *usage.entry(place.pack).or_default() += place.stored_share();
         };
-        Survey::new(self, bad)
+        let is_whole = Survey::new(self, bad)
             .visiting(&mut visit)
             .snapshot(row.id, row.tree)?;
         for (name, bytes) in old {
-            if bad.packs.contains_key(name) && !retired.contains(name) {
+            let is_kept = !is_whole || bad.packs.contains_key(name);
+            if is_kept && !changes.retired.contains(name) {
                 usage.entry(*name).or_insert(*bytes);
+            }
+        }
+        if !is_whole {
+            for name in &changes.stored {
+                usage.entry(*name).or_insert(1);
             }
         }
         Ok(usage)

@@ -5,6 +5,8 @@ use crate::damage::Lost;
 use crate::pack::{TRAILER_LEN, Trailer};
 use crate::root::PackRow;
 
+mod several;
+
 fn repair<'a>(sources: &[&'a dyn Source]) -> Repair<'a> {
     Repair {
         operation: Operation {

@@ -1,0 +1,126 @@
+//! Several things damaged at once: what one repair does must not be in the way of the next.
+
+use super::*;
+use crate::id::Id;
+
+/// Damages the frame that a blob lies in.
+fn lose(repository: &Repository, id: Id) {
+    let at = repository.locate(&id).unwrap().unwrap()[0].1;
+    rewrite(repository, &at.pack.key(), |bytes| {
+        bytes[at.payload_offset as usize + 3] ^= 1;
+    });
+}
+
+/// A place that has these blobs alone.
+#[derive(Debug)]
+struct Only(Repository, Vec<Id>);
+
+impl Source for Only {
+    fn name(&self) -> String {
+        "only".into()
+    }
+
+    fn pack(&self, _: PackName, _: u64, _: &Path) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn blob(&self, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>> {
+        match self.1.contains(&wanted.id) {
+            true => self.0.blob(wanted),
+            false => Ok(None),
+        }
+    }
+}
+
+/// What is below a node that nobody has is not known, and waits with it: with the pack that it is
+/// in, or with the one that this moves to.
+#[test]
+fn a_partial_repair_keeps_what_is_below_a_lost_node() {
+    for alone in [true, false] {
+        for rots_in_the_same_pack in [true, false] {
+            let (place, elsewhere) = (Place::new(None), Place::new(None));
+            let history = history(&place);
+            self::history(&elsewhere);
+            let big = &history[2].1["base/big"];
+            // A snapshot with something of the others, and something of its own.
+            let other = Files::from([
+                ("part".into(), big[8 * CHUNK..9 * CHUNK].to_vec()),
+                ("own".into(), noise(90, 20 * CHUNK)),
+            ]);
+            let (id, _) = snapshot_on(&place.open(), &other, None, "");
+            assert_eq!(snapshot_on(&elsewhere.open(), &other, None, "").0, id);
+            remove(&place.open(), &[history[0].0, history[1].0]);
+            let repository = place.open();
+            let chunk = match rots_in_the_same_pack {
+                true => repository.ids().chunk(&big[8 * CHUNK..9 * CHUNK]),
+                false => repository.ids().chunk(&other["own"][..CHUNK]),
+            };
+            lose(
+                &repository,
+                repository.snapshot(history[2].0).unwrap().tree.into(),
+            );
+            lose(&repository, chunk.into());
+            let chunks = chunks_of(&elsewhere.open(), id).into_values().flatten();
+            let only = Only(elsewhere.open(), chunks.map(Into::into).collect());
+            let open = || match alone {
+                true => place.open().alone(),
+                false => place.open(),
+            };
+            let done = mend(&open(), &[&only]);
+            assert!(done.from["only"].blobs > 0);
+            let damaged: Vec<_> = done.after.bad_snapshots.iter().map(|(id, _)| *id).collect();
+            assert_eq!(damaged, [history[2].0]);
+            for _ in 0..2 {
+                open().collect(Operation::default(), no_grace()).unwrap();
+            }
+            let done = mend(&open(), &[&Nodes(elsewhere.open())]);
+            assert!(done.after.is_good(), "{:?}", done.after);
+            assert_whole(&place, &[history[2].clone(), (id, other)]);
+        }
+    }
+}
+
+/// Rows of which the usage cannot be told, since the table is lost in which the rows before them
+/// are, while a pack is damaged that heals right after.
+#[test]
+fn what_is_counted_anew_beside_damage_keeps_every_pack() {
+    for alone in [true, false] {
+        let place = Place::new(None);
+        for n in 0..60u64 {
+            let files = Files::from([("n".into(), noise(n, 3000))]);
+            let message = "a long message ".repeat(40);
+            snapshot_on(&place.open(), &files, None, &message);
+        }
+        let history = history(&place);
+        remove(&place.open(), &[history[0].0, history[1].0]);
+        let other = copy_of(&place);
+        let repository = place.open();
+        let state = repository.state().unwrap();
+        for (pack, _) in state.snapshots.segment_packs() {
+            repository.objects().delete(&pack.key()).unwrap();
+        }
+        let usage: Vec<PackName> = state.usage(&history[2].0).into_keys().collect();
+        let tree = repository.snapshot(history[2].0).unwrap().tree;
+        match alone {
+            true => lose(&repository, tree.into()),
+            // What is in a pack without a directory only an index knows that lasts.
+            false => rewrite(&repository, &usage[0].key(), |bytes| {
+                let len = bytes.len();
+                bytes[len - TRAILER_LEN..].fill(0);
+            }),
+        }
+        let open = || match alone {
+            true => place.open().alone(),
+            false => place.open(),
+        };
+        let done = mend(&open(), &[&other.open()]);
+        assert!(
+            !done.log.tables.is_empty() && done.after.is_good(),
+            "{done:?}"
+        );
+        for _ in 0..2 {
+            open().collect(Operation::default(), no_grace()).unwrap();
+        }
+        assert_whole(&place, &history[2..]);
+    }
+}
