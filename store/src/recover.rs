@@ -49,6 +49,14 @@ impl Recovered {
         self.root.is_some()
     }
 
+    /// Adds what a later look brought, which also says anew what is incomplete.
+    pub(crate) fn go_on(&mut self, later: Recovered) {
+        self.root = later.root.or(self.root);
+        self.snapshots.extend(later.snapshots);
+        self.refs.extend(later.refs);
+        self.incomplete = later.incomplete;
+    }
+
     /// Numbers of the roots whose operations are not known, first and last.
     pub fn unknown(&self) -> Option<(u64, u64)> {
         let (lost, _) = self.lost.as_ref()?;
@@ -208,7 +216,7 @@ impl Repository {
 
     /// Snapshots of a home that are whole in packs which no root names: the root that named them
     /// is gone, or was never written.
-    fn bring_back_unnamed(
+    pub(crate) fn bring_back_unnamed(
         &self,
         how: &Repair<'_>,
         state: &Arc<State>,

@@ -204,6 +204,11 @@ impl Repository {
             live.state = None;
             drop(live);
             outcome?;
+            if self.is_alone() && !done.log.incomplete.is_empty() {
+                // Some of it may be whole by now, and the next snapshot takes away what is left.
+                let again = self.bring_back_unnamed(how, &self.state()?)?;
+                done.log.go_on(again);
+            }
         }
         let bad: HashSet<PackName> = done.before.bad_segments.iter().map(|(n, _)| *n).collect();
         if !bad.is_empty() {
