@@ -142,8 +142,7 @@ impl<'a> NewPacks<'a> {
             return Ok(());
         };
         let Open { name, file, pack } = open;
-        let (out, finished) = pack.finish().map_err(Error::file("write", file.path()))?;
-        out.sync_all().map_err(Error::file("sync", file.path()))?;
+        let (_, finished) = pack.finish().map_err(Error::file("write", file.path()))?;
         self.store(name, finished.len, file.path(), &finished.directory)
     }
 
