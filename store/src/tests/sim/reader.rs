@@ -1,0 +1,59 @@
+//! Who looks at the storage.
+
+use super::*;
+
+/// The bytes of a snapshot, or why they cannot be read.
+pub(super) fn read(repository: &Repository, id: SnapshotId) -> Result<Files> {
+    let tree = repository.snapshot(id)?.tree;
+    let mut files = Files::new();
+    for (path, node) in repository.listing(tree)? {
+        if let Node::File(file) = node {
+            files.insert(path, repository.file_bytes(&file)?);
+        }
+    }
+    Ok(files)
+}
+
+impl Sim {
+    /// One of the snapshots at the storage.
+    pub(super) fn pick(&self, there: &Repository, dice: &mut Dice) -> Option<SnapshotId> {
+        let state = match there.state() {
+            Ok(state) => state,
+            Err(e) => {
+                self.judge("a look at the root", &e);
+                return None;
+            }
+        };
+        let ids: Vec<_> = state.snapshots().map(|row| row.id).collect();
+        dice.pick(&ids)
+    }
+
+    /// Reads a snapshot at the storage.
+    pub(super) fn look(&self, there: &Repository, dice: &mut Dice) {
+        let Some(id) = self.pick(there, dice) else {
+            return;
+        };
+        let found = read(there, id);
+        self.tell(READER, "reading", &found);
+        let model = self.model();
+        let is_right = found.as_ref().map(|files| files == model.files(&id));
+        let removals = model.removals(&id);
+        drop(model);
+        match is_right {
+            Ok(true) => {}
+            Ok(false) => self.wrong(format!("{id} is read and is another")),
+            Err(e) if removals == 0 => self.judge("a reader", e),
+            Err(_) => {}
+        }
+    }
+
+    pub(super) fn watch(&self, dice: &mut Dice, steps: usize) {
+        let mut there = self.connect(READER, dice);
+        for _ in 0..steps {
+            self.look(&there, dice);
+            if self.storage.restart(READER) || dice.one_in(3) {
+                there = self.connect(READER, dice);
+            }
+        }
+    }
+}
