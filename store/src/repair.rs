@@ -188,6 +188,8 @@ impl Repository {
     /// When the place cannot be read or written. What was done by then stays, and called again it
     /// goes on.
     pub fn repair(&self, how: &Repair<'_>, on: &(dyn Fn(VerifyEvent) + Sync)) -> Result<Repaired> {
+        // What an earlier call brought may be what makes it whole.
+        self.confirm()?;
         let mut done = Repaired {
             log: self.mend_log(how)?,
             ..Repaired::default()

@@ -314,15 +314,19 @@ fn many_of(repository: &Repository, id: SnapshotId, threads: usize) -> Files {
 }
 
 fn files_of(repository: &Repository, id: SnapshotId) -> Files {
-    let tree = repository.snapshot(id).unwrap().tree;
-    let listing = repository.listing(tree).unwrap();
-    listing
-        .into_iter()
-        .filter_map(|(path, node)| match node {
-            Node::File(file) => Some((path, repository.file_bytes(&file).unwrap())),
-            Node::Directory { .. } => None,
-        })
-        .collect()
+    try_files_of(repository, id).unwrap()
+}
+
+/// The bytes of a snapshot, or why they cannot be read.
+fn try_files_of(repository: &Repository, id: SnapshotId) -> Result<Files> {
+    let tree = repository.snapshot(id)?.tree;
+    let mut files = Files::new();
+    for (path, node) in repository.listing(tree)? {
+        if let Node::File(file) = node {
+            files.insert(path, repository.file_bytes(&file)?);
+        }
+    }
+    Ok(files)
 }
 
 fn example(n: u64) -> Files {

@@ -1,6 +1,8 @@
 //! The power goes at every step that changes something on disk: what was acknowledged is there,
 //! what is there is whole, and the same call again completes the work.
 
+mod mending;
+
 use super::dice::{memory_dir, seeded};
 use super::*;
 use crate::objects::Bucket;
@@ -21,8 +23,20 @@ struct Case {
     /// Makes what is there before.
     before: Box<dyn Fn(&Path)>,
     run: Run,
-    /// What there is at first and after each commit; nothing where there is no repository yet.
-    states: Vec<Option<Model>>,
+    /// What there is at first and after each commit.
+    states: Vec<Found>,
+}
+
+/// What is found at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Found {
+    /// No repository yet.
+    Nothing,
+    /// A repository whose latest root cannot be read, or in which something of these snapshots
+    /// is lost; nothing of them is another.
+    Damaged(Model),
+    /// These snapshots.
+    Whole(Model),
 }
 
 /// One thread, and every time other names.
@@ -68,6 +82,10 @@ fn model(versions: impl IntoIterator<Item = usize>) -> Model {
         .collect()
 }
 
+fn whole(versions: impl IntoIterator<Item = usize>) -> Found {
+    Found::Whole(model(versions))
+}
+
 /// The snapshot with this message.
 fn id_of(repository: &Repository, message: &str) -> Result<Option<SnapshotId>> {
     let state = repository.state()?;
@@ -107,7 +125,7 @@ fn creation() -> Case {
             done();
             Ok(())
         }),
-        states: vec![None, Some(model([]))],
+        states: vec![Found::Nothing, whole([])],
     }
 }
 
@@ -116,7 +134,7 @@ fn commits() -> Case {
         name: "commit",
         before: Box::new(|dir| drop(create(dir).unwrap())),
         run: Box::new(|dir, done| take(&open(dir)?, 0..3, 0, done)),
-        states: (0..=3).map(|n| Some(model(0..n))).collect(),
+        states: (0..=3).map(|n| whole(0..n)).collect(),
     }
 }
 
@@ -144,7 +162,7 @@ fn deletion(name: &'static str, open: fn(&Path) -> Result<Repository>) -> Case {
             };
             repository.collect(Operation::default(), how).map(drop)
         }),
-        states: vec![Some(model(0..5)), Some(model([1, 3]))],
+        states: vec![whole(0..5), whole([1, 3])],
     }
 }
 
@@ -161,7 +179,7 @@ fn spill() -> Case {
             assert!(repository.state()?.snapshots.segment_packs().count() > 0);
             Ok(())
         }),
-        states: (3..=5).map(|n| Some(model(0..n))).collect(),
+        states: (3..=5).map(|n| whole(0..n)).collect(),
     }
 }
 
@@ -198,7 +216,7 @@ fn arrival(name: &'static str, from: Repository, open: fn(&Path) -> Result<Repos
             }
             Ok(())
         }),
-        states: [0, 1, 3].map(|n| Some(model(0..n))).into(),
+        states: [0, 1, 3].map(|n| whole(0..n)).into(),
     }
 }
 
@@ -231,7 +249,7 @@ fn push_with_segments(source: &Path) -> Case {
             assert!(there.verify(Verify::ReadData)?.bad_segments.is_empty());
             Ok(())
         }),
-        states: (0..=3).map(|n| Some(model(0..n))).collect(),
+        states: (0..=3).map(|n| whole(0..n)).collect(),
     }
 }
 
@@ -260,27 +278,51 @@ fn fetch_from_bucket() -> Case {
     fetch("fetch from a bucket", there)
 }
 
-/// What is wrong with what is at `dir`, where it should be one of `allowed`.
-fn look(dir: &Path, allowed: &[Option<Model>]) -> Result<(), String> {
+/// What is at `dir`, as far as it can be read at all; `before` is what was there when all was well.
+fn find(dir: &Path, before: &Model) -> Result<Found, String> {
     let told = |e: Error| format!("{e} ({e:?})");
     if !dir.join("zenith.json").exists() {
-        return match allowed.contains(&None) {
-            true => Ok(()),
-            false => Err("there is no repository".into()),
-        };
+        return Ok(Found::Nothing);
     }
     let repository = open(dir).map_err(told)?;
+    let state = match repository.state() {
+        Err(Error::RootLost { .. }) => return Ok(Found::Damaged(before.clone())),
+        state => state.map_err(told)?,
+    };
     let report = repository.verify(Verify::ReadData).map_err(told)?;
-    if !report.is_good() || !report.bad_segments.is_empty() {
+    if !report.bad_segments.is_empty() {
         return Err(format!("{report:?}"));
     }
     let mut found = Model::new();
-    for row in repository.state().map_err(told)?.snapshots() {
-        found.insert(row.message.clone(), files_of(&repository, row.id));
+    for row in state.snapshots() {
+        let files = match try_files_of(&repository, row.id) {
+            Err(e) if !report.is_good() && e.kind() == ErrorKind::Damaged => {
+                before.get(&row.message).cloned().unwrap_or_default()
+            }
+            files => files.map_err(told)?,
+        };
+        found.insert(row.message.clone(), files);
     }
-    match allowed.iter().flatten().any(|model| *model == found) {
+    Ok(match report.is_good() {
+        true => Found::Whole(found),
+        false => Found::Damaged(found),
+    })
+}
+
+/// What is wrong with what is at `dir`, where it should be one of `allowed`.
+fn look(dir: &Path, allowed: &[Found]) -> Result<(), String> {
+    let before = allowed.iter().find_map(|found| match found {
+        Found::Damaged(model) => Some(model.clone()),
+        Found::Nothing | Found::Whole(_) => None,
+    });
+    let found = find(dir, &before.unwrap_or_default())?;
+    match allowed.contains(&found) {
         true => Ok(()),
-        false => Err(format!("there are {:?}", found.keys())),
+        false => Err(match found {
+            Found::Nothing => "there is no repository".into(),
+            Found::Damaged(model) => format!("of {:?} something is lost", model.keys()),
+            Found::Whole(model) => format!("there are {:?}", model.keys()),
+        }),
     }
 }
 
@@ -305,7 +347,7 @@ impl Case {
     }
 
     /// What was acknowledged, or what was just being committed.
-    fn allowed(&self, acknowledged: usize) -> &[Option<Model>] {
+    fn allowed(&self, acknowledged: usize) -> &[Found] {
         &self.states[acknowledged..self.states.len().min(acknowledged + 2)]
     }
 
@@ -468,4 +510,6 @@ fn what_would_lose_data_is_found() {
         let (_, wrong) = commits().everywhere(mutant);
         assert!(!wrong.is_empty(), "{mutant:?} was not found");
     }
+    let (_, wrong) = mending::renaming().everywhere(Mutant::NoDirectorySync);
+    assert!(!wrong.is_empty(), "new names that were not synced");
 }
