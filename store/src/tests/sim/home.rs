@@ -93,7 +93,13 @@ impl Sim {
                 5..10 => self.push(home, &there),
                 10..12 => self.fetch(home, &there),
                 12 => self.look(&there, &mut home.dice),
-                13 => self.forget(home),
+                13 => {
+                    self.forget(home);
+                    // As `gc --remote` does, and the agent of a home.
+                    if let Some(step) = self.collector.filter(|_| home.dice.one_in(2)) {
+                        self.collect(home.number, &there, step, &mut home.dice);
+                    }
+                }
                 14 => {
                     // Half a snapshot, which nobody will ever commit.
                     if home.is_lazy {
@@ -155,7 +161,13 @@ impl Sim {
         }
         let begin = self.storage.now();
         let done = send(&home.here, there, &ids);
+        self.judge_writer(home.number, "a push", &done);
         match &done {
+            // It was told before anything went up.
+            Err(Error::SingleWriter { .. }) => {
+                self.tell(home.number, "a push where another writes alone", &done);
+                return;
+            }
             Ok(done) => {
                 // Who was told of an old root may have been told that nothing was to be done.
                 let added = &done.state.operation().added;
@@ -200,7 +212,7 @@ impl Sim {
             if !home.kept.contains(&id) {
                 home.kept.push(id);
             }
-            read(&home.here, id)
+            try_files_of(&home.here, id)
         });
         match found {
             Ok(files) if files == *self.model().files(&id) => {}

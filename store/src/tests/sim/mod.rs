@@ -1,7 +1,9 @@
 //! Random histories of several homes at one storage, each decided by a seed: who is next, what goes
 //! wrong, who is forgotten in the middle. What was acknowledged must be there, and what is there
 //! must be what was stored. Some homes are lazy: they leave their packs at the storage and have it
-//! hold what they build on. Some readers pin what they read.
+//! hold what they build on. Some readers pin what they read. Several collectors free space, each
+//! with its own clock and patience. Some storages have one writer, and create nothing only where
+//! there is nothing.
 //!
 //! `ZENITH_SEED=n` replays one seed and tells its story; `ZENITH_SEEDS=n` runs so many.
 
@@ -10,16 +12,17 @@ mod home;
 mod model;
 mod pruner;
 mod reader;
+mod single;
 mod storage;
 mod verdict;
 
 use super::dice::{memory_dir, seeded};
 use super::*;
 use crate::objects::Lazy;
-use collector::{COLLECTOR_STEP, CollectorStep, OFTEN, hasty};
+use collector::{COLLECTOR_STEP, CollectorStep, OFTEN, Patience, hasty};
 use home::{Home, send};
 use model::{Counts, Fact, Model};
-use reader::read;
+use single::Single;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use storage::{LATE_MAX, Profile, Storage};
@@ -28,7 +31,7 @@ const SEEDS: u64 = 1000;
 /// Seeds run at once.
 const THREADS: u64 = 2;
 const HOMES: usize = 2;
-/// Actors: the homes, a reader, a pruner and, if there is one, a collector.
+/// Actors: the homes, a reader, a pruner and, if there are any, collectors.
 const READER: usize = HOMES;
 const PRUNER: usize = HOMES + 1;
 const COLLECTOR: usize = HOMES + 2;
@@ -44,6 +47,9 @@ struct Sim {
     storage: Arc<Storage>,
     model: Mutex<Model>,
     collector: Option<CollectorStep>,
+    collectors: usize,
+    /// Where one home alone may write.
+    single: Option<Single>,
     /// How often the storage was looked at as it is.
     looks: AtomicU64,
 }
@@ -58,7 +64,7 @@ fn seal_of(dice: &mut Dice) -> Seal {
 impl Sim {
     fn new(seed: u64, plan: Plan, is_logged: bool) -> Sim {
         let mut dice = Dice::new(seed ^ 0x5eed);
-        let profile = plan.profile.unwrap_or_else(|| Profile {
+        let mut profile = plan.profile.unwrap_or_else(|| Profile {
             fails: dice.pick(&[0, 20, 100]).unwrap(),
             lost_answers: dice.pick(&[0, 10, 40]).unwrap(),
             late: dice.pick(&[0, 15, 60]).unwrap(),
@@ -68,13 +74,30 @@ impl Sim {
             sticky: dice.one_in(2),
             create_replaces: false,
         });
+        let seal = dice.one_in(4).then(|| seal_of(&mut dice));
+        let lazy = dice.one_in(2).then_some(HOMES - 1);
+        let takes_turns = match plan.writers {
+            Writers::BySeed => dice.one_in(4).then_some(true),
+            Writers::Many => None,
+            Writers::OneWithoutTurns => Some(false),
+        };
+        if takes_turns.is_some() {
+            profile.create_replaces = true;
+            // What was given up and lands later replaces what is there: nothing can be done about
+            // that.
+            profile.late = 0;
+        }
+        let collectors = plan.collector.and_then(|_| dice.pick(&[1, 2, 2, 3]));
+        let collectors = collectors.unwrap_or(0);
         Sim {
-            seal: dice.one_in(4).then(|| seal_of(&mut dice)),
+            seal,
             profile,
-            lazy: dice.one_in(2).then_some(HOMES - 1),
-            storage: Storage::new(seed, profile, COLLECTOR + 1, is_logged),
+            lazy,
+            storage: Storage::new(seed, profile, COLLECTOR + collectors, is_logged),
             model: Mutex::default(),
             collector: plan.collector,
+            collectors,
+            single: takes_turns.map(Single::new),
             looks: AtomicU64::new(0),
         }
     }
@@ -107,21 +130,18 @@ impl Sim {
 
     /// The storage's repository as it is.
     fn as_it_is(&self) -> Repository {
-        let (objects, seal) = (self.storage.objects(None), self.seal.clone());
         // Another world each time: names are never had twice.
-        let world = seeded(u64::MAX - self.looks.fetch_add(1, Ordering::Relaxed));
-        Repository::open_in(objects, seal, IndexChoice::Memory, world)
-            .unwrap()
-            .with_segments_of(SEGMENT_PACKS)
+        let seed = u64::MAX - self.looks.fetch_add(1, Ordering::Relaxed);
+        let there = self.open_there(self.writer().unwrap_or(0), None, seed);
+        there.unwrap()
     }
 
     /// The storage's repository as an actor sees it, whose turn it is; tried until it answers.
     fn connect(&self, actor: usize, dice: &mut Dice) -> Repository {
         loop {
-            let (objects, seal) = (self.storage.objects(Some(actor)), self.seal.clone());
-            let world = seeded(dice.next());
-            if let Ok(there) = Repository::open_in(objects, seal, IndexChoice::Memory, world) {
-                return there.with_segments_of(SEGMENT_PACKS);
+            let machine = self.machine_of(actor);
+            if let Ok(there) = self.open_there(machine, Some(actor), dice.next()) {
+                return there;
             }
             self.storage.restart(actor);
         }
@@ -131,6 +151,7 @@ impl Sim {
         let (objects, seal) = (self.storage.objects(None), self.seal.clone());
         let (index, operation) = (IndexChoice::Memory, Operation::default());
         Repository::create_in(objects, SMALL, seal, index, operation, seeded(seed)).unwrap();
+        self.hand_over(0);
     }
 
     /// A part of the history, with everyone at once.
@@ -144,9 +165,15 @@ impl Sim {
         actors.push(Box::new(move || self.watch(&mut chance, steps)));
         let (steps, mut chance) = (1 + dice.below(6), Dice::new(dice.next()));
         actors.push(Box::new(move || self.prune(&mut chance, steps)));
-        if let Some(step) = self.collector {
+        for (step, who) in self
+            .collector
+            .iter()
+            .cycle()
+            .zip(COLLECTOR..)
+            .take(self.collectors)
+        {
             let (steps, mut chance) = (1 + dice.below(4), Dice::new(dice.next()));
-            actors.push(Box::new(move || self.free(step, &mut chance, steps)));
+            actors.push(Box::new(move || self.free(who, *step, &mut chance, steps)));
         }
         for panic in self.storage.run(actors) {
             self.wrong(panic);
@@ -160,11 +187,25 @@ struct Plan {
     /// The seed chooses, unless one is given.
     profile: Option<Profile>,
     collector: Option<CollectorStep>,
+    writers: Writers,
+}
+
+/// Who may write to the storage.
+#[derive(Debug, Clone, Copy, Default)]
+enum Writers {
+    /// All, or one home alone where the storage cannot keep two apart.
+    BySeed,
+    /// All, whatever the storage does.
+    #[default]
+    Many,
+    /// One home, whose programs do not wait for each other.
+    OneWithoutTurns,
 }
 
 const PLAN: Plan = Plan {
     profile: None,
     collector: COLLECTOR_STEP,
+    writers: Writers::BySeed,
 };
 
 /// What came of a seed.
@@ -186,6 +227,9 @@ fn run(seed: u64, plan: Plan, is_logged: bool) -> Outcome {
         for _ in 0..=dice.below(3) {
             sim.round(&mut homes, &mut dice);
             sim.check();
+            if dice.one_in(2) {
+                sim.hand_over(dice.below(HOMES));
+            }
         }
         sim.settle(&homes);
     }));
@@ -262,6 +306,8 @@ fn nothing_acknowledged_is_lost() {
         );
     }
     assert!(counts["packing anew"].0 > 0, "nothing was packed anew");
+    let refused = counts["a push where another writes alone"].1;
+    assert!(refused > 0, "nobody was refused");
     assert!(counts["segments"].0 > 0, "no segment was written");
 }
 
@@ -279,8 +325,8 @@ fn a_seed_is_one_history() {
 #[test]
 fn a_hasty_collector_is_found() {
     let plan = Plan {
-        profile: None,
         collector: Some(hasty),
+        ..Plan::default()
     };
     assert!(!run_all(SEEDS, plan, 1).0.is_empty());
 }
@@ -294,7 +340,17 @@ fn a_storage_whose_create_replaces_is_found() {
     };
     let plan = Plan {
         profile: Some(profile),
-        collector: None,
+        ..Plan::default()
+    };
+    assert!(!run_all(SEEDS, plan, 1).0.is_empty());
+}
+
+/// So does one of the same home's, where its programs take no turns.
+#[test]
+fn programs_that_take_no_turns_are_found() {
+    let plan = Plan {
+        writers: Writers::OneWithoutTurns,
+        ..PLAN
     };
     assert!(!run_all(SEEDS, plan, 1).0.is_empty());
 }

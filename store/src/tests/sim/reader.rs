@@ -2,18 +2,6 @@
 
 use super::*;
 
-/// The bytes of a snapshot, or why they cannot be read.
-pub(super) fn read(repository: &Repository, id: SnapshotId) -> Result<Files> {
-    let tree = repository.snapshot(id)?.tree;
-    let mut files = Files::new();
-    for (path, node) in repository.listing(tree)? {
-        if let Node::File(file) = node {
-            files.insert(path, repository.file_bytes(&file)?);
-        }
-    }
-    Ok(files)
-}
-
 impl Sim {
     /// One of the snapshots at the storage.
     pub(super) fn pick(&self, there: &Repository, dice: &mut Dice) -> Option<SnapshotId> {
@@ -33,7 +21,7 @@ impl Sim {
         let Some(id) = self.pick(there, dice) else {
             return;
         };
-        let found = read(there, id);
+        let found = try_files_of(there, id);
         self.tell(READER, "reading", &found);
         let model = self.model();
         let is_right = found.as_ref().map(|files| files == model.files(&id));

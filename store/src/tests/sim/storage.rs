@@ -37,6 +37,8 @@ pub(super) const LATE_MAX: usize = 300;
 /// A listing is no older than this.
 const STALE_MAX: usize = 12;
 const PAUSE_MAX: usize = 1500;
+/// Who waits for others looks again after so many.
+const STAND_ASIDE: u64 = 20;
 
 /// The storage, and whose turn it is.
 #[derive(Debug)]
@@ -145,6 +147,15 @@ impl Storage {
     /// Whether this actor's program ended since the last call of this; a new one begins.
     pub(super) fn restart(&self, actor: usize) -> bool {
         std::mem::take(&mut lock(&self.inner).actors[actor].crashed)
+    }
+
+    /// Whoever waits for something has others go on first.
+    pub(super) fn stand_aside(&self, actor: usize) {
+        let mut inner = lock(&self.inner);
+        inner.event += 1;
+        inner.actors[actor].paused_until = inner.event + STAND_ASIDE;
+        self.pass_on(&mut inner, Some(actor));
+        drop(self.wait(inner, actor));
     }
 
     /// All that was late lands.

@@ -11,6 +11,18 @@ impl Sim {
         }
     }
 
+    /// Whether somebody who may not write was told so, and nobody else was.
+    pub(super) fn judge_writer<T>(&self, home: usize, doing: &str, done: &Result<T>) {
+        let may = self.writer().is_none_or(|writer| writer == home);
+        match done {
+            Err(Error::SingleWriter { .. }) if may => {
+                self.wrong(format!("{home} writes alone and was refused {doing}"));
+            }
+            Ok(_) if !may => self.wrong(format!("another writes alone, and {home} did {doing}")),
+            _ => {}
+        }
+    }
+
     /// Compares the storage with the model while nobody does anything.
     pub(super) fn check(&self) {
         let there = self.as_it_is();
@@ -27,7 +39,7 @@ impl Sim {
                 wrong.push(format!("{id} was removed and is there"));
             }
             if is_there {
-                match read(&there, *id) {
+                match try_files_of(&there, *id) {
                     Ok(read) if read == *files => {}
                     Ok(_) => wrong.push(format!("{id} is another at the storage")),
                     Err(e) => wrong.push(format!("{id} cannot be read at the storage: {e}")),
@@ -46,7 +58,7 @@ impl Sim {
             self.wrong(format!("home {} has other snapshots", home.number));
         }
         for id in found {
-            match read(&here, id) {
+            match try_files_of(&here, id) {
                 Ok(files) if files == *self.model().files(&id) => {}
                 Ok(_) => self.wrong(format!("{id} is another in home {}", home.number)),
                 Err(e) => self.wrong(format!("{id} cannot be read in home {}: {e}", home.number)),
@@ -61,6 +73,7 @@ impl Sim {
         self.check();
         for home in homes {
             self.check_home(home);
+            self.hand_over(home.number);
             let there = self.as_it_is();
             let begin = self.storage.now();
             match send(&self.calm(home), &there, &home.kept) {
@@ -71,7 +84,7 @@ impl Sim {
         if let Some(step) = self.collector {
             let there = self.as_it_is();
             for _ in 0..4 {
-                if let Err(e) = step(&there) {
+                if let Err(e) = step(&there, Patience::NONE) {
                     self.wrong(format!("a last collection: {e} ({e:?})"));
                 }
             }
