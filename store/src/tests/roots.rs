@@ -1,8 +1,10 @@
 //! What a root is worth: its number, its repository, what it needs, and the mark of its block.
 
+use super::dice::memory_dir;
 use super::meanwhile::{Meanwhile, When};
 use super::*;
 use crate::log;
+use crate::objects::{Bucket, Listed, ObjectsError};
 use crate::root::Root;
 
 fn commit_often(repository: &Repository, times: u64) {
@@ -150,4 +152,110 @@ fn what_is_too_new_is_not_read_or_not_written() {
     let refused = repository.commit(Change::default()).unwrap_err();
     assert!(matches!(refused, Error::TooNew { .. }), "{refused}");
     assert_eq!(reopen(written.path()).state().unwrap().seq(), seq);
+}
+
+/// Counts what is asked of a place.
+#[derive(Debug)]
+struct Requests {
+    inner: Arc<dyn Objects>,
+    verbs: Mutex<BTreeMap<&'static str, u64>>,
+    /// Names in the longest listing.
+    longest: AtomicU64,
+}
+
+impl Requests {
+    fn new(inner: Arc<dyn Objects>) -> Arc<Requests> {
+        Arc::new(Requests {
+            inner,
+            verbs: Mutex::default(),
+            longest: AtomicU64::new(0),
+        })
+    }
+
+    fn count(&self, verb: &'static str) -> &dyn Objects {
+        *self.verbs.lock().unwrap().entry(verb).or_default() += 1;
+        &*self.inner
+    }
+
+    /// Requests since the last call, and the names in the longest listing of all.
+    fn take(&self) -> (u64, BTreeMap<&'static str, u64>, u64) {
+        let verbs = std::mem::take(&mut *self.verbs.lock().unwrap());
+        let longest = self.longest.load(Ordering::Relaxed);
+        (verbs.values().sum(), verbs, longest)
+    }
+
+    fn listed(&self, listed: Vec<Listed>) -> Vec<Listed> {
+        self.longest
+            .fetch_max(listed.len() as u64, Ordering::Relaxed);
+        listed
+    }
+}
+
+impl objects::Layer for Requests {
+    fn below(&self) -> &dyn Objects {
+        self.count("others")
+    }
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn get(&self, key: &str) -> Result<Vec<u8>, ObjectsError> {
+        self.count("get").get(key)
+    }
+    fn size(&self, key: &str) -> Result<Option<u64>, ObjectsError> {
+        self.count("head").size(key)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>, ObjectsError> {
+        Ok(self.listed(self.count("list").list(prefix)?))
+    }
+    fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>, ObjectsError> {
+        let listed = self.count("list").list_after(prefix, after)?;
+        Ok(self.listed(listed))
+    }
+}
+
+/// Marks say where to look: whoever comes finds the latest of ten thousand roots with as many
+/// requests as of a few hundred, in a bucket, in a directory and in one that is used as a storage.
+#[test]
+fn the_latest_of_ten_thousand_roots_is_found_in_a_few_requests() {
+    const ROOTS: u64 = 10_000;
+    /// A bucket lists so many names with one request.
+    const PAGE: u64 = 1000;
+    let dirs = [memory_dir(), memory_dir()];
+    let places: [Arc<dyn Objects>; 3] = [
+        bucket(),
+        Arc::new(Directory::new(dirs[0].path())),
+        Arc::new(Bucket::local(dirs[1].path()).unwrap()),
+    ];
+    for objects in places {
+        let (index, operation) = (IndexChoice::Memory, Operation::default());
+        let params = Params::default();
+        let made = Repository::create(objects.clone(), params, None, index, operation).unwrap();
+        commit_to(&made, ROOTS - 1);
+        let there = objects.list("roots/").unwrap().len() as u64;
+        assert_eq!(there, ROOTS);
+
+        let requests = Requests::new(objects);
+        let within = |most: u64, what: &str| {
+            let (all, verbs, longest) = requests.take();
+            assert!(
+                all <= most && longest < PAGE,
+                "{what}: {verbs:?}, {longest} listed"
+            );
+        };
+        let open = || Repository::open(requests.clone(), None, IndexChoice::Memory).unwrap();
+        let repository = open();
+        assert_eq!(repository.state().unwrap().seq(), ROOTS - 1);
+        within(7, "who comes");
+        // Who looks again, and who slept since some root.
+        repository.state().unwrap();
+        within(2, "who looks again");
+        for known in [0, 17, 2 * log::BLOCK, ROOTS / 2, ROOTS - 2] {
+            let found = log::latest(&*requests, Some(known)).unwrap();
+            assert_eq!(found, Some(ROOTS - 1));
+            within(14, "who slept");
+        }
+        let change = repository.commit(Change::default()).unwrap();
+        assert_eq!(change.seq(), ROOTS);
+        within(6, "a commit");
+    }
 }
