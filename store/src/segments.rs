@@ -275,10 +275,7 @@ impl Repository {
                     Err(Error::Damaged { why, .. }) => Some(why),
                     Err(e) if e.is_lost() => Some(e.to_string()),
                     Err(e) => return Err(e),
-                    Ok(entries) => entries.iter().find_map(|entry| {
-                        let why = entry.decode(self.seal()).err()?;
-                        Some(format!("of pack {} it says: {why}", entry.pack))
-                    }),
+                    Ok(entries) => self.lie(&state, &entries)?,
                 },
             };
             bad.extend(found.map(|why| (row.name, why)));
@@ -290,6 +287,35 @@ impl Repository {
             bad.retain(|(name, _)| listed.contains(name));
         }
         Ok(bad)
+    }
+
+    /// What a segment says that its packs do not say.
+    fn lie(&self, state: &State, entries: &[Entry]) -> Result<Option<String>> {
+        let packs: HashMap<PackName, u64> = state.packs().map(|row| (row.name, row.len)).collect();
+        for entry in entries {
+            if let Err(why) = entry.decode(self.seal()) {
+                return Ok(Some(format!("of pack {} it says: {why}", entry.pack)));
+            }
+            if packs.get(&entry.pack) != Some(&entry.len) {
+                continue;
+            }
+            let (trailer, directory) =
+                match reader::open_raw(&**self.objects(), entry.pack, entry.len) {
+                    Err(e) if e.is_lost() => continue,
+                    found => found?,
+                };
+            let own = Entry {
+                trailer,
+                directory,
+                ..entry.clone()
+            };
+            // Of a pack that is damaged itself the segment may well be right.
+            if own != *entry && own.decode(self.seal()).is_ok() {
+                let pack = entry.pack;
+                return Ok(Some(format!("of pack {pack} it says what that does not")));
+            }
+        }
+        Ok(None)
     }
 
     /// Teaches the index what segments say of packs that it does not know, and takes these out. A

@@ -4,8 +4,10 @@ use super::bulk::Counted;
 use super::collection::{Pair, at_once, collect_beside, push};
 use super::meanwhile::{Meanwhile, When};
 use super::*;
-use crate::index::segment::SegmentRow;
+use crate::index::segment::{self, Entry, SegmentRow};
 use crate::objects::Lazy;
+use crate::pack::reader;
+use crate::root::PackRow;
 use crate::table::Table;
 
 /// A bucket to which so many snapshots were pushed, one by one, where a segment is made of so many
@@ -89,7 +91,7 @@ fn are_in_order(state: &State, every: usize) {
     let rows: Vec<&SegmentRow> = state.index_segments().collect();
     assert!(rows.is_sorted_by(|a, b| a.last < b.first), "{rows:?}");
     assert!(rows.is_sorted_by(|a, b| a.packs >= 2 * b.packs), "{rows:?}");
-    let without = |pack: &&root::PackRow| !rows.iter().any(|row| row.spans(pack.ordinal));
+    let without = |pack: &&PackRow| !rows.iter().any(|row| row.spans(pack.ordinal));
     assert!(state.packs().filter(without).count() < every);
 }
 
@@ -201,6 +203,96 @@ fn a_damaged_segment_loses_nothing_and_is_mended() {
         let listed = pushed.objects.list("index/").unwrap();
         assert_eq!(listed.len(), pushed.rows().len());
     }
+}
+
+/// The end of a pack as a segment has it.
+fn entry(objects: &dyn Objects, pack: &PackRow) -> Entry {
+    let (trailer, directory) = reader::open_raw(objects, pack.name, pack.len).unwrap();
+    Entry {
+        pack: pack.name,
+        len: pack.len,
+        trailer,
+        directory,
+    }
+}
+
+/// Has the root list a segment of these entries that nobody would write.
+fn list(there: &Repository, entries: &[Entry], last: u64) {
+    let (bytes, hash) = segment::encode(entries, false);
+    let row = SegmentRow {
+        first: 0,
+        last,
+        name: PackName {
+            session: [0xff; 16],
+            number: 0,
+        },
+        len: bytes.len() as u64,
+        hash,
+        packs: entries.len() as u32,
+    };
+    there.objects().create(&row.key(), &bytes).unwrap();
+    there
+        .commit_with(Operation::default(), |state| {
+            state.index.put(row.clone());
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// A segment that says what cannot be: of a pack with another length, of one that no root lists,
+/// and what no pack ends with.
+#[test]
+fn what_a_segment_says_of_others_is_passed_over() {
+    let pushed = Pushed::new(6, 100, None);
+    let there = pushed.there(100);
+    let packs: Vec<PackRow> = there.state().unwrap().packs().copied().collect();
+    let of = |n: usize| entry(&*pushed.objects, &packs[n]);
+    let other = (1..6).find(|n| packs[*n].len != packs[0].len).unwrap();
+    let mut nobodys = of(2);
+    nobodys.pack.number += 77;
+    let mut damaged = of(3);
+    damaged.directory[5] ^= 1;
+    let of_another = Entry {
+        pack: packs[0].name,
+        ..of(other)
+    };
+    list(&there, &[of_another, nobodys, damaged, of(4)], 5);
+    pushed.is_whole();
+    let counted = Counted::new(pushed.objects.clone());
+    pushed.over(counted.clone()).ensure_indexed().unwrap();
+    // The segment, and five of six packs.
+    assert_eq!(counted.take().0, 1 + 2 * 5);
+}
+
+/// A segment that says of a pack what another one holds: nothing but the packs tells.
+#[test]
+fn a_segment_that_lies_is_found_and_written_anew() {
+    let pushed = Pushed::new(6, 100, None);
+    let there = pushed.there(100);
+    let packs: Vec<PackRow> = there.state().unwrap().packs().copied().collect();
+    let same = |n: usize, m: usize| n < m && packs[n].len == packs[m].len;
+    let pairs = (0..6).flat_map(|n| (0..6).map(move |m| (n, m)));
+    let (n, m) = pairs.clone().find(|(n, m)| same(*n, *m)).unwrap();
+    let of = |n: usize| entry(&*pushed.objects, &packs[n]);
+    let lie = Entry {
+        pack: packs[n].name,
+        ..of(m)
+    };
+    list(&there, &[lie, of(m)], 5);
+    let bad = there.verify(Verify::ReadData).unwrap().bad_segments;
+    assert_eq!(bad.len(), 1, "{bad:?}");
+    assert!(bad[0].1.contains(&packs[n].name.to_string()), "{bad:?}");
+    let how = Repair {
+        operation: Operation::default(),
+        sources: Vec::new(),
+        summary: &|_| Vec::new(),
+    };
+    let done = pushed.there(100).repair(&how, &|_| {}).unwrap();
+    assert!(
+        done.segments == 1 && done.after.bad_segments.is_empty(),
+        "{done:?}"
+    );
+    pushed.is_whole();
 }
 
 /// As do packs, segments of which nothing is needed go; those that are needed stay.
