@@ -21,6 +21,7 @@ mod limits;
 mod meanwhile;
 mod parts;
 mod repacking;
+mod restores;
 mod roots;
 mod segments;
 mod sim;

@@ -223,6 +223,10 @@ fn thousands_of_refs_are_kept() {
     };
     transfer(&local, &storage, what, &|_| {}).unwrap();
     let there = pair.storage();
+    // Who does not know such a table would miss refs.
+    let state = there.state().unwrap();
+    assert!(state.ref_table.len() > 0 && state.ref_table.segment_packs().count() > 0);
+    assert!(state.root.incompatible.iter().any(|f| f == root::REF_TABLE));
     let has = |there: &Repository, names: &[String]| {
         let state = there.state().unwrap();
         let mut names = names.to_vec();
