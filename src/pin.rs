@@ -5,9 +5,7 @@
 //! that home, or by `home forget`. Who may not write there reads without, and is told: a collection
 //! that moves packs only has the transfer look again, and a snapshot that is pruned is named.
 
-use zenith_store::{
-    Change, Error as StoreError, ErrorKind, Operation, RefChange, Repository, SnapshotId, Transfer,
-};
+use zenith_store::{Change, ErrorKind, Operation, RefChange, Repository, SnapshotId, Transfer};
 
 use crate::error::Result;
 use crate::event::Event;
@@ -119,8 +117,6 @@ fn commit(
             ..Change::default()
         };
         match storage.commit(change) {
-            // It was pruned in between.
-            Err(StoreError::NoSnapshot { .. }) if tries < TRIES => {}
             Err(e) if e.kind() == ErrorKind::Conflict && tries < TRIES => {}
             done => return done.map(drop),
         }

@@ -1,8 +1,8 @@
 //! A storage that is no directory of this machine, and does not always do what it should.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use zenith_store::objects::{Created, Directory, Objects, ObjectsError};
 use zenith_store::{IndexChoice, Repository};
@@ -20,6 +20,17 @@ pub(crate) struct Far {
     pub(crate) refuses: AtomicBool,
     /// What is created replaces what is there, as with some servers that speak S3.
     pub(crate) replaces: AtomicBool,
+    before_root: BeforeRoot,
+}
+
+/// What happens before the next root is made.
+#[derive(Default)]
+struct BeforeRoot(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for BeforeRoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BeforeRoot")
+    }
 }
 
 impl Far {
@@ -31,7 +42,13 @@ impl Far {
             left: AtomicI64::new(i64::MAX),
             refuses: AtomicBool::new(false),
             replaces: AtomicBool::new(false),
+            before_root: BeforeRoot::default(),
         })
+    }
+
+    /// Somebody else is faster than whoever makes the next root through this.
+    pub(crate) fn before_root(&self, then: impl FnOnce() + Send + 'static) {
+        *self.before_root.0.lock().unwrap() = Some(Box::new(then));
     }
 
     /// Packs and ranges of packs fetched since the last call.
@@ -61,6 +78,11 @@ impl zenith_store::objects::Layer for Far {
         self.inner.get_range(key, offset, len)
     }
     fn create(&self, key: &str, bytes: &[u8]) -> Result<Created, ObjectsError> {
+        if key.starts_with("roots/")
+            && let Some(then) = self.before_root.0.lock().unwrap().take()
+        {
+            then();
+        }
         if key.starts_with("roots/") && self.refuses.load(Ordering::Relaxed) {
             let why = std::io::Error::other("the line is cut");
             return Err(ObjectsError::from_io(&self.inner.location(), key, why));

@@ -2,6 +2,7 @@
 //!
 //! The snapshots are made up: what they hold does not matter here.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use zenith::event::{Event, ignore};
@@ -13,8 +14,11 @@ use zenith::{Error, forget, head::Head, refs};
 use zenith_store::{Change, RefChange, SnapshotId, State, Verify};
 use zenith_testkit::Place;
 
+use crate::far::Far;
 use crate::fixture::{is, operation, torn};
-use crate::machine::{Machine, collect, content, ids, machine, push_options, pushed, storage};
+use crate::machine::{
+    Machine, collect, content, ids, machine, push_options, pushed, set_ref, storage,
+};
 
 #[test]
 fn a_push_is_incremental_and_noted() {
@@ -421,6 +425,38 @@ fn what_is_fetched_is_not_pruned_meanwhile() {
     assert!(pins().is_empty());
     remove().unwrap();
     assert!(b.state().snapshot(&tip).is_some());
+}
+
+/// As when the home is forgotten at the storage while it fetches.
+#[test]
+fn pins_go_although_others_drop_one_of_them_meanwhile() {
+    let place = Place::new();
+    let (a, b) = (machine(&place, "a"), machine(&place, "b"));
+    let tip = a.snapshot("main", "1");
+    a.push(&storage(&place), false).unwrap();
+    let left = format!("pins/{}/left", b.id);
+    set_ref(&storage(&place), &left, Some(tip));
+    let far = Far::new(&place);
+    let dropped = Arc::new(AtomicU32::new(0));
+    let on = |event: Event| {
+        // All are there; the next root is to drop them.
+        if let Event::Total { .. } = event {
+            let (there, left, dropped) = (storage(&place), left.clone(), dropped.clone());
+            far.before_root(move || {
+                set_ref(&there, &left, None);
+                dropped.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    };
+    sync::fetch(&b.home, &far.open(), tip, &operation(), &on).unwrap();
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    let state = storage(&place).state().unwrap();
+    let pins: Vec<_> = state
+        .refs()
+        .keys()
+        .filter(|n| n.starts_with("pins/"))
+        .collect();
+    assert!(pins.is_empty(), "{pins:?}");
 }
 
 #[test]
