@@ -11,6 +11,7 @@ use zenith::fetch::{self, Depth, FetchOptions};
 use zenith::head::Head;
 use zenith::home::Wait;
 use zenith::managed::{Managed, Refusal};
+use zenith::switch::{self, SwitchOptions};
 use zenith::sync::{self, PushReport};
 use zenith::{Error, forget, lazy};
 use zenith_store::{Repository, SnapshotId};
@@ -217,6 +218,30 @@ fn what_a_lazy_home_stands_on_stays_held() {
     b.snapshot("main", "4");
     let all: Vec<SnapshotId> = held(&near, &b);
     assert!(!all.contains(&tips[2]) && all.contains(&tips[1]), "{all:?}");
+}
+
+/// A checkout has the storage keep what it goes to before anything moves.
+#[test]
+fn what_a_lazy_home_goes_to_is_held_or_refused() {
+    let place = Place::new();
+    let (a, near, tips, _far, b) = cloned(&place);
+    let managed = Managed {
+        home: b.home.clone(),
+        settings: b.home.settings().unwrap(),
+    };
+    let go = |id: SnapshotId| {
+        let to = Head::Detached(id.to_string());
+        switch::managed(&managed, id, &to, &SwitchOptions::default(), &ignore)
+    };
+    // What is made up is no cluster, and goes nowhere.
+    go(tips[1]).unwrap_err();
+    assert_eq!(held(&near, &b), [tips[1]]);
+    let others = Managed::open(a.home.dir()).unwrap();
+    forget::forget_at(&others, sync::ORIGIN, &near, tips[2], true, false).unwrap();
+    is(go(tips[2]), |e| {
+        matches!(e, Error::Managed(Refusal::NotHeld { .. }))
+    });
+    assert_eq!(held(&near, &b), [tips[1]]);
 }
 
 /// The first snapshot of a lazy home is kept for its branch, and before the home has it: others may

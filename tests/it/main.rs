@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests may take the real world")]
 
 mod damage;
+mod discarded;
 mod export;
 mod far;
 mod fixture;
