@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use zenith_store::objects::Directory;
+use zenith_store::objects::{Directory, Layer, ObjectsError};
+use zenith_store::pack::TRAILER_LEN;
 use zenith_store::{
-    Change, Collect, Content, IndexChoice, Node, Operation, RefChange, Repository, SnapshotId,
-    Verify,
+    Change, Collect, Content, IndexChoice, Node, Objects, Operation, RefChange, Repository,
+    SnapshotId, Verify,
 };
 
 const MAIN: &str = "branch/main";
@@ -153,6 +154,44 @@ fn a_fixture_has_what_the_format_has() {
         let (dir, _) = copied(&fixture);
         maker::assert_has_everything(&open(dir.path()));
     }
+}
+
+/// A repository whose packs are opened by what index segments say alone.
+#[derive(Debug)]
+struct WithoutDirectories(Directory);
+
+impl Layer for WithoutDirectories {
+    fn below(&self) -> &dyn Objects {
+        &self.0
+    }
+
+    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, ObjectsError> {
+        let end = Objects::size(&self.0, key)?.unwrap_or_default();
+        assert!(
+            !key.starts_with("packs/") || offset + len as u64 <= end - TRAILER_LEN as u64,
+            "the directory of {key} is asked for"
+        );
+        Objects::get_range(&self.0, key, offset, len)
+    }
+}
+
+#[test]
+fn index_segments_are_read() {
+    let mut with_segments = 0;
+    for fixture in fixtures() {
+        let (dir, expected) = copied(&fixture);
+        if !maker::has_segments(&open(dir.path())) {
+            continue;
+        }
+        with_segments += 1;
+        let objects = Arc::new(WithoutDirectories(Directory::new(dir.path())));
+        let repository = Repository::open(objects, None, IndexChoice::Memory).unwrap();
+        let found = described(&repository);
+        assert!(found.snapshots == expected.snapshots && found.refs == expected.refs);
+        let report = open(dir.path()).verify(Verify::ReadData).unwrap();
+        assert!(report.bad_segments.is_empty(), "{report:?}");
+    }
+    assert!(with_segments > 0);
 }
 
 #[test]

@@ -235,7 +235,7 @@ pub(crate) fn make(dir: &Path) -> SnapshotId {
     let second = take(2, "two", MAIN);
     take(3, "three", MAIN);
     take(4, &"four, and long ".repeat(LONG / 15), "branch/side");
-    // Rows of packs move to a segment as well when there is no room for them.
+    // More refs than a root has room for, for a while.
     let names: Vec<String> = (0..45)
         .map(|n| format!("tag/{n}/{}", "long".repeat(60)))
         .collect();
@@ -248,6 +248,11 @@ pub(crate) fn make(dir: &Path) -> SnapshotId {
     };
     open(dir).commit(change).unwrap();
     take(5, "five", MAIN);
+    // So many refs have a table of their own.
+    tags(&names, None, Some(first));
+    let storage = open(dir).with_segments_of(1);
+    let done = storage.tend_segments(None, &operation("index")).unwrap();
+    assert_eq!(done.written, 1);
     second
 }
 
@@ -258,7 +263,8 @@ pub(crate) fn assert_has_everything(repository: &Repository) {
     let root = Root::decode(&root, state.seq(), None).unwrap();
     assert!(!root.snapshots.segments.is_empty() && !root.snapshots.removed.is_empty());
     assert!(!root.snapshots.rows.is_empty() && !root.packs.rows.is_empty());
-    assert!(!root.packs.segments.is_empty());
+    // Before refs had a table, many of them left packs no room.
+    assert!(!root.packs.segments.is_empty() || root.ref_table.is_some());
     let newest = state.snapshots().last().unwrap();
     let listing = repository.listing(newest.tree).unwrap();
     assert!(is_deep(&listing["base/deep"]));
@@ -282,6 +288,15 @@ pub(crate) fn assert_has_everything(repository: &Repository) {
             assert!(forms.contains(&form), "no {form:?}");
         }
     }
+}
+
+/// Whether it was made since there are index segments, and tables of refs.
+pub(crate) fn has_segments(repository: &Repository) -> bool {
+    let state = repository.state().unwrap();
+    let root = repository.objects().get(&Root::key(state.seq())).unwrap();
+    let root = Root::decode(&root, state.seq(), None).unwrap();
+    assert_eq!(root.index.is_some(), root.ref_table.is_some());
+    root.index.is_some()
 }
 
 /// What lies how in packs.
