@@ -566,7 +566,7 @@ impl Repository {
                     });
                 }
                 for (old, new) in renamed {
-                    next.take_over(old, *new, now);
+                    next.take_over(old, *new, now)?;
                 }
                 for (serial, usage) in &usages {
                     let with_len: BTreeMap<PackName, (u64, u64)> = usage

@@ -21,6 +21,7 @@ mod limits;
 mod meanwhile;
 mod parts;
 mod repacking;
+mod repairs;
 mod restores;
 mod roots;
 mod segments;

@@ -33,11 +33,18 @@ impl State {
     }
 
     /// Gives the row of a pack to another that holds the same. The old name is dead.
-    pub(crate) fn take_over(&mut self, old: &PackName, new: PackName, now: i64) {
+    ///
+    /// # Errors
+    /// [`Error::NamesUsedUp`] when the session of the other one is fenced: it may be deleted.
+    pub(crate) fn take_over(&mut self, old: &PackName, new: PackName, now: i64) -> Result<()> {
         let row = self.packs.rows().find(|row| row.name == *old).copied();
         let Some(row) = row.filter(PackRow::is_there) else {
-            return;
+            return Ok(());
         };
+        if self.is_fenced(&new) {
+            let (packs, floor) = (vec![new], self.floor());
+            return Err(Error::NamesUsedUp { packs, floor });
+        }
         self.packs.put(PackRow { name: new, ..row });
         let ordinal = self.root.next_pack;
         self.root.next_pack += 1;
@@ -46,6 +53,7 @@ impl State {
             ..self.dead_row(row, now)
         });
         self.need_condemned();
+        Ok(())
     }
 
     /// Declares packs dead that no snapshot uses any more.

@@ -1,8 +1,8 @@
 //! The power goes while something is mended, or packs get other names: what was whole stays whole,
 //! what was damaged is no worse, and the same call again completes it.
 
+use super::repairs::Blobs;
 use super::*;
-use crate::damage::Wanted;
 use crate::root::Root;
 
 /// Packs of sessions with a smaller label are to get another name.
@@ -119,23 +119,6 @@ fn lost_root() -> Case {
         std::fs::remove_file(latest_root(dir)).unwrap();
     };
     repair("the latest root is gone", whole(0..1), before, open, None)
-}
-
-/// A place with single blobs alone.
-struct Blobs(Repository);
-
-impl Source for Blobs {
-    fn name(&self) -> String {
-        "blobs".into()
-    }
-
-    fn pack(&self, _: PackName, _: u64, _: &Path) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn blob(&self, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>> {
-        self.0.blob(wanted)
-    }
 }
 
 /// What is done to the packs of a repository.
