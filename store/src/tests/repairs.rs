@@ -1,9 +1,10 @@
 //! Repairs of a storage, and what others do there before the root of the repair is made.
 
-use super::collection::{Pair, at_once, push};
+use super::collection::{Pair, at_once, collect_beside, push};
 use super::meanwhile::{Meanwhile, When};
 use super::*;
 use crate::damage::Wanted;
+use crate::objects::Lazy;
 
 /// A place with single blobs alone.
 pub(super) struct Blobs(pub(super) Repository);
@@ -104,6 +105,11 @@ fn of_two_repairs_one_does_it() {
         let done = repair_beside(&pair, &*source, others).unwrap();
         assert!(done.after.is_good(), "{:?}", done.after);
         assert_whole(&pair, &[(one, 1)]);
+        // What the slower one brought is gone.
+        let storage = pair.storage();
+        let named = storage.state().unwrap().named_keys();
+        let listed = storage.objects().list("packs/").unwrap();
+        assert!(listed.iter().all(|listed| named.contains(&listed.key)));
     }
 }
 
@@ -128,4 +134,32 @@ fn a_repair_whose_session_was_fenced_begins_anew() {
         assert!(done.after.is_good(), "{:?}", done.after);
         assert_whole(&pair, &[(one, 1)]);
     }
+}
+
+/// It knows packs by the names that they had.
+#[test]
+fn a_lazy_home_heals_by_a_storage_that_was_repaired() {
+    let (pair, one) = damaged();
+    let dir = tempfile::tempdir().unwrap();
+    drop(home(dir.path()));
+    let lazy = || {
+        let near = Directory::new(dir.path());
+        let far = Arc::new(Directory::new(pair.dirs.1.path()));
+        let objects = Arc::new(Lazy::new(near, far));
+        let home = Repository::open(objects, None, IndexChoice::Memory).unwrap();
+        home.alone()
+    };
+    let what = Transfer {
+        snapshots: vec![one],
+        ..Transfer::default()
+    };
+    transfer_without_packs(&pair.storage(), &lazy(), what).unwrap();
+    repair(&pair.storage(), &pair.home()).unwrap();
+    assert_eq!(collect_beside(&pair.storage()).packs, 1);
+    assert_whole(&pair, &[(one, 1)]);
+    let missed = try_files_of(&lazy(), one).unwrap_err();
+    assert_eq!(missed.kind(), ErrorKind::Damaged, "{missed}");
+    let done = repair(&lazy(), &pair.storage()).unwrap();
+    assert!(done.after.is_good(), "{:?}", done.after);
+    assert!(files_of(&lazy(), one) == example(1));
 }
