@@ -109,7 +109,7 @@ pub enum Verb {
     Snapshot(SnapshotVerb),
     /// Show the history of branches, newest first
     #[command(after_help = "\
-A line of dots (┊) is where snapshots are missing: they were pruned, or are not here.")]
+A line of dots (┊, or : in ASCII) is where snapshots are missing: they were pruned, or are not here.")]
     Log(LogArgs),
     /// Materialise a snapshot: in a new directory, or as the managed cluster
     Checkout(CheckoutArgs),

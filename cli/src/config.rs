@@ -10,7 +10,7 @@ use zenith::settings::Settings;
 
 use crate::error::Failure;
 use crate::passphrase::Passphrase;
-use crate::render::graph::Glyphs;
+use crate::render::glyphs::Glyphs;
 
 /// The passphrase of an encrypted repository. No storage has any use for it.
 const PASSPHRASE: &str = "ZENITH_PASSPHRASE";
@@ -35,8 +35,6 @@ pub struct Environment {
     pub no_color: bool,
     /// The command that long lists are read with; none where there is none.
     pub pager: Option<String>,
-    /// Whether the locale, where one is set, has another encoding than UTF-8.
-    pub ascii: bool,
     /// Every variable, for the storages: the names they read are theirs.
     pub storage: zenith::store::objects::Environment,
     /// PATH, to find the programs of PostgreSQL.
@@ -65,10 +63,6 @@ impl Environment {
             new_passphrase: get(NEW_PASSPHRASE).map(|value| Passphrase::new(value.into_vec())),
             no_color: get("NO_COLOR").is_some(),
             pager: pager(|name| std::env::var_os(name)),
-            ascii: ["LC_ALL", "LC_CTYPE", "LANG"]
-                .into_iter()
-                .find_map(get)
-                .is_some_and(|locale| !is_utf8(&locale.to_string_lossy())),
             storage: std::env::vars_os()
                 .filter(|(name, _)| name != PASSPHRASE && name != NEW_PASSPHRASE)
                 .filter_map(|(name, value)| {
@@ -79,14 +73,6 @@ impl Environment {
             current_dir: std::env::current_dir().map_err(Failure::from_current_dir)?,
             program: std::env::current_exe().map_err(Failure::from_current_dir)?,
         })
-    }
-
-    /// What lines are drawn with.
-    pub fn glyphs(&self) -> Glyphs {
-        match self.ascii {
-            true => Glyphs::Ascii,
-            false => Glyphs::Unicode,
-        }
     }
 
     /// ZENITH_PORT.
@@ -186,6 +172,20 @@ fn pager(get: impl Fn(&str) -> Option<OsString>) -> Option<String> {
     Some(pager).filter(|pager| !matches!(pager.trim(), "" | "cat"))
 }
 
+/// What is drawn with: ASCII where the locale, if one is set, has another encoding than UTF-8.
+pub fn glyphs() -> Glyphs {
+    glyphs_of(|name| std::env::var_os(name))
+}
+
+fn glyphs_of(get: impl Fn(&str) -> Option<OsString>) -> Glyphs {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
+    let set = |name| get(name).filter(|value| !value.is_empty());
+    match names.into_iter().find_map(set) {
+        Some(locale) if !is_utf8(&locale.to_string_lossy()) => Glyphs::Ascii,
+        _ => Glyphs::Unicode,
+    }
+}
+
 /// Whether a locale such as `de_DE.UTF-8` has this encoding; `C` has ASCII.
 fn is_utf8(locale: &str) -> bool {
     let encoding = locale.split_once('.').map_or("", |(_, encoding)| encoding);
@@ -252,6 +252,24 @@ mod tests {
         }
         for other in ["C", "POSIX", "de_DE", "de_DE@euro", "ja_JP.eucJP"] {
             assert!(!is_utf8(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_first_variable_that_is_set_says_the_locale() {
+        for (all, ctype, lang, expect) in [
+            ("", "", "", Glyphs::Unicode),
+            ("C", "", "en_US.UTF-8", Glyphs::Ascii),
+            ("", "C.UTF-8", "C", Glyphs::Unicode),
+            ("", "POSIX", "C.UTF-8", Glyphs::Ascii),
+            ("", "", "de_DE", Glyphs::Ascii),
+        ] {
+            let found = glyphs_of(|name| match name {
+                "LC_ALL" => Some(all.into()),
+                "LC_CTYPE" => Some(ctype.into()),
+                _ => Some(lang.into()),
+            });
+            assert_eq!(found, expect, "{all} {ctype} {lang}");
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zenith::event::Event;
 
+use crate::render::glyphs::Glyphs;
 use crate::render::size::{rate, size};
 use crate::ui::Ui;
 
@@ -168,7 +169,12 @@ impl Shared {
         let total = self.total.load(Ordering::Relaxed);
         let done = self.done.load(Ordering::Relaxed);
         let room = self.ui.room_for_talk();
-        bar.set_style(style(total > 0, self.ui.colors_talk(), room));
+        bar.set_style(style(
+            total > 0,
+            self.ui.colors_talk(),
+            room,
+            self.ui.glyphs(),
+        ));
         bar.set_length(total);
         bar.set_position(done.min(total));
         bar.set_message(line(
@@ -188,7 +194,7 @@ impl Shared {
 
 /// As wide as the terminal and no wider, since a line that wraps cannot be drawn over. The bar has
 /// what the words leave of it.
-fn style(with_bar: bool, colored: bool, room: usize) -> ProgressStyle {
+fn style(with_bar: bool, colored: bool, room: usize, glyphs: Glyphs) -> ProgressStyle {
     let width = bar_width(room);
     let template = match (with_bar, colored) {
         (true, true) => format!("{{bar:{width}.green}}  {{wide_msg}}"),
@@ -198,7 +204,8 @@ fn style(with_bar: bool, colored: bool, room: usize) -> ProgressStyle {
     };
     ProgressStyle::with_template(&template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("█▉▊▋▌▍▎▏ ")
+        .progress_chars(glyphs.progress())
+        .tick_chars(glyphs.spinner())
 }
 
 /// Columns of the bar on a terminal with so many.

@@ -18,8 +18,10 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::args::{Color, Global};
+use crate::config;
 use crate::error::Failure;
 use crate::pager::Pager;
+use crate::render::glyphs::Glyphs;
 
 const HEAD: Style = AnsiColor::Green.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -48,6 +50,8 @@ pub struct Ui {
     /// Columns of the terminals that stdout and stderr are.
     room_out: Option<usize>,
     room_err: Option<usize>,
+    /// What is drawn beside words.
+    glyphs: Glyphs,
     /// Reads the answer, where that is long and for a person.
     pager: Option<Arc<Pager>>,
 }
@@ -70,6 +74,7 @@ impl Ui {
             terminal_err,
             room_out: columns(io::stdout()).filter(|_| !global.json),
             room_err: columns(io::stderr()),
+            glyphs: config::glyphs(),
             pager: None,
         }
     }
@@ -99,6 +104,7 @@ impl Ui {
             terminal_err: false,
             room_out: None,
             room_err: None,
+            glyphs: Glyphs::Ascii,
             pager: None,
         }
     }
@@ -137,6 +143,20 @@ impl Ui {
         self.json
     }
 
+    /// What is drawn beside words.
+    pub fn glyphs(&self) -> Glyphs {
+        self.glyphs
+    }
+
+    /// A line of a list that may begin with the mark of HEAD, that in its colour.
+    pub fn marked(&self, line: &str) -> String {
+        let mark = self.glyphs.node(true);
+        match line.strip_prefix(mark) {
+            Some(rest) => format!("{}{rest}", self.tone(mark, Tone::Head)),
+            None => line.to_owned(),
+        }
+    }
+
     /// Whether progress bars may be drawn.
     pub fn draws(&self) -> bool {
         self.terminal_err && !self.quiet && !self.json
@@ -158,7 +178,9 @@ impl Ui {
         match self.room_out {
             // A window that small is none to read lists in; nothing would be left of them.
             Some(room @ 40..) if !self.has_room(line) => {
-                line.chars().take(room - 1).chain(['…']).collect()
+                let cut = self.glyphs.cut();
+                let stays = line.chars().take(room - cut.chars().count());
+                stays.chain(cut.chars()).collect()
             }
             _ => line.to_owned(),
         }

@@ -425,3 +425,47 @@ fn a_storage_that_is_gone() {
     made.ok(&format!("remote add origin {}", storage.display()));
     assert!(made.ok("push").starts_with("pushed 1 snapshot"));
 }
+
+/// Where the locale has ASCII alone, so has everything that zenith draws.
+#[test]
+fn ascii_where_the_locale_has_nothing_else() {
+    let m = MadeUp::new();
+    let one = m.snapshot("main", "one", 90);
+    m.name("branch/side", one);
+    m.snapshot("side", "aside", 4);
+    m.snapshot("main", "two", 3);
+    m.ok("branch -m main trunk");
+    for line in [
+        "log",
+        "log --graph --all",
+        "snapshot list",
+        "branch",
+        "op log",
+        "diff trunk~1 trunk --all",
+        "diff trunk~1 trunk --stat",
+        "fetch --dry-run",
+        "status",
+        "push --all",
+        "snapshot show trunk",
+    ] {
+        let run = |locale: (&str, &str)| {
+            let output = m.zenith.command(line).envs([locale]).output().unwrap();
+            [output.stdout, output.stderr].concat()
+        };
+        for locale in [("LC_ALL", "C"), ("LC_CTYPE", "POSIX"), ("LANG", "de_DE")] {
+            let said = run(locale);
+            assert!(
+                said.is_ascii(),
+                "{line}\n{}",
+                String::from_utf8_lossy(&said)
+            );
+            assert!(!said.is_empty(), "{line}");
+        }
+    }
+    let graph = m
+        .zenith
+        .command("log --graph --all")
+        .env("LC_ALL", "C.UTF-8")
+        .output();
+    assert!(!graph.unwrap().stdout.is_ascii());
+}

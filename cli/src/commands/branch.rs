@@ -64,7 +64,8 @@ fn list(args: &BranchArgs, context: &Context) -> Result<(), Failure> {
     if context.ui.is_json() {
         return branches.iter().try_for_each(|one| context.ui.record(one));
     }
-    tag::lines(&table("BRANCH", &branches, Timestamp::now()), context)?;
+    let lines = table("BRANCH", &branches, Timestamp::now(), context.ui.glyphs());
+    tag::lines(&lines, context)?;
     if let Some(name) = &args.at.remote {
         context.ui.talk(remote::location(&managed, name)?);
     }

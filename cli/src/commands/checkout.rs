@@ -128,10 +128,11 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
             "guarded: it will not archive or replicate"
         };
         ui.talk(format_args!(
-            "start it: {} -D {} -o \"-p 5433\" start      ({guard})",
+            "start it: {} -D {} -o \"-p 5433\" start",
             context.typed(&managed, &dir, "pg_ctl"),
             place::quoted(&dir)
         ));
+        ui.talk(guard);
     }
     Ok(())
 }

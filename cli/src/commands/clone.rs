@@ -83,7 +83,7 @@ pub fn run(args: CloneArgs, context: &Context) -> Result<(), Failure> {
             },
             took(elapsed)
         ))?;
-        for line in render::fetch::changed(report, "origin") {
+        for line in render::fetch::changed(report, "origin", ui.glyphs()) {
             ui.answer(line)?;
         }
     }

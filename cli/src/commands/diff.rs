@@ -55,6 +55,7 @@ fn answer(args: &DiffArgs, context: &Context) -> Result<bool, Failure> {
     let ends = Ends {
         before: end(&state, before, now),
         after: after.map(|id| end(&state, id, now)),
+        glyphs: context.ui.glyphs(),
     };
     show(args, context, &found, &ends)?;
     for warning in &found.warnings {

@@ -50,7 +50,8 @@ pub fn run(args: &FetchArgs, context: &Context) -> Result<(), Failure> {
         let records = render::fetch::records(&report, name, &location, args.dry_run);
         return records.iter().try_for_each(|record| ui.record(record));
     }
-    for line in render::fetch::lines(&report, name, &location, args.dry_run, took) {
+    let glyphs = ui.glyphs();
+    for line in render::fetch::lines(&report, name, &location, args.dry_run, took, glyphs) {
         ui.answer(line)?;
     }
     if completes {

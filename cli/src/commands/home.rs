@@ -44,7 +44,8 @@ pub fn list(args: &HomeListArgs, context: &Context) -> Result<(), Failure> {
         });
         return Ok(());
     }
-    tag::lines(&table("HOME", &homes, Timestamp::now()), context)?;
+    let lines = table("HOME", &homes, Timestamp::now(), ui.glyphs());
+    tag::lines(&lines, context)?;
     if let Some(name) = &args.at.remote {
         ui.talk(remote::location(&managed, name)?);
     }

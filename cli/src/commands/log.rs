@@ -90,7 +90,7 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
         (false, Some(_)) => Detail::Changes,
         (false, None) => Detail::Full,
     };
-    let glyphs = context.env.glyphs();
+    let glyphs = ui.glyphs();
     let now = Timestamp::now();
     let drawn = |detail| lines(&entries, &logged, detail, args.graph, glyphs, now);
     let whole = |line: &Line| format!("{}{}", line.drawn, line.text);

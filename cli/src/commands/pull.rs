@@ -35,7 +35,8 @@ pub fn run(args: &PullArgs, context: &Context) -> Result<(), Failure> {
         let record = render::fetch::pull_record(&report, &pulled, &options, &location);
         return ui.record(&record);
     }
-    for line in render::fetch::pull_lines(&report, &pulled, &options, &location, took) {
+    let glyphs = ui.glyphs();
+    for line in render::fetch::pull_lines(&report, &pulled, &options, &location, took, glyphs) {
         ui.answer(line)?;
     }
     if let (

@@ -86,7 +86,7 @@ fn tell(
         ui.record(&rows::head_record(&table, &old, new.as_deref(), &plan))?;
     } else {
         let new = after.map_or("cluster".to_owned(), |id| id.short());
-        for line in rows::head(&table, &before.short(), &new, &plan) {
+        for line in rows::head(&table, &before.short(), &new, &plan, ui.glyphs()) {
             ui.answer(line)?;
         }
     }
@@ -95,7 +95,7 @@ fn tell(
         let line = if ui.is_json() {
             rows::record(&plan, difference)
         } else {
-            rows::line(&plan, difference)
+            rows::line(&plan, difference, ui.glyphs())
         };
         let _ = writeln!(out, "{line}");
         if out.len() >= OUT_BYTES {

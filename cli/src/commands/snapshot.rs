@@ -123,15 +123,14 @@ pub fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     if ui.is_json() {
         return listed.iter().try_for_each(|one| ui.record(one));
     }
-    for (i, line) in snapshot::list(&listed, Timestamp::now())
+    for (i, line) in snapshot::list(&listed, Timestamp::now(), ui.glyphs())
         .into_iter()
         .enumerate()
     {
         let line = ui.fit(&line);
-        ui.answer(match line.strip_prefix('●') {
-            _ if i == 0 => ui.tone(line, Tone::Faint),
-            Some(rest) => format!("{}{rest}", ui.tone("●", Tone::Head)),
-            None => line,
+        ui.answer(match i {
+            0 => ui.tone(line, Tone::Faint),
+            _ => ui.marked(&line),
         })?;
     }
     if listed.len() < all {

@@ -48,17 +48,19 @@ fn list(managed: &Managed, context: &Context) -> Result<(), Failure> {
         context.ui.talk("no tags");
         return Ok(());
     }
-    lines(&table("TAG", &tags, Timestamp::now()), context)
+    lines(
+        &table("TAG", &tags, Timestamp::now(), context.ui.glyphs()),
+        context,
+    )
 }
 
 /// Answers a table, its title faint and the mark of HEAD in its colour.
 pub fn lines(lines: &[String], context: &Context) -> Result<(), Failure> {
     let ui = &context.ui;
     for (i, line) in lines.iter().enumerate() {
-        ui.answer(match line.strip_prefix('●') {
-            _ if i == 0 => ui.tone(line, Tone::Faint),
-            Some(rest) => format!("{}{rest}", ui.tone("●", Tone::Head)),
-            None => line.clone(),
+        ui.answer(match i {
+            0 => ui.tone(line, Tone::Faint),
+            _ => ui.marked(line),
         })?;
     }
     Ok(())

@@ -5,13 +5,16 @@ use serde_json::{Value, json};
 use zenith::diff::{Area, Diff, FileChange, Kind, Name, RelationChange, Summary, What};
 use zenith::store::SnapshotId;
 
+use super::glyphs::Glyphs;
 use super::size::{count, plural, size};
 use super::table::{Align, Table};
 
 /// Cells of the longest bar.
-const BAR_CELLS: u64 = 10;
-/// From an eighth of a cell to a whole one.
-const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
+const BAR_CELLS: usize = 10;
+/// Cells of the longest bar that is worth drawing.
+const BAR_CELLS_MIN: usize = 3;
+/// Columns of a terminal that is no wider than most.
+const COLUMNS: usize = 80;
 
 /// A snapshot on one side.
 pub struct End {
@@ -25,6 +28,8 @@ pub struct Ends {
     pub before: End,
     /// None is the managed cluster.
     pub after: Option<End>,
+    /// What is drawn with.
+    pub glyphs: Glyphs,
 }
 
 impl End {
@@ -42,7 +47,7 @@ impl Ends {
             Some(end) => end.shown(),
             None => "cluster".to_owned(),
         };
-        format!("{} → {after}", self.before.shown())
+        format!("{} {} {after}", self.before.shown(), self.glyphs.arrow())
     }
 }
 
@@ -86,13 +91,16 @@ pub fn lines(diff: &Diff, ends: &Ends, shown: Shown) -> Vec<String> {
     // An index that did not change with its table is shown, and is no change.
     let changed = Shown { all: false }.relations(diff);
     let changed = changed.filter(|r| r.touched() > 0 || r.what != What::Changed);
-    let mut lines = vec![format!(
-        "{}, {}, {} of {} pages",
+    let first = [
         ends.shown(),
         plural(changed.count() as u64, "relation"),
-        count(diff.touched()),
-        count(diff.pages.max(diff.touched()))
-    )];
+        format!(
+            "{} of {} pages",
+            count(diff.touched()),
+            count(diff.pages.max(diff.touched()))
+        ),
+    ];
+    let mut lines = folded("", &first, "", "  ");
     let mut rows = Vec::new();
     for relation in shown.relations(diff) {
         let (name, kind) = titled(relation, diff);
@@ -114,7 +122,7 @@ pub fn lines(diff: &Diff, ends: &Ends, shown: Shown) -> Vec<String> {
             Row::new(file.path.clone(), kind, pages.touched(), pages.of()).what(what)
         }));
     }
-    lines.extend(table(rows));
+    lines.extend(table(rows, ends.glyphs));
     if !shown.all {
         lines.extend(rest(&diff.summary()));
     }
@@ -135,7 +143,7 @@ pub fn stat(diff: &Diff, ends: &Ends) -> Vec<String> {
         };
         Row::new(file.path.clone(), kind, pages.touched(), pages.of()).what(what_of(file))
     });
-    let mut lines = table(rows.collect());
+    let mut lines = table(rows.collect(), ends.glyphs);
     let of = |what| files.iter().filter(|file| what_of(file) == what).count() as u64;
     let paged = files.iter().filter(|f| Area::of(&f.path) != Area::Wal);
     let pages: u64 = paged
@@ -224,7 +232,7 @@ impl Row {
 }
 
 /// Columns that line up, without a title: the numbers say what they are.
-fn table(rows: Vec<Row>) -> Vec<String> {
+fn table(rows: Vec<Row>, glyphs: Glyphs) -> Vec<String> {
     let most = rows.iter().map(|row| row.touched).max().unwrap_or(0);
     let width = rows
         .iter()
@@ -236,9 +244,8 @@ fn table(rows: Vec<Row>) -> Vec<String> {
         ("", Align::Left),
         ("", Align::Right),
         ("", Align::Right),
-        ("", Align::Left),
     ]);
-    for row in rows {
+    for row in &rows {
         let share = match row.what {
             What::Changed if row.of == 0 => String::new(),
             What::Changed => {
@@ -257,28 +264,58 @@ fn table(rows: Vec<Row>) -> Vec<String> {
             row.kind.to_owned(),
             format!("{} / {:>width$}", count(row.touched), count(row.of)),
             share,
-            bar(row.touched, most),
         ]);
     }
-    table.lines().split_off(1)
+    let lines = table.lines().split_off(1);
+    // The bars have what the columns leave; they say nothing that those do not say.
+    let wide = lines.iter().map(|line| line.chars().count()).max();
+    let wide = wide.unwrap_or(0);
+    let cells = COLUMNS.saturating_sub(wide + 2).min(BAR_CELLS);
+    if cells < BAR_CELLS_MIN {
+        return lines;
+    }
+    let with_bar = |(line, row): (&String, &Row)| {
+        let bar = bar(row.touched, most, cells, glyphs);
+        match bar.is_empty() {
+            true => line.clone(),
+            false => format!("{line:<wide$}  {bar}"),
+        }
+    };
+    lines.iter().zip(&rows).map(with_bar).collect()
 }
 
-/// A bar as long as `n` is in comparison with `most`; of something there is always a trace.
-fn bar(n: u64, most: u64) -> String {
+/// Parts of a sentence, on as many lines as they need; a part stays whole.
+fn folded(begin: &str, parts: &[String], end: &str, indent: &str) -> Vec<String> {
+    let mut lines = vec![begin.to_owned()];
+    for (i, part) in parts.iter().enumerate() {
+        let after = if i + 1 < parts.len() { "," } else { end };
+        let line = lines.last_mut().expect("there is one");
+        let space = if i == 0 { "" } else { " " };
+        let columns = [line.as_str(), space, part, after]
+            .map(|text| text.chars().count())
+            .iter()
+            .sum::<usize>();
+        if i > 0 && columns > COLUMNS {
+            lines.push(format!("{indent}{part}{after}"));
+        } else {
+            line.extend([space, part, after]);
+        }
+    }
+    lines
+}
+
+/// A bar of so many cells at most, as long as `n` is in comparison with `most`; of something there
+/// is always a trace.
+fn bar(n: u64, most: u64, cells: usize, glyphs: Glyphs) -> String {
     if n == 0 || most == 0 {
         return String::new();
     }
-    let eighths = n as f64 / most as f64 * (BAR_CELLS * 8) as f64;
-    let eighths = (eighths.round() as usize).max(1);
-    let mut bar: String = std::iter::repeat_n('█', eighths / 8).collect();
-    if !eighths.is_multiple_of(8) {
-        bar.push(EIGHTHS[eighths % 8 - 1]);
-    }
-    bar
+    let eighths = n as f64 / most as f64 * (cells * 8) as f64;
+    glyphs.bar((eighths.round() as usize).max(1))
 }
 
 /// What the table leaves out.
-fn rest(summary: &Summary) -> Option<String> {
+fn rest(summary: &Summary) -> Vec<String> {
     let kinds: Vec<&str> = [
         (summary.catalogs, "catalogs"),
         (summary.maps, "maps"),
@@ -305,7 +342,10 @@ fn rest(summary: &Summary) -> Option<String> {
     if summary.other_files > 0 {
         parts.push(plural(summary.other_files, "other file"));
     }
-    (!parts.is_empty()).then(|| format!("  (and {}; --all shows them)", parts.join(", ")))
+    match parts.is_empty() {
+        true => Vec::new(),
+        false => folded("  (and ", &parts, "; --all shows them)", "   "),
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use zenith::fetch::{FetchReport, Fetched, PullOptions, Pulled};
 use zenith::sync::Relation;
 
+use super::glyphs::Glyphs;
 use super::size::{plural, size};
 use super::time::took;
 
@@ -16,6 +17,7 @@ pub fn lines(
     location: &str,
     dry_run: bool,
     duration: Duration,
+    glyphs: Glyphs,
 ) -> Vec<String> {
     if report.is_up_to_date() {
         return vec![format!("nothing new at {location}")];
@@ -36,16 +38,16 @@ pub fn lines(
             took(duration)
         )
     }];
-    lines.extend(changed(report, remote));
+    lines.extend(changed(report, remote, glyphs));
     lines
 }
 
 /// A line for each name that changed.
-pub fn changed(report: &FetchReport, remote: &str) -> Vec<String> {
+pub fn changed(report: &FetchReport, remote: &str, glyphs: Glyphs) -> Vec<String> {
     let mut lines: Vec<String> = report
         .branches
         .iter()
-        .filter_map(|branch| line(branch, remote))
+        .filter_map(|branch| line(branch, remote, glyphs))
         .collect();
     for (tag, id) in &report.tags {
         lines.push(format!("  {tag}  {}  new tag", id.short()));
@@ -56,13 +58,14 @@ pub fn changed(report: &FetchReport, remote: &str) -> Vec<String> {
     lines
 }
 
-fn line(branch: &Fetched, remote: &str) -> Option<String> {
+fn line(branch: &Fetched, remote: &str, glyphs: Glyphs) -> Option<String> {
     let name = format!("{remote}/{}", branch.branch);
     match branch.from {
         Some(from) if from == branch.to => None,
         Some(from) => Some(format!(
-            "  {name}  {} → {}{}",
+            "  {name}  {} {} {}{}",
             from.short(),
+            glyphs.arrow(),
             branch.to.short(),
             if branch.forced {
                 "  not a descendant"
@@ -147,6 +150,7 @@ pub fn pull_lines(
     options: &PullOptions,
     location: &str,
     duration: Duration,
+    glyphs: Glyphs,
 ) -> Vec<String> {
     let branch = &options.branch;
     match pulled {
@@ -160,7 +164,7 @@ pub fn pull_lines(
         )],
         Pulled::Moved { from, to, .. } if options.dry_run => vec![format!(
             "would move {branch} {}, {} to fetch from {location}",
-            step(*from, *to),
+            step(*from, *to, glyphs),
             plural(report.snapshots, "snapshot")
         )],
         Pulled::Moved { from, to, switched } => {
@@ -188,7 +192,7 @@ pub fn pull_lines(
             };
             lines.push(format!(
                 "{branch} moved {}{with}  {}{}",
-                step(*from, *to),
+                step(*from, *to, glyphs),
                 match report.bytes {
                     0 => String::new(),
                     bytes => format!("{} fetched, ", size(bytes)),
@@ -200,9 +204,13 @@ pub fn pull_lines(
     }
 }
 
-fn step(from: Option<zenith::store::SnapshotId>, to: zenith::store::SnapshotId) -> String {
+fn step(
+    from: Option<zenith::store::SnapshotId>,
+    to: zenith::store::SnapshotId,
+    glyphs: Glyphs,
+) -> String {
     match from {
-        Some(from) => format!("{} → {}", from.short(), to.short()),
+        Some(from) => format!("{} {} {}", from.short(), glyphs.arrow(), to.short()),
         None => format!("to {}", to.short()),
     }
 }

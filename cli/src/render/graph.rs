@@ -6,51 +6,7 @@
 use zenith::log::Entry;
 use zenith::store::SnapshotId;
 
-/// What lines are drawn with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Glyphs {
-    Unicode,
-    Ascii,
-}
-
-/// Where a line leads from the middle of a cell.
-const UP: u8 = 1;
-const DOWN: u8 = 2;
-const LEFT: u8 = 4;
-const RIGHT: u8 = 8;
-
-impl Glyphs {
-    /// The mark of a snapshot.
-    pub fn node(self, is_head: bool) -> &'static str {
-        match (self, is_head) {
-            (Glyphs::Unicode, true) => "●",
-            (Glyphs::Unicode, false) => "○",
-            (Glyphs::Ascii, true) => "*",
-            (Glyphs::Ascii, false) => "o",
-        }
-    }
-
-    /// The mark of snapshots that are missing.
-    pub fn gap(self) -> &'static str {
-        match self {
-            Glyphs::Unicode => "┊",
-            Glyphs::Ascii => ":",
-        }
-    }
-
-    fn cell(self, lines: u8) -> &'static str {
-        const UNICODE: [&str; 16] = [
-            " ", "╵", "╷", "│", "╴", "╯", "╮", "┤", "╶", "╰", "╭", "├", "─", "┴", "┬", "┼",
-        ];
-        const ASCII: [&str; 16] = [
-            " ", "|", "|", "|", "-", "'", ".", "+", "-", "`", ".", "+", "-", "+", "+", "+",
-        ];
-        match self {
-            Glyphs::Unicode => UNICODE[usize::from(lines)],
-            Glyphs::Ascii => ASCII[usize::from(lines)],
-        }
-    }
-}
+use super::glyphs::{DOWN, Glyphs, LEFT, RIGHT, UP};
 
 /// What is drawn for one snapshot, without white space at the end.
 #[derive(Debug, Default, PartialEq, Eq)]

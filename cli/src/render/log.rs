@@ -8,7 +8,8 @@ use zenith::diff::{Kind, RelationChange, What};
 use zenith::log::Entry;
 
 use super::diff::what_word;
-use super::graph::{Glyphs, Graph};
+use super::glyphs::Glyphs;
+use super::graph::Graph;
 use super::size::{count, plural, size};
 use super::snapshot::Listed;
 use super::table::{Align, Table};

@@ -2,6 +2,7 @@
 
 pub mod diff;
 pub mod fetch;
+pub mod glyphs;
 pub mod graph;
 pub mod key;
 pub mod log;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use zenith::store::{SnapshotId, State};
 
+use super::glyphs::Glyphs;
 use super::table::{Align, Table};
 use super::time::{age_of, rfc3339};
 
@@ -52,7 +53,12 @@ pub fn listed(
 }
 
 /// The table, title first. The first column is the mark of HEAD.
-pub fn table(title: &'static str, listed: &[Listed], now: Timestamp) -> Vec<String> {
+pub fn table(
+    title: &'static str,
+    listed: &[Listed],
+    now: Timestamp,
+    glyphs: Glyphs,
+) -> Vec<String> {
     let mut table = Table::new(&[
         ("", Align::Left),
         (title, Align::Left),
@@ -67,7 +73,7 @@ pub fn table(title: &'static str, listed: &[Listed], now: Timestamp) -> Vec<Stri
             None => "(no snapshot yet)",
         };
         table.row(vec![
-            if one.head { "●" } else { "" }.to_owned(),
+            glyphs.mark(one.head),
             one.name.clone(),
             one.id.as_ref().map_or_else(dash, |id| id[..8].to_owned()),
             one.unix_micros.map_or_else(dash, |at| age_of(at, now)),

@@ -4,16 +4,18 @@ use serde_json::json;
 use zenith::rows::{Column, Counts, Difference, Plan, Value};
 use zenith::table::{Table, shown};
 
+use super::glyphs::Glyphs;
 use super::size::count;
 use super::value;
 
 /// What is compared: both sides, how rows belong together, and columns that one side lacks.
-pub fn head(table: &Table, old: &str, new: &str, plan: &Plan) -> Vec<String> {
+pub fn head(table: &Table, old: &str, new: &str, plan: &Plan, glyphs: Glyphs) -> Vec<String> {
+    let arrow = glyphs.arrow();
     let by = match &plan.key {
         Some(key) => format!("by {} ({})", key.what, names(&key.columns)),
         None => "by whole rows: there is no key that both have".to_owned(),
     };
-    let mut lines = vec![format!("{}  {old} → {new}, {by}", table.shown())];
+    let mut lines = vec![format!("{}  {old} {arrow} {new}, {by}", table.shown())];
     for (mark, columns) in [("+", &plan.added), ("-", &plan.dropped)] {
         for column in columns {
             lines.push(format!("{mark} column {}", shown(column)));
@@ -21,7 +23,10 @@ pub fn head(table: &Table, old: &str, new: &str, plan: &Plan) -> Vec<String> {
     }
     for column in &plan.retyped {
         let (old, new) = (&column.old, &column.new);
-        lines.push(format!("~ column {}: {old} → {new}", shown(&column.name)));
+        lines.push(format!(
+            "~ column {}: {old} {arrow} {new}",
+            shown(&column.name)
+        ));
     }
     lines
 }
@@ -32,7 +37,7 @@ fn names(columns: &[String]) -> String {
 }
 
 /// `+ id=18 note='a b'`, `~ id=19  amount: 10.00 → 12.50`.
-pub fn line(plan: &Plan, difference: Difference<'_>) -> String {
+pub fn line(plan: &Plan, difference: Difference<'_>, glyphs: Glyphs) -> String {
     match difference {
         Difference::Added(row) => format!("+ {}", all(&plan.new, row)),
         Difference::Removed(row) => format!("- {}", all(&plan.old, row)),
@@ -41,7 +46,8 @@ pub fn line(plan: &Plan, difference: Difference<'_>) -> String {
             let key = pairs(&plan.old, old, &key);
             let changed = plan.changed(old, new).map(|(i, j)| {
                 let name = shown(&plan.old[i].name);
-                format!("{name}: {} → {}", text(&old[i]), text(&new[j]))
+                let (old, new) = (text(&old[i]), text(&new[j]));
+                format!("{name}: {old} {} {new}", glyphs.arrow())
             });
             format!("~ {key}  {}", changed.collect::<Vec<_>>().join(", "))
         }
@@ -64,7 +70,8 @@ fn text(value: &Value) -> String {
         return "NULL".to_owned();
     };
     let is_plain = |c: char| !(c.is_whitespace() || c.is_control() || "'\\,=→".contains(c));
-    if !text.is_empty() && text != "NULL" && text.chars().all(is_plain) {
+    let has_arrow = text.contains(Glyphs::Ascii.arrow());
+    if !text.is_empty() && text != "NULL" && !has_arrow && text.chars().all(is_plain) {
         return text.clone();
     }
     let escaped = text.chars().any(|c| c.is_control());
@@ -189,6 +196,7 @@ mod tests {
             (Some("10.00"), "10.00"),
             (Some("2026-01-01 10:00:00+00"), "'2026-01-01 10:00:00+00'"),
             (Some("a=1"), "'a=1'"),
+            (Some("a->1"), "'a->1'"),
             (Some("it's"), "'it''s'"),
             (Some("a\\b"), "'a\\b'"),
             (Some("a\\\n\u{1}"), "E'a\\\\\\n\\u0001'"),

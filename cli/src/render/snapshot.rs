@@ -10,6 +10,7 @@ use zenith::pg::Lsn;
 use zenith::snapshot::SnapshotReport;
 use zenith::store::{Row, Snapshot, SnapshotId, State};
 
+use super::glyphs::Glyphs;
 use super::size::{count, percent, size};
 use super::table::{Align, Table};
 use super::time::{age_of, moment, rfc3339, took};
@@ -167,7 +168,7 @@ fn ref_name(full: &str) -> Option<String> {
 }
 
 /// The table, title first. The first column is the mark of HEAD.
-pub fn list(listed: &[Listed], now: Timestamp) -> Vec<String> {
+pub fn list(listed: &[Listed], now: Timestamp, glyphs: Glyphs) -> Vec<String> {
     let mut table = Table::new(&[
         ("", Align::Left),
         ("ID", Align::Left),
@@ -180,7 +181,7 @@ pub fn list(listed: &[Listed], now: Timestamp) -> Vec<String> {
     ]);
     for one in listed {
         table.row(vec![
-            if one.head { "●" } else { "" }.to_owned(),
+            glyphs.mark(one.head),
             one.id[..8].to_owned(),
             age_of(one.unix_micros, now),
             one.lsn.clone().unwrap_or_else(|| "-".to_owned()),
@@ -324,7 +325,7 @@ impl Shown<'_> {
             let shown = if verbose || paths.len() <= 3 {
                 paths.join(", ")
             } else {
-                format!("{}, … ({} in all)", paths[..2].join(", "), paths.len())
+                format!("{} and {} more", paths[..2].join(", "), paths.len() - 2)
             };
             rows.push(("left out", format!("{shown}: {reason}")));
         }

@@ -12,6 +12,9 @@ use zenith::status::{Agent, Server, Status};
 use super::size::{plural, size};
 use super::time::{age, age_of, interval};
 
+/// Columns that a terminal no wider than most has for a value.
+const VALUE_COLUMNS: usize = 80 - 24;
+
 /// The first line says most of it, the others have a name each.
 pub fn lines(status: &Status, now: Timestamp) -> Vec<String> {
     let mut lines = vec![format!("{}, {}", place(status), server(&status.server))];
@@ -76,10 +79,15 @@ pub fn lines(status: &Status, now: Timestamp) -> Vec<String> {
             Some(seconds) => format!("last push {} ago", age(seconds)),
             None => "never pushed from here".to_owned(),
         };
-        row(
-            "storage",
-            format!("{}, {reachable}, {last}", storage.location),
-        );
+        let how = format!("{reachable}, {last}");
+        let one = format!("{}, {how}", storage.location);
+        match one.chars().count() <= VALUE_COLUMNS {
+            true => row("storage", one),
+            false => {
+                row("storage", storage.location.clone());
+                row("", how);
+            }
+        }
         if let Some(trouble) = &storage.pushes.trouble {
             let ago = age(now.as_second() - trouble.time);
             row("last push error", format!("{ago} ago: {}", trouble.message));

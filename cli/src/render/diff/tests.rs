@@ -46,6 +46,7 @@ fn ends() -> Ends {
             ago: Some("5 min".into()),
         },
         after: None,
+        glyphs: Glyphs::Unicode,
     }
 }
 
@@ -116,7 +117,8 @@ fn relations() {
       public.accounts       toast        13 /     410      3.2 %  ▏
       public.emptied        table         0 /       0  rewritten
       public.accounts_pkey  index         0 /  32,904      0.0 %
-      (and 16 pages of catalogs, maps and transaction status, 16.8 MB of WAL, 1 file of configuration; --all shows them)
+      (and 16 pages of catalogs, maps and transaction status, 16.8 MB of WAL,
+       1 file of configuration; --all shows them)
     ");
 }
 
@@ -125,20 +127,20 @@ fn everything() {
     let lines = lines(&example(), &ends(), Shown { all: true });
     assert_snapshot!(text(&lines), @r"
     77777777 (5 min ago) → cluster, 7 relations, 19,941 of 289,512 pages
-      public.accounts                  table         19,672 / 196,722     10.0 %  ██████████
-      public.accounts                  map               12 /      60     20.0 %  ▏
-      public.history                   table            129 /     258     50.0 %  ▏
-      public.view                      matview           80 /      80  rewritten  ▏
-      public.old                       table             20 /      20    dropped  ▏
-      public.new                       table             11 /      11        new  ▏
-      public.accounts                  toast             13 /     410      3.2 %  ▏
-      pg_catalog.pg_class              table              3 /      14     21.4 %  ▏
+      public.accounts                  table         19,672 / 196,722     10.0 %
+      public.accounts                  map               12 /      60     20.0 %
+      public.history                   table            129 /     258     50.0 %
+      public.view                      matview           80 /      80  rewritten
+      public.old                       table             20 /      20    dropped
+      public.new                       table             11 /      11        new
+      public.accounts                  toast             13 /     410      3.2 %
+      pg_catalog.pg_class              table              3 /      14     21.4 %
       public.emptied                   table              0 /       0  rewritten
       pg_toast.pg_toast_20001          toast              0 /       0        new
       public.accounts_pkey             index              0 /  32,904      0.0 %
-      pg_wal/000000010000000000000009  wal            2,048 /   2,048        new  █
-      pg_xact/0000                     transactions       1 /       1    100.0 %  ▏
-      postgresql.conf                  config             1 /       4     25.0 %  ▏
+      pg_wal/000000010000000000000009  wal            2,048 /   2,048        new
+      pg_xact/0000                     transactions       1 /       1    100.0 %
+      postgresql.conf                  config             1 /       4     25.0 %
     ");
 }
 
@@ -150,11 +152,11 @@ fn files() {
       base/5/20004                     main              10 /      80   12.5 %  ▏
       base/5/20007                     main             129 /     258   50.0 %  ▏
       base/5/20007                     main               0 /       0
-      base/5/20008                     main          19,672 / 196,722   10.0 %  ██████████
+      base/5/20008                     main          19,672 / 196,722   10.0 %  ████
       base/5/20008                     main               3 /      14   21.4 %  ▏
       base/5/20014                     main              13 /     410    3.2 %  ▏
       base/5/20014                     main               0 /       0
-      pg_wal/000000010000000000000009  wal            2,048 /   2,048      new  █
+      pg_wal/000000010000000000000009  wal            2,048 /   2,048      new  ▍
       pg_xact/0000                     transactions       1 /       1  100.0 %  ▏
       postgresql.conf                  config             1 /       4   25.0 %  ▏
     11 files changed, 1 added, 0 removed, 19,860 pages
@@ -194,12 +196,49 @@ fn nothing() {
 
 #[test]
 fn bars_are_as_long_as_what_they_show() {
+    let bar = |n, most| bar(n, most, BAR_CELLS, Glyphs::Unicode);
     assert_eq!(bar(0, 100), "");
     assert_eq!(bar(1, 1_000_000), "▏");
     assert_eq!(bar(100, 100), "██████████");
     assert_eq!(bar(50, 100), "█████");
     assert_eq!(bar(54, 100), "█████▍");
     assert_eq!(bar(0, 0), "");
+}
+
+/// No line is longer than a terminal is wide, where the names leave it any choice.
+#[test]
+fn lines_fold() {
+    let mut diff = example();
+    let all = |diff: &Diff| {
+        let (some, every) = (Shown { all: false }, Shown { all: true });
+        [
+            lines(diff, &ends(), some),
+            lines(diff, &ends(), every),
+            stat(diff, &ends()),
+        ]
+        .concat()
+    };
+    for line in all(&diff) {
+        assert!(line.chars().count() <= COLUMNS, "{line}");
+    }
+    // A name that leaves no room for bars, and one that leaves none for anything.
+    for (length, bars) in [(20, true), (40, false), (90, false)] {
+        diff.relations[0].name.name = "x".repeat(length);
+        let lines = lines(&diff, &ends(), Shown { all: false });
+        assert_eq!(lines[1].contains('█'), bars, "{}", text(&lines));
+    }
+    let parts = ["a".repeat(50), "b".repeat(30), "c".repeat(100), "d".into()];
+    let folded = folded("(and ", &parts, ")", "  ");
+    let [a, b, c, d] = parts;
+    assert_eq!(
+        folded,
+        [
+            format!("(and {a},"),
+            format!("  {b},"),
+            format!("  {c},"),
+            format!("  {d})")
+        ]
+    );
 }
 
 #[test]
