@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use zenith_store::{Content, File, Listing, Node, Repository, SnapshotId};
+use zenith_store::{Content, File, Listing, Node, Repository, SnapshotId, Stand};
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -82,6 +82,9 @@ pub struct CheckoutOptions {
     pub home: Option<Home>,
     /// Where the home's HEAD goes together with the managed cluster.
     pub head: Option<Head>,
+    /// Where the home stands before that. With it, the journal of a move in place stays until the
+    /// caller has told the operation log, and removes it.
+    pub from: Option<Stand>,
 }
 
 impl Default for CheckoutOptions {
@@ -94,6 +97,7 @@ impl Default for CheckoutOptions {
             owner: None,
             home: None,
             head: None,
+            from: None,
         }
     }
 }
@@ -207,6 +211,9 @@ pub fn in_place(
         && control.exists()
     {
         end(home, dir, &mut marker, head.as_ref())?;
+        if opts.from.is_none() {
+            journal::remove(home)?;
+        }
         return work.report(&marker, place::Placed::default(), 0);
     }
     let ours = marker.map(|m| m.tablespaces).unwrap_or_default();
@@ -216,6 +223,12 @@ pub fn in_place(
         dir: dir.clone(),
         snapshot: id.to_string(),
         head: head.as_ref().map(Head::to_string),
+        from_head: opts.from.as_ref().map(|from| from.head.clone()),
+        from: opts
+            .from
+            .as_ref()
+            .and_then(|from| from.holds)
+            .map(|id| id.to_string()),
         step: Step::Begun,
     };
     journal.write(home)?;
@@ -233,21 +246,30 @@ pub fn in_place(
     let known = work.known(home)?;
     let last = || go(Some(home), head.as_ref());
     let report = work.fill(known, before.is_some(), &last)?;
-    journal::remove(home)?;
+    if opts.from.is_none() {
+        journal::remove(home)?;
+    }
     Ok(report)
 }
 
-/// Completes a checkout into `dir` that lacks nothing but the end of its journal.
+/// Completes a checkout into `dir` that lacks nothing but the end of its journal, with a last step
+/// of the caller's before that goes.
 ///
-/// Errors: `HomeDamaged`, `Io`.
-pub(crate) fn complete(home: &Home, dir: &Path) -> Result<()> {
+/// Errors: `HomeDamaged`, `Io`, those of the last step.
+pub(crate) fn complete(
+    home: &Home,
+    dir: &Path,
+    last: impl FnOnce(&Journal) -> Result<()>,
+) -> Result<()> {
     let ours = |journal: &Journal| journal::same_dir(&journal.dir, dir);
     let Some(journal) = pending(home)?.filter(ours) else {
         return Ok(());
     };
     match Marker::read(dir)? {
         Some(mut marker) if journal.step == Step::Placing && dir.join(CONTROL).exists() => {
-            end(home, dir, &mut marker, journal.head(home)?.as_ref())
+            end(home, dir, &mut marker, journal.head(home)?.as_ref())?;
+            last(&journal)?;
+            journal::remove(home)
         }
         _ => Ok(()),
     }
@@ -255,8 +277,7 @@ pub(crate) fn complete(home: &Home, dir: &Path) -> Result<()> {
 
 fn end(home: &Home, dir: &Path, marker: &mut Marker, head: Option<&Head>) -> Result<()> {
     marker.complete(dir)?;
-    go(Some(home), head)?;
-    journal::remove(home)
+    go(Some(home), head)
 }
 
 /// HEAD goes along before the cluster is whole: its next snapshot must not go to the branch it

@@ -12,6 +12,7 @@
 //! index.db/     the index of the repository; disposable
 //! filecache/    what files looked like when they were read; disposable
 //! clusters.toml lineages of clusters that zenith did not make
+//! HEAD.next     where HEAD goes with a commit that is being made
 //! journal       an in-place checkout that is not complete
 //! pgdata/       the managed cluster
 //! run/, log/    sockets and logs
@@ -298,23 +299,55 @@ impl Home {
     /// Errors: `HomeDamaged` when the file is missing or says something else.
     pub fn head(&self) -> Result<Head> {
         let path = self.dir.join("HEAD");
-        let damaged = |why: String| Error::HomeDamaged {
-            path: path.clone(),
-            why,
-        };
-        let bytes =
-            disk::read_if_there(&path)?.ok_or_else(|| damaged("it is missing".to_owned()))?;
-        let text = String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8".to_owned()))?;
-        text.parse().map_err(damaged)
+        let head = read_head(&path)?.ok_or_else(|| Error::HomeDamaged {
+            path,
+            why: "it is missing".to_owned(),
+        })?;
+        // A commit may have taken its branch away before HEAD went along.
+        if let (Head::Branch(branch), Some(next)) = (&head, self.next_head()?) {
+            let state = self.peek()?;
+            let is_there = |branch: &str| state.get_ref(&format!("branch/{branch}")).is_some();
+            let can_go = match &next {
+                Head::Branch(next) => is_there(next),
+                Head::Detached(_) => true,
+            };
+            if can_go && !is_there(branch) {
+                return Ok(next);
+            }
+        }
+        Ok(head)
     }
 
     /// Moves HEAD.
     pub fn set_head(&self, head: &Head) -> Result<()> {
-        disk::replace(
-            &self.dir.join("HEAD"),
-            format!("{head}\n").as_bytes(),
-            0o600,
-        )
+        let text = format!("{head}\n");
+        disk::replace(&self.dir.join("HEAD"), text.as_bytes(), 0o600)?;
+        disk::remove(&self.next_head_path())
+    }
+
+    /// Moves HEAD together with a commit that takes away the branch that it is on: HEAD must never
+    /// name a branch that is not there, or the next snapshot would begin anew.
+    ///
+    /// If we stop in between, HEAD is there with the commit and not without it.
+    pub(crate) fn move_head_with<T>(
+        &self,
+        next: &Head,
+        commit: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let text = format!("{next}\n");
+        disk::replace(&self.next_head_path(), text.as_bytes(), 0o600)?;
+        let done = commit()?;
+        self.set_head(next)?;
+        Ok(done)
+    }
+
+    /// Where HEAD goes with a commit, if we stopped while that was made.
+    pub(crate) fn next_head(&self) -> Result<Option<Head>> {
+        read_head(&self.next_head_path())
+    }
+
+    fn next_head_path(&self) -> PathBuf {
+        self.dir.join("HEAD.next")
     }
 
     /// Takes the right to write to this home.
@@ -565,6 +598,19 @@ pub(crate) fn open_lock(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(path)
         .map_err(Error::io("open", path))
+}
+
+/// What such a file says, where it is there.
+fn read_head(path: &Path) -> Result<Option<Head>> {
+    let damaged = |why: String| Error::HomeDamaged {
+        path: path.to_owned(),
+        why,
+    };
+    let Some(bytes) = disk::read_if_there(path)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8".to_owned()))?;
+    text.parse().map(Some).map_err(damaged)
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use zenith_store::{Change, RefChange, Repository, SnapshotId, State};
+use zenith_store::{Change, HeadMove, RefChange, Repository, SnapshotId, Stand, State};
 
 use crate::error::Result;
 use crate::head::{self, Head};
 use crate::history::History;
-use crate::home::{LOCK_WAIT, Wait};
+use crate::home::{Home, LOCK_WAIT, Wait};
 use crate::managed::{Managed, Refusal};
 use crate::revision::{self, RevisionError};
 use crate::sync;
@@ -174,8 +174,7 @@ fn plan_delete(
 
 /// Gives a branch or tag another name; HEAD goes along with a branch. Where it is.
 ///
-/// If we stop in between while HEAD is on it, both names are there and the same call completes it:
-/// HEAD must never name a branch that is not there, or the next snapshot would begin anew.
+/// If we stop before HEAD went along, it reads as if it had, and the same call completes it.
 ///
 /// Errors: `NameInvalid`, `Revision(NoRef)`, `Refusal::NameTaken`.
 pub fn rename(
@@ -190,39 +189,70 @@ pub fn rename(
     let lock = home.lock(kind.word(), Wait::UpTo(LOCK_WAIT))?;
     let repo = home.writer(&lock)?;
     let state = repo.state()?;
-    let id = kind.find(&state, old)?;
     let (from, to) = (kind.full(old), kind.full(new));
-    let made = RefChange {
-        name: to.clone(),
-        from: None,
-        to: Some(id),
-    };
-    let head = home.head()?;
-    let is_on = |name: &str| kind == Kind::Branch && head == Head::Branch(name.to_owned());
-    let is_half_done = old != new && (is_on(old) || is_on(new)) && state.get_ref(&to) == Some(id);
-    if !is_half_done {
-        refuse_taken(&state, &to)?;
+    let goes = Head::Branch(new.to_owned());
+    let is_half_done = kind == Kind::Branch
+        && home.next_head()?.as_ref() == Some(&goes)
+        && home.head()? == goes
+        && state.get_ref(&from).is_none();
+    if is_half_done && !dry_run {
+        settle(home, old, new)?;
+        return kind.find(&state, new);
     }
+    let id = kind.find(&state, old)?;
+    refuse_taken(&state, &to)?;
     if dry_run {
         return Ok(id);
     }
-    let verb = &format!("{} -m", kind.word());
-    let detail = format!("{old} {new}");
-    if is_on(old) || is_half_done {
-        if !is_half_done {
-            commit(&repo, vec![made], verb, &detail)?;
-        }
-        home.set_head(&Head::Branch(new.to_owned()))?;
-        commit(&repo, vec![gone(&from, id)], verb, &detail)?;
+    let made = RefChange {
+        name: to,
+        from: None,
+        to: Some(id),
+    };
+    let is_on = kind == Kind::Branch && home.head()? == Head::Branch(old.to_owned());
+    let verb = format!("{} -m", kind.word());
+    let mut operation = operation(repo.world(), &verb, format!("{old} {new}"));
+    operation.head = is_on.then(|| renamed(old, new));
+    let change = Change {
+        refs: vec![made, gone(&from, id)],
+        operation,
+        ..Change::default()
+    };
+    if is_on {
+        home.move_head_with(&goes, || Ok(repo.commit(change)?))?;
     } else {
-        commit(&repo, vec![made, gone(&from, id)], verb, &detail)?;
+        repo.commit(change)?;
     }
+    if kind == Kind::Branch {
+        settle(home, old, new)?;
+    }
+    Ok(id)
+}
+
+/// HEAD goes from one name of its branch to another; the cluster stays.
+fn renamed(old: &str, new: &str) -> HeadMove {
+    let on = |branch: &str| Stand {
+        head: Head::Branch(branch.to_owned()).to_string(),
+        holds: None,
+    };
+    HeadMove {
+        from: on(old),
+        to: on(new),
+    }
+}
+
+/// What else of a home says the name of a branch that has another one now.
+pub(crate) fn settle(home: &Home, old: &str, new: &str) -> Result<()> {
     let mut saved = home.settings()?;
-    if kind == Kind::Branch && saved.branch == old {
+    if saved.branch == old {
         saved.branch = new.to_owned();
         home.save_settings(&saved)?;
     }
-    Ok(id)
+    // One that was cut off.
+    if home.next_head()?.is_some() {
+        home.set_head(&home.head()?)?;
+    }
+    Ok(())
 }
 
 /// A home for which a repository keeps a snapshot.

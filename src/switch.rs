@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, SnapshotKind, World};
+use zenith_store::{
+    Change, HeadMove, Operation, RefChange, Repository, SnapshotId, SnapshotKind, Stand, World,
+};
 
 use crate::checkout::journal::{self, Journal};
 use crate::checkout::{self, CheckoutOptions, CheckoutReport};
@@ -36,6 +38,8 @@ pub struct SwitchOptions {
     pub no_sync: bool,
     /// A branch that begins at the snapshot when it is checked out.
     pub new_branch: Option<String>,
+    /// What is saved first gets a branch of its own.
+    pub saves_beside: bool,
     /// What this is a part of, so that `undo` reverses both; otherwise an operation of its own.
     pub part_of: Option<Operation>,
 }
@@ -128,7 +132,15 @@ pub fn managed(
     let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
     // What is whole but for the end of its journal may have been started and written to since.
     if pending(home, &pgdata)?.is_some_and(|journal| journal.snapshot != id.to_string()) {
-        checkout::complete(home, &pgdata)?;
+        checkout::complete(home, &pgdata, |journal| {
+            let begun = operation(
+                home.world(),
+                SAVED,
+                journal.snapshot.get(..8).unwrap_or_default(),
+            );
+            let holds = journal.snapshot.parse().ok();
+            moved(managed, &lock, journal.stood(), holds, &begun)
+        })?;
     }
     let is_pending = self::is_pending(home, &pgdata)?;
     let presence = if is_pending {
@@ -150,8 +162,12 @@ pub fn managed(
     }
     let mut saved = None;
     let mut discarded = None;
+    // The snapshot that is all of what the cluster was.
+    let mut was = None;
     if presence == Presence::Whole && !is_pending && options.force {
-        discarded = discard(managed, &lock, id, &whole, on)?;
+        let taken = discard(managed, &lock, id, &whole, on);
+        was = taken.as_ref().map(|taken| taken.report.id);
+        discarded = taken.filter(|taken| !taken.report.unchanged);
     } else if presence == Presence::Whole && !is_pending {
         let here = home.head()?;
         let take = Take {
@@ -159,7 +175,7 @@ pub fn managed(
             kind: Some(SnapshotKind::Safety),
             // The branch that the cluster goes to must not get what it leaves behind.
             // A name of its own, or it would be told from what an older one holds.
-            branch: match here == *to {
+            branch: match here == *to || options.saves_beside {
                 true => Some(take::free_branch(
                     managed,
                     &format!("saved-{}", id.short()),
@@ -170,8 +186,18 @@ pub fn managed(
             part_of: Some(whole.clone()),
             ..Take::default()
         };
-        saved = Some(take::take(managed, &lock, &take, on)?);
+        let taken = take::take(managed, &lock, &take, on)?;
+        was = Some(taken.report.id);
+        saved = Some(taken).filter(|taken| !taken.report.unchanged);
     }
+    let begun = pending(home, &pgdata)?.and_then(|journal| journal.stood());
+    let from = match begun {
+        Some(begun) => begun,
+        None => Stand {
+            head: home.head()?.to_string(),
+            holds: was,
+        },
+    };
     let what = operation(home.world(), "checkout", id.short());
     lazy::hold(home, &lock, id, &what, on)?;
     // HEAD goes there together with the cluster, so that it must be there before. A move that was
@@ -179,12 +205,13 @@ pub fn managed(
     if let Some(new) = &options.new_branch
         && !is_there(managed, new, id)?
     {
-        set_branch(managed, &lock, new, None, Some(id), whole)?;
+        set_branch(managed, &lock, new, None, Some(id), whole.clone())?;
     }
     let (repo, guard) = home.reader()?;
     let checkout_options = CheckoutOptions {
         unguarded: options.unguarded || managed.settings.primary,
         head: Some(to.clone()),
+        from: Some(from.clone()),
         ..self::options(managed, options)
     };
     let moved = match presence {
@@ -204,12 +231,37 @@ pub fn managed(
         (Err(e), _) => return Err(e),
     };
     managed.remember()?;
-    let saved = saved.filter(|taken| !taken.report.unchanged);
+    self::moved(managed, &lock, Some(from), Some(id), &whole)?;
+    journal::remove(home)?;
     Ok(Switched {
         report,
         saved,
         discarded,
     })
+}
+
+/// Tells the operation log where HEAD and the cluster went, unless they stayed.
+fn moved(
+    managed: &Managed,
+    lock: &HomeLock,
+    from: Option<Stand>,
+    holds: Option<SnapshotId>,
+    whole: &Operation,
+) -> Result<()> {
+    let head = managed.home.head()?.to_string();
+    let to = Stand { head, holds };
+    let Some(from) = from.filter(|from| *from != to) else {
+        return Ok(());
+    };
+    let operation = Operation {
+        head: Some(HeadMove { from, to }),
+        ..whole.clone()
+    };
+    managed.home.writer(lock)?.commit(Change {
+        operation,
+        ..Change::default()
+    })?;
+    Ok(())
 }
 
 /// What the operation log says of it.
@@ -230,7 +282,7 @@ fn discard(
     to: SnapshotId,
     whole: &Operation,
     on: &(dyn Fn(Event) + Sync),
-) -> Result<Option<Taken>> {
+) -> Option<Taken> {
     let take = Take {
         message: format!("discarded by checkout of {}", to.short()),
         kind: Some(SnapshotKind::Safety),
@@ -242,12 +294,12 @@ fn discard(
     let mut lenient = managed.clone();
     lenient.settings.snapshots.on_damage = OnDamage::Warn;
     match take::take(&lenient, lock, &take, on) {
-        Ok(taken) => Ok(Some(taken).filter(|taken| !taken.report.unchanged)),
+        Ok(taken) => Some(taken),
         Err(e) => {
             on(Event::Warning(format!(
                 "what is discarded cannot be brought back: {e}"
             )));
-            Ok(None)
+            None
         }
     }
 }
@@ -298,7 +350,7 @@ pub fn directory(
     let report = if is_pending(home, dir)? || (is_checkout && is_whole) {
         let _lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
         if pending(home, dir)?.is_some_and(|journal| journal.snapshot != id.to_string()) {
-            checkout::complete(home, dir)?;
+            checkout::complete(home, dir, |_| Ok(()))?;
         }
         let (repo, _guard) = home.reader()?;
         if !is_pending(home, dir)? && !options.force {
@@ -336,5 +388,6 @@ fn options(managed: &Managed, options: &SwitchOptions) -> CheckoutOptions {
         owner: None,
         home: Some(managed.home.clone()),
         head: None,
+        from: None,
     }
 }

@@ -1,7 +1,7 @@
 //! `op log` and `undo`: the root log as the operation log.
 
 use zenith_store::{
-    Logged, Operation, RefChange, Repository, SnapshotId, State, Time, UNDO, World,
+    HeadMove, Logged, Operation, RefChange, Repository, SnapshotId, State, Time, UNDO, World,
 };
 
 use crate::discarded;
@@ -11,6 +11,7 @@ use crate::head::Head;
 use crate::home::{LOCK_WAIT, Wait};
 use crate::managed::{Managed, Refusal};
 use crate::marker::Marker;
+use crate::refs;
 use crate::switch::{self, SwitchOptions, Switched};
 use crate::who::{operation, verb};
 
@@ -31,7 +32,7 @@ pub struct Undone {
     pub back: Option<Back>,
 }
 
-/// The way back from a checkout that saved or discarded what no snapshot held.
+/// The way back from an operation that moved the managed cluster.
 #[derive(Debug, Clone)]
 pub struct Back {
     /// What the cluster was.
@@ -43,34 +44,47 @@ pub struct Back {
 }
 
 impl Back {
-    /// The way back from this operation, if it was such a checkout or a pull with one.
+    /// The way back from this operation, if it moved the cluster and the log says from where.
     fn of(state: &State, parts: &[Logged]) -> Option<Back> {
-        let verb = parts.first()?.operation.verb.as_str();
-        if ![switch::SAVED, switch::FORCED, verb::PULL].contains(&verb) {
+        let (id, was) = match cluster_move(parts) {
+            Some(HeadMove { from, .. }) => (from.holds?, from.head.parse().ok()),
+            // Who wrote the log noted only what was saved or discarded.
+            None => (parts.iter().find_map(|part| kept(parts, part))?.to?, None),
+        };
+        let mut removed = parts.iter().flat_map(|part| &part.operation.removed);
+        if state.snapshot(&id).is_none() && !removed.any(|gone| *gone == id) {
             return None;
         }
-        let change = parts.iter().find_map(kept)?;
-        let id = change.to?;
-        let row = state.snapshot(&id)?;
-        let parent = row.parents.first().copied();
-        let at = |branch: &str| {
-            let name = format!("branch/{branch}");
-            let now = state.get_ref(&name);
-            // What else the operation moved goes back, too.
-            let mut moved = parts.iter().flat_map(|part| &part.operation.refs);
-            let moved = moved.find(|other| *other != change && other.name == name);
-            moved
-                .filter(|moved| moved.to == now)
-                .map_or(now, |moved| moved.from)
+        let change = parts.iter().find_map(|part| kept(parts, part));
+        let parent = state
+            .snapshot(&id)
+            .and_then(|row| row.parents.first().copied());
+        // Where the branch of what the cluster was is: at that, or before it where that was kept
+        // beside it.
+        let noted = change.and_then(|change| match change.name.strip_prefix("branch/") {
+            Some(branch) => Some(branch),
+            None => discarded::branch(&change.name),
+        });
+        let stands = |branch: &str| {
+            let Some(at) = stood(state, parts, change, branch) else {
+                return false;
+            };
+            let is_beside = change.is_some_and(|change| {
+                change.name.strip_prefix("branch/") != Some(branch) && Some(at) == parent
+            });
+            at == id || is_beside
         };
-        let (branch, stood) = match change.name.strip_prefix("branch/") {
-            Some(branch) => (Some(branch), Some(id)),
-            None => (discarded::branch(&change.name), parent),
+        let is_there = |id: &str| {
+            let id = id.parse().ok();
+            id.is_some_and(|id: SnapshotId| state.snapshot(&id).is_some())
         };
-        let head = match (branch, stood) {
-            (Some(branch), stood) if at(branch) == stood => Head::Branch(branch.to_owned()),
-            (None, Some(stood)) => Head::Detached(stood.to_string()),
-            _ => Head::Detached(id.to_string()),
+        let head = match (was, noted, parent) {
+            (Some(Head::Branch(branch)), ..) if stands(&branch) => Head::Branch(branch),
+            (Some(Head::Detached(at)), ..) if is_there(&at) => Head::Detached(at),
+            (Some(_), ..) => Head::Detached(id.to_string()),
+            (None, Some(branch), _) if stands(branch) => Head::Branch(branch.to_owned()),
+            (None, None, Some(parent)) => Head::Detached(parent.to_string()),
+            (None, ..) => Head::Detached(id.to_string()),
         };
         Some(Back {
             id,
@@ -78,28 +92,75 @@ impl Back {
             switched: None,
         })
     }
+
+    /// Whether the home is there already.
+    fn is_here(&self, marker: Option<&Marker>, head: &Head) -> bool {
+        is_made_from(marker, self.id) && *head == self.head
+    }
 }
 
-/// The ref of what a checkout saved or discarded, if this is the part that did.
-fn kept(part: &Logged) -> Option<&RefChange> {
+fn is_made_from(marker: Option<&Marker>, id: SnapshotId) -> bool {
+    marker.is_some_and(|marker| marker.snapshot == id.to_string())
+}
+
+/// Where a branch stands, or stood before the operation moved it.
+fn stood(
+    state: &State,
+    parts: &[Logged],
+    kept: Option<&RefChange>,
+    branch: &str,
+) -> Option<SnapshotId> {
+    let name = format!("branch/{branch}");
+    let now = state.get_ref(&name);
+    // What else the operation moved goes back, too.
+    let mut moved = parts.iter().flat_map(|part| &part.operation.refs);
+    let moved = moved.find(|other| Some(*other) != kept && other.name == name);
+    moved
+        .filter(|moved| moved.to == now)
+        .map_or(now, |moved| moved.from)
+}
+
+/// Where the operation moved the managed cluster.
+fn cluster_move(parts: &[Logged]) -> Option<&HeadMove> {
+    let mut moves = parts.iter().filter_map(|part| part.operation.head.as_ref());
+    moves.find(|moved| moved.to.holds.is_some())
+}
+
+/// Where the operation moved HEAD alone.
+fn head_move(parts: &[Logged]) -> Option<&HeadMove> {
+    let mut moves = parts.iter().filter_map(|part| part.operation.head.as_ref());
+    moves.find(|moved| moved.to.holds.is_none())
+}
+
+/// The ref of what the operation saved or discarded of the cluster, if this is the part that did.
+fn kept<'a>(parts: &[Logged], part: &'a Logged) -> Option<&'a RefChange> {
     let operation = &part.operation;
+    let is_its = match cluster_move(parts) {
+        // Nothing else adds what the cluster was.
+        Some(moved) => operation
+            .added
+            .iter()
+            .all(|id| Some(*id) == moved.from.holds),
+        None => [switch::SAVED, switch::FORCED, verb::PULL].contains(&operation.verb.as_str()),
+    };
     let is_new = |change: &&RefChange| change.to.is_some_and(|id| operation.added.contains(&id));
     let mut changes = operation.refs.iter().filter(is_new);
     changes.find(|change| {
-        change.name.starts_with("branch/") || change.name.starts_with(discarded::FOLDER)
+        let folders = ["branch/", discarded::FOLDER];
+        is_its && folders.iter().any(|folder| change.name.starts_with(folder))
     })
 }
 
-/// What such a checkout did beside keeping what was there: the branch that it made, or that a pull
-/// moved.
+/// What such an operation did beside keeping what was there: the branch that it made, or that a
+/// pull moved.
 fn beside(parts: &[Logged]) -> Vec<Logged> {
-    let others = parts.iter().filter(|part| kept(part).is_none());
+    let others = parts.iter().filter(|part| kept(parts, part).is_none());
     others.cloned().collect()
 }
 
 /// Whether it discarded something.
 fn discards(parts: &[Logged]) -> bool {
-    let mut kept = parts.iter().filter_map(kept);
+    let mut kept = parts.iter().filter_map(|part| kept(parts, part));
     kept.any(|change| change.name.starts_with(discarded::FOLDER))
 }
 
@@ -113,8 +174,8 @@ pub fn log(repo: &Repository, limit: usize, all: bool) -> Result<Vec<Logged>> {
     Ok(wanted.take(limit).collect::<zenith_store::Result<_>>()?)
 }
 
-/// Reverses an operation in the home. After a checkout that saved or discarded something that is
-/// the managed cluster's way back, as by a checkout.
+/// Reverses an operation in the home. Of one that moved the managed cluster the way back is a
+/// checkout; what no snapshot holds by then is saved first.
 ///
 /// Errors: `Refusal::{NothingToUndo, Needed}`, `Store(NotUndone)`, those of [`switch::managed`].
 pub fn undo_home(
@@ -123,62 +184,163 @@ pub fn undo_home(
     dry_run: bool,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Undone> {
-    let lock = managed.home.lock("undo", Wait::UpTo(LOCK_WAIT))?;
-    let repo = managed.home.writer(&lock)?;
+    let home = &managed.home;
+    let lock = home.lock("undo", Wait::UpTo(LOCK_WAIT))?;
+    let repo = home.writer(&lock)?;
     let state = repo.state()?;
-    // One whose way back was gone already is not meant again.
-    let marker = Marker::read(&managed.home.pgdata())?;
-    let is_there = |back: &Back| {
-        marker
-            .as_ref()
-            .is_some_and(|m| m.snapshot == back.id.to_string())
-    };
+    let marker = Marker::read(&home.pgdata())?;
+    let head = home.head()?;
     let needed: Vec<SnapshotId> = managed.needed()?.iter().map(|(id, _)| *id).collect();
-    let parts = find(&repo, seq, &needed, |parts| match Back::of(&state, parts) {
-        Some(back) if is_there(&back) => Left::Of(beside(parts)),
-        Some(_) => Left::Something,
-        None if discards(parts) => Left::Nothing,
-        None => Left::Of(parts.to_vec()),
+    let is_left = |moved: &HeadMove| match moved.to.holds {
+        Some(id) => is_made_from(marker.as_ref(), id),
+        None => head.to_string() == moved.to.head,
+    };
+    let parts = find(&repo, seq, &needed, |parts| {
+        let left = cluster_move(parts).is_none_or(is_left)
+            || parts.iter().any(|part| kept(parts, part).is_some());
+        match Back::of(&state, parts) {
+            // One whose way back was gone already is not meant again.
+            Some(back) if !left || back.is_here(marker.as_ref(), &head) => Left::Of(beside(parts)),
+            Some(_) => Left::Something,
+            None if discards(parts) => Left::Nothing,
+            // It is what was meant, and is not reversed.
+            None if left && cluster_move(parts).is_some() => Left::Something,
+            None => Left::Of(parts.to_vec()),
+        }
     })?;
-    let back = Back::of(&state, &parts);
-    if back.is_none() && discards(&parts) {
-        let why = "what it discarded was kept for a day and is gone".to_owned();
-        let seq = parts[0].seq;
-        return Err(zenith_store::Error::NotUndone { seq, why }.into());
+    let not = |why: &str| zenith_store::Error::NotUndone {
+        seq: parts[0].seq,
+        why: why.to_owned(),
+    };
+    let is_kept = parts.iter().any(|part| kept(&parts, part).is_some());
+    match (Back::of(&state, &parts), cluster_move(&parts)) {
+        (Some(_), Some(moved)) if !is_kept && !is_left(moved) => {
+            Err(not("the cluster was moved since").into())
+        }
+        (Some(back), _) => {
+            drop((repo, lock));
+            go_back(managed, parts, back, dry_run, on)
+        }
+        (None, _) if discards(&parts) => {
+            Err(not("what it discarded was kept for a day and is gone").into())
+        }
+        (None, Some(moved)) if moved.from.holds.is_some() => {
+            Err(not("the snapshot that the cluster was is gone").into())
+        }
+        (None, Some(_)) => Err(not("no snapshot holds what the cluster was").into()),
+        (None, None) => match head_move(&parts).filter(|moved| is_left(moved)).cloned() {
+            Some(moved) => rename_back(managed, &repo, parts, moved, &needed, dry_run),
+            None => {
+                refuse_end_of(&head, &parts)?;
+                undone(&repo, parts, &needed, dry_run)
+            }
+        },
     }
-    if let Some(mut back) = back {
+}
+
+/// The branch that is checked out stays.
+///
+/// Errors: `Refusal::Needed`.
+fn refuse_end_of(head: &Head, parts: &[Logged]) -> Result<()> {
+    let Head::Branch(branch) = head else {
+        return Ok(());
+    };
+    let name = format!("branch/{branch}");
+    let ends = |change: &&RefChange| change.name == name && change.from.is_none();
+    let mut changes = parts.iter().flat_map(|part| &part.operation.refs);
+    if let Some(change) = changes.find(ends) {
+        let id = change.to.map_or_else(String::new, |id| id.short());
+        let by = vec!["the branch that is checked out"];
+        return Err(Refusal::Needed { id, by }.into());
+    }
+    Ok(())
+}
+
+/// Moves the managed cluster back, and reverses what else the operation did: all by one operation.
+fn go_back(
+    managed: &Managed,
+    parts: Vec<Logged>,
+    mut back: Back,
+    dry_run: bool,
+    on: &(dyn Fn(Event) + Sync),
+) -> Result<Undone> {
+    let beside = beside(&parts);
+    let told = told(managed.home.world(), &parts[0]);
+    let rest = |dry_run: bool| -> Result<(bool, Option<Operation>)> {
+        let lock = managed.home.lock("undo", Wait::UpTo(LOCK_WAIT))?;
+        let repo = managed.home.writer(&lock)?;
+        let needed: Vec<SnapshotId> = managed.needed()?.iter().map(|(id, _)| *id).collect();
+        let state = repo.state()?;
+        let is_there = match &back.head {
+            Head::Branch(branch) => state.get_ref(&format!("branch/{branch}")).is_some(),
+            Head::Detached(_) => true,
+        };
+        let is_there = is_there && state.snapshot(&back.id).is_some();
         // All of it can be reversed, or nothing is.
-        let beside = beside(&parts);
         repo.would_undo(&beside, &needed)?;
-        drop((repo, lock));
-        let mut did = None;
-        if !dry_run {
-            // The cluster first: what the checkout made is what HEAD is on until then.
-            let options = SwitchOptions::default();
-            let switched = switch::managed(managed, back.id, &back.head, &options, on)?;
-            back.switched = Some(switched);
-            let lock = managed.home.lock("undo", Wait::UpTo(LOCK_WAIT))?;
-            let repo = managed.home.writer(&lock)?;
-            let needed: Vec<SnapshotId> = managed.needed()?.iter().map(|(id, _)| *id).collect();
-            did = reverse(&repo, &beside, &needed)?;
+        match dry_run {
+            true => Ok((is_there, None)),
+            false => Ok((is_there, reverse(&repo, &beside, &told, &needed)?)),
         }
-        return Ok(Undone {
-            logged: whole(parts),
-            did,
-            back: Some(back),
-        });
-    }
-    if let Head::Branch(branch) = managed.home.head()? {
-        let name = format!("branch/{branch}");
-        let ends = |change: &&RefChange| change.name == name && change.from.is_none();
-        let mut changes = parts.iter().flat_map(|part| &part.operation.refs);
-        if let Some(change) = changes.find(ends) {
-            let id = change.to.map_or_else(String::new, |id| id.short());
-            let by = vec!["the branch that is checked out"];
-            return Err(Refusal::Needed { id, by }.into());
+    };
+    let (is_there, mut did) = rest(true)?;
+    if !dry_run {
+        // The cluster first, since what a checkout made is what HEAD is on until then; but an undo
+        // took away what the cluster goes back to.
+        if !is_there {
+            did = rest(false)?.1;
         }
+        // What is saved must not move the branch that goes back.
+        let saves_beside = match managed.home.head()? {
+            Head::Branch(branch) => {
+                let name = format!("branch/{branch}");
+                let mut moved = beside.iter().flat_map(|part| &part.operation.refs);
+                moved.any(|change| change.name == name)
+            }
+            Head::Detached(_) => false,
+        };
+        let options = SwitchOptions {
+            part_of: Some(told.clone()),
+            saves_beside,
+            ..SwitchOptions::default()
+        };
+        let switched = switch::managed(managed, back.id, &back.head, &options, on)?;
+        if is_there {
+            did = rest(false)?.1;
+        }
+        back.switched = Some(switched);
     }
-    undone(&repo, parts, &needed, dry_run)
+    Ok(Undone {
+        logged: whole(parts),
+        did,
+        back: Some(back),
+    })
+}
+
+/// Gives the branch that is checked out its name back, and HEAD with it.
+fn rename_back(
+    managed: &Managed,
+    repo: &Repository,
+    parts: Vec<Logged>,
+    moved: HeadMove,
+    needed: &[SnapshotId],
+    dry_run: bool,
+) -> Result<Undone> {
+    let HeadMove { from, to } = moved;
+    let (Ok(Head::Branch(old)), Ok(Head::Branch(new))) = (from.head.parse(), to.head.parse())
+    else {
+        return undone(repo, parts, needed, dry_run);
+    };
+    if dry_run {
+        return undone(repo, parts, needed, true);
+    }
+    let next = Head::Branch(old.clone());
+    let back = HeadMove { from: to, to: from };
+    let undone = managed.home.move_head_with(&next, || {
+        undone_with(repo, parts, needed, false, Some(back))
+    })?;
+    refs::settle(&managed.home, &new, &old)?;
+    Ok(undone)
 }
 
 /// Reverses an operation at a storage.
@@ -288,6 +450,16 @@ fn undone(
     needed: &[SnapshotId],
     dry_run: bool,
 ) -> Result<Undone> {
+    undone_with(repo, parts, needed, dry_run, None)
+}
+
+fn undone_with(
+    repo: &Repository,
+    parts: Vec<Logged>,
+    needed: &[SnapshotId],
+    dry_run: bool,
+    head: Option<HeadMove>,
+) -> Result<Undone> {
     // All of it can be reversed, or nothing is.
     let would = repo.would_undo(&parts, needed)?;
     if would.iter().all(is_empty) {
@@ -303,7 +475,13 @@ fn undone(
     }
     let did = match dry_run {
         true => None,
-        false => reverse(repo, &parts, needed)?,
+        false => {
+            let told = Operation {
+                head,
+                ..told(repo.world(), &parts[0])
+            };
+            reverse(repo, &parts, &told, needed)?
+        }
     };
     Ok(Undone {
         logged: whole(parts),
@@ -316,12 +494,10 @@ fn undone(
 fn reverse(
     repo: &Repository,
     parts: &[Logged],
+    told: &Operation,
     needed: &[SnapshotId],
 ) -> Result<Option<Operation>> {
     let would = repo.would_undo(parts, needed)?;
-    let Some(told) = parts.first().map(|part| told(repo.world(), part)) else {
-        return Ok(None);
-    };
     let mut did: Option<Operation> = None;
     for batch in batches(parts, &would) {
         let state = repo.undo(&batch, told.clone(), needed)?;

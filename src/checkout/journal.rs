@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zenith_store::Stand;
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -32,6 +33,12 @@ pub struct Journal {
     /// Where HEAD goes with it, as the file `HEAD` says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
+    /// Where HEAD was, as the file `HEAD` said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_head: Option<String>,
+    /// The snapshot that was all of the cluster, 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// How far it is.
     pub step: Step,
 }
@@ -77,6 +84,14 @@ impl Journal {
         })
     }
 
+    /// Where the home stood when it began, if it said so.
+    pub(crate) fn stood(&self) -> Option<Stand> {
+        Some(Stand {
+            head: self.from_head.clone()?,
+            holds: self.from.as_deref().and_then(|id| id.parse().ok()),
+        })
+    }
+
     pub(super) fn write(&self, home: &Home) -> Result<()> {
         let path = path(home);
         let text = toml::to_string(self).map_err(|e| Error::HomeDamaged {
@@ -87,7 +102,8 @@ impl Journal {
     }
 }
 
-pub(super) fn remove(home: &Home) -> Result<()> {
+/// The move is over.
+pub(crate) fn remove(home: &Home) -> Result<()> {
     disk::remove(&path(home))
 }
 

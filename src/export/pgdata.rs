@@ -38,6 +38,7 @@ pub fn pgdata(
         owner: owner.cloned(),
         home: None,
         head: None,
+        from: None,
     };
     // All is there but that the marker was not removed: no checkout has a manifest.
     let is_made = dir.join(CONTROL).is_file()

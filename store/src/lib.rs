@@ -67,7 +67,7 @@ pub use recover::Recovered;
 pub use repack::Repack;
 pub use repair::{Brought, Repair, Repaired, Source};
 pub use repository::{Change, IndexChoice, Params, Repository};
-pub use root::{Operation, RefChange, Row};
+pub use root::{HeadMove, Operation, RefChange, Row, Stand};
 pub use seal::{MasterKey, Seal};
 pub use state::State;
 pub use transfer::{

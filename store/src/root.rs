@@ -68,6 +68,34 @@ pub struct Operation {
     /// Snapshots that it put into the table; filled in by the commit.
     #[n(6)]
     pub added: Vec<SnapshotId>,
+    /// Where the home went, which no ref says.
+    #[n(7)]
+    pub head: Option<HeadMove>,
+}
+
+/// A home that went elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct HeadMove {
+    /// Where it was.
+    #[n(0)]
+    pub from: Stand,
+    /// Where it is.
+    #[n(1)]
+    pub to: Stand,
+}
+
+/// Where a home stands.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Stand {
+    /// As the home itself says it.
+    #[n(0)]
+    pub head: String,
+    /// The snapshot that is all of what the home works on; none where that is not known, or did
+    /// not go along.
+    #[n(1)]
+    pub holds: Option<SnapshotId>,
 }
 
 /// A ref to be moved from where the caller saw it.
@@ -390,6 +418,30 @@ impl Root {
 mod tests {
     use super::*;
     use crate::state::State;
+
+    /// Who knows nothing of where homes go skips it, and roots from before do not have it.
+    #[test]
+    fn where_a_home_went_is_optional() {
+        let stand = |head: &str, n: Option<u8>| Stand {
+            head: head.into(),
+            holds: n.map(|n| SnapshotId([n; 32])),
+        };
+        let mut operation = Operation {
+            verb: "checkout".into(),
+            ..Operation::default()
+        };
+        let before = minicbor::to_vec(&operation).unwrap();
+        assert_eq!(before[0], 0xa7);
+        assert_eq!(minicbor::decode::<Operation>(&before).unwrap(), operation);
+        operation.head = Some(HeadMove {
+            from: stand("ref: branch/main", Some(0x11)),
+            to: stand("a", None),
+        });
+        let bytes = minicbor::to_vec(&operation).unwrap();
+        assert_eq!(minicbor::decode::<Operation>(&bytes).unwrap(), operation);
+        let shown = crate::id::hex(&bytes[before.len()..]);
+        insta::assert_snapshot!(shown, @"07a200a200707265663a206272616e63682f6d61696e015820111111111111111111111111111111111111111111111111111111111111111101a1006161");
+    }
 
     /// Whoever holds the storage can make the hash fit, and give a root another number.
     #[test]

@@ -28,9 +28,9 @@ impl Logged {
         self.operation.verb == LOST
     }
 
-    /// Whether it changed refs or the snapshot table.
+    /// Whether it changed refs or the snapshot table, or the home went elsewhere.
     pub fn moved(&self) -> bool {
-        did_anything(&self.operation)
+        did_anything(&self.operation) || self.operation.head.is_some()
     }
 }
 
@@ -109,7 +109,7 @@ impl Repository {
             })
             .collect::<Result<_>>()?;
         let seq = seqs.first().copied().unwrap_or_default();
-        if !logged.iter().any(Logged::moved) {
+        if !logged.iter().any(|one| did_anything(&one.operation)) {
             return Err(Error::NotUndone {
                 seq,
                 why: "it changed neither refs nor snapshots".into(),

@@ -269,6 +269,81 @@ fn tags_are_renamed() {
     assert_eq!((m.at("tag/v2"), m.at("tag/v3")), (Some(one), None));
 }
 
+/// HEAD goes with its branch by one operation, and back.
+#[test]
+fn the_branch_of_head_is_renamed_as_one() {
+    let (m, [_, _, three, _]) = forked();
+    let on = |branch: &str, other: &str| {
+        let at = (
+            m.at(&format!("branch/{branch}")),
+            m.at(&format!("branch/{other}")),
+        );
+        assert_eq!(at, (Some(three), None));
+        assert_eq!(m.home.head().unwrap(), Head::Branch(branch.into()));
+        assert_eq!(m.home.settings().unwrap().branch, branch);
+        assert!(!m.home.dir().join("HEAD.next").exists());
+    };
+    let before = m.state().seq();
+    m.ok("branch -m trunk");
+    assert_eq!(m.state().seq(), before + 1);
+    on("trunk", "main");
+    let moved = &m.json("op log")[0]["head"];
+    assert_eq!(
+        (&moved["from"], &moved["to"], &moved["cluster_to"]),
+        (
+            &"branch/main".into(),
+            &"branch/trunk".into(),
+            &serde_json::Value::Null
+        )
+    );
+    assert!(m.ok("op log -n 1").contains("HEAD: main → trunk"));
+    m.ok("undo --dry-run");
+    on("trunk", "main");
+    let undone = m.run("undo");
+    assert_eq!(undone.status.code(), Some(0), "{}", m.zenith.shown(&undone));
+    let said = String::from_utf8(undone.stderr).unwrap();
+    assert!(said.contains("HEAD is on main again"), "{said}");
+    on("main", "trunk");
+    m.ok("undo");
+    on("trunk", "main");
+    // Where HEAD is elsewhere by now only the branch goes back.
+    m.ok("branch -m main");
+    m.stand_at(&Head::Detached(three.to_string()));
+    m.ok("undo");
+    assert_eq!(
+        (m.at("branch/main"), m.at("branch/trunk")),
+        (None, Some(three))
+    );
+    assert_eq!(m.home.head().unwrap(), Head::Detached(three.to_string()));
+}
+
+/// HEAD never names a branch that is not there, wherever a rename stops.
+#[test]
+fn a_rename_that_was_cut_off_goes_on() {
+    let (m, [_, _, three, _]) = forked();
+    let next = m.home.dir().join("HEAD.next");
+    let head = || m.home.head().unwrap();
+    // Before the commit.
+    std::fs::write(&next, "ref: branch/trunk\n").unwrap();
+    assert_eq!(head(), Head::Branch("main".into()));
+    m.ok("branch -m side beside");
+    assert_eq!(head(), Head::Branch("main".into()));
+    // After it.
+    m.ok("branch trunk main");
+    m.stand_at(&Head::Branch("beside".into()));
+    m.ok("branch -d main");
+    std::fs::write(m.home.dir().join("HEAD"), "ref: branch/main\n").unwrap();
+    std::fs::write(&next, "ref: branch/trunk\n").unwrap();
+    assert_eq!(head(), Head::Branch("trunk".into()));
+    assert_eq!(m.json("log HEAD")[0]["id"], three.to_string());
+    m.ok("branch -m main trunk");
+    assert_eq!(m.home.settings().unwrap().branch, "trunk");
+    assert!(!next.exists());
+    assert_eq!(head(), Head::Branch("trunk".into()));
+    let done = std::fs::read_to_string(m.home.dir().join("HEAD")).unwrap();
+    assert_eq!(done, "ref: branch/trunk\n");
+}
+
 #[test]
 fn branches_are_renamed() {
     let (m, [_, _, three, side]) = forked();
@@ -301,18 +376,7 @@ fn branches_are_renamed() {
     assert_eq!(m.home.head().unwrap(), Head::Branch("trunk".into()));
     assert_eq!(m.home.settings().unwrap().branch, "trunk");
 
-    // As if we had stopped before HEAD went along, and after.
-    for head in ["trunk", "main"] {
-        m.name("branch/trunk", three);
-        m.name("branch/main", three);
-        m.stand_at(&Head::Branch(head.into()));
-        m.ok("branch -m trunk main");
-        assert_eq!(
-            (m.at("branch/trunk"), m.at("branch/main")),
-            (None, Some(three))
-        );
-        assert_eq!(m.home.head().unwrap(), Head::Branch("main".into()));
-    }
+    m.ok("branch -m trunk main");
     assert_snapshot!(m.transcript("branch -m aside main"), @r"
     $ zenith branch -m aside main
     --- stderr

@@ -140,6 +140,124 @@ fn what_a_forced_checkout_onto_a_new_branch_discards_comes_back() {
     home.zenith.ok(&["stop"]);
 }
 
+/// A checkout that has nothing to save is an operation, too, and goes back and forth.
+#[test]
+fn a_plain_checkout_is_undone() {
+    let home = Home::new();
+    let (old, new) = two_snapshots(&home, 1);
+    // From here on the cluster is what its snapshot holds.
+    home.zenith.ok(&["checkout", "main", "--force"]);
+    let head = || fs::read_to_string(home.zenith.home().join("HEAD")).unwrap();
+    let logged = || {
+        home.zenith
+            .ok(&["--json", "op", "log", "-n", "1"])
+            .json()
+            .remove(0)
+    };
+    let tables = |want: &str| {
+        home.start(&["--no-push"]);
+        assert_eq!(home.value("select to_regclass('added') is null"), want);
+        home.zenith.ok(&["stop", "--no-snapshot"]);
+    };
+    let on_main = head();
+    home.zenith.ok(&["checkout", &old]);
+    let detached = head();
+    let operation = logged();
+    assert_eq!(
+        (&operation["verb"], &operation["head"]),
+        (
+            &"checkout".into(),
+            &serde_json::json!({
+                "from": "branch/main", "to": old, "cluster_from": new, "cluster_to": old,
+            })
+        )
+    );
+    let number = operation["number"].to_string();
+    // The same once more goes nowhere.
+    home.zenith.ok(&["checkout", &old]);
+    assert_eq!(logged()["number"], operation["number"]);
+
+    // What is new there is kept, and is where an undo of the undo goes back to.
+    home.start(&["--no-push"]);
+    home.sql("create table meanwhile as select 1 n");
+    home.zenith.run(&["undo"]).failed(4).hints();
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    let dry = home.zenith.ok(&["undo", "--dry-run"]);
+    assert!(dry.stdout.contains("the cluster would be back"), "{dry}");
+    assert_eq!(head(), detached);
+    let undone = home.zenith.ok(&["undo"]);
+    assert!(undone.stdout.contains("on main"), "{undone}");
+    assert_eq!(head(), on_main);
+    tables("f");
+    // The way back of one that was gone already is no other's.
+    let again = home.zenith.run(&["undo", &number]).failed(4);
+    assert!(again.stderr.contains("was moved since"), "{again}");
+    home.zenith.ok(&["undo"]);
+    assert_eq!(head(), format!("ref: branch/from-{}\n", &old[..8]));
+    home.start(&["--no-push"]);
+    assert_eq!(home.value("select n from meanwhile"), "1");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+
+    // With the branch that was made for it.
+    home.zenith.ok(&["checkout", "main"]);
+    home.zenith.ok(&["checkout", "-b", "try", &old]);
+    let undone = home.zenith.ok(&["undo"]);
+    assert!(undone.stdout.contains("branch try is gone"), "{undone}");
+    assert_eq!(head(), on_main);
+    let undone = home.zenith.ok(&["undo"]);
+    assert!(undone.stdout.contains("branch try is back"), "{undone}");
+    assert_eq!(head(), "ref: branch/try\n");
+    tables("t");
+    // What is new there does not go onto the branch that goes.
+    home.start(&["--no-push"]);
+    home.sql("create table meanwhile as select 1 n");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
+    let undone = home.zenith.ok(&["undo"]);
+    assert!(undone.stdout.contains("branch try is gone"), "{undone}");
+    assert!(undone.stdout.contains("(on saved-"), "{undone}");
+    assert_eq!(head(), on_main);
+    tables("f");
+}
+
+/// What was cut off before the operation log was told is told by who completes it.
+#[test]
+fn a_checkout_that_was_cut_off_at_its_end_is_logged() {
+    let home = Home::new();
+    let (old, new) = two_snapshots(&home, 1);
+    home.zenith.ok(&["checkout", "main", "--force"]);
+    home.zenith.ok(&["checkout", &old]);
+    let logged = || {
+        home.zenith
+            .ok(&["--json", "op", "log", "-n", "1"])
+            .json()
+            .remove(0)
+    };
+    let first = logged();
+    // As it was between the last step and the log.
+    let journal = format!(
+        "dir = \"{}\"\nsnapshot = \"{old}\"\nhead = \"{old}\"\nfrom_head = \"ref: branch/main\"\n\
+         from = \"{new}\"\nstep = \"placing\"\n",
+        home.zenith.home().join("pgdata").display()
+    );
+    let path = home.zenith.home().join("journal");
+    fs::write(&path, &journal).unwrap();
+    zenith_testkit::user::give(&path);
+    home.zenith.run(&["start"]).failed(4).hints();
+    home.zenith.ok(&["checkout", &old]);
+    assert!(!path.exists());
+    let again = logged();
+    assert!(again["number"].as_u64() > first["number"].as_u64());
+    assert_eq!(again["head"], first["head"]);
+    // One that goes elsewhere completes it first.
+    fs::write(&path, &journal).unwrap();
+    zenith_testkit::user::give(&path);
+    home.zenith.ok(&["checkout", "main"]);
+    let log = home.zenith.ok(&["--json", "op", "log", "-n", "2"]).json();
+    assert_eq!(log[1]["head"], first["head"]);
+    assert_eq!(log[0]["head"]["to"], "branch/main");
+    assert!(!path.exists());
+}
+
 /// A pull that discards what was there is undone as a whole, too.
 #[test]
 fn what_a_forced_pull_discards_comes_back() {

@@ -71,7 +71,7 @@ pub struct OpLogArgs {
     /// At most so many
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
     pub limit: usize,
-    /// Also those that moved neither branches nor snapshots
+    /// Also those that moved neither branches nor snapshots, nor HEAD
     #[arg(long, short)]
     pub all: bool,
     #[command(flatten)]
@@ -81,7 +81,8 @@ pub struct OpLogArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each branch, tag and snapshot goes back only where it still stands as the operation left it; \
-otherwise nothing is changed. An undo is an operation, too, and can be undone. Deleted snapshots \
+otherwise nothing is changed. The managed cluster goes back as by a checkout: its server must be \
+stopped, and what no snapshot holds is saved first. An undo is an operation, too, and can be undone. Deleted snapshots \
 come back as long as `zenith gc` has not deleted what they need, at least a day.")]
 pub struct UndoArgs {
     /// Number of the operation; otherwise the newest that somebody asked for

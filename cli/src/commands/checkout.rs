@@ -67,6 +67,7 @@ pub fn run(args: CheckoutArgs, context: &Context) -> Result<(), Failure> {
         tablespace_mapping: args.tablespace_mapping,
         no_sync: args.no_sync,
         new_branch: args.branch,
+        saves_beside: false,
         part_of: None,
     };
     let progress = Progress::new(&context.ui);

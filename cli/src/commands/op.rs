@@ -4,13 +4,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use zenith::head::Head;
 use zenith::managed::Managed;
-use zenith::store::{Logged, Operation, SnapshotId};
+use zenith::store::{HeadMove, Logged, Operation, SnapshotId};
 use zenith::undo::{self, Back, Undone};
 
 use super::Context;
 use crate::args::{OpLogArgs, UndoArgs};
 use crate::error::Failure;
 use crate::progress::Progress;
+use crate::render::glyphs::Glyphs;
 use crate::render::size::{plural, size};
 use crate::render::time;
 
@@ -30,7 +31,7 @@ pub fn log(args: &OpLogArgs, context: &Context) -> Result<(), Failure> {
             continue;
         }
         ui.answer(format_args!("{:>6}  {}", logged.seq, line(logged, now)))?;
-        for moved in moves(logged) {
+        for moved in moves(logged, ui.glyphs()) {
             ui.answer(format_args!("        {moved}"))?;
         }
     }
@@ -108,6 +109,10 @@ fn stays(
     let (Head::Branch(branch), None) = (managed.home.head()?, &args.at.remote) else {
         return Ok(());
     };
+    if undone.did.as_ref().is_some_and(|did| did.head.is_some()) {
+        context.ui.talk(format_args!("HEAD is on {branch} again"));
+        return Ok(());
+    }
     let mut moved = undone.did.iter().flat_map(|did| &did.refs);
     if moved.any(|change| shown(&change.name) == Some(("branch", &branch))) {
         context.ui.talk(format_args!(
@@ -157,7 +162,8 @@ fn line(logged: &Logged, now: Timestamp) -> String {
 }
 
 /// What moved, a line each; where the storage's branches and homes stand is no news.
-fn moves(logged: &Logged) -> Vec<String> {
+fn moves(logged: &Logged, glyphs: Glyphs) -> Vec<String> {
+    let arrow = glyphs.arrow();
     let short = |id: Option<SnapshotId>| id.map_or_else(|| "nothing".to_owned(), |id| id.short());
     let operation = &logged.operation;
     let mut lines: Vec<String> = operation
@@ -166,9 +172,21 @@ fn moves(logged: &Logged) -> Vec<String> {
         .filter_map(|change| {
             let (kind, name) = shown(&change.name)?;
             let (from, to) = (short(change.from), short(change.to));
-            Some(format!("{kind} {name}: {from} → {to}"))
+            Some(format!("{kind} {name}: {from} {arrow} {to}"))
         })
         .collect();
+    if let Some(HeadMove { from, to }) = &operation.head {
+        if from.head != to.head {
+            let (from, to) = (head(&from.head), head(&to.head));
+            lines.push(format!("HEAD: {from} {arrow} {to}"));
+        }
+        if to.holds.is_some() && from.holds != to.holds {
+            let was = from
+                .holds
+                .map_or_else(|| "unknown".to_owned(), |id| id.short());
+            lines.push(format!("cluster: {was} {arrow} {}", short(to.holds)));
+        }
+    }
     for (ids, what) in [(&operation.added, "added"), (&operation.removed, "removed")] {
         if ids.len() > 3 {
             lines.push(format!("{what} {} snapshots", ids.len()));
@@ -180,9 +198,23 @@ fn moves(logged: &Logged) -> Vec<String> {
     lines
 }
 
+/// The branch that HEAD is on, or the snapshot.
+fn head(text: &str) -> String {
+    match text.parse() {
+        Ok(Head::Branch(branch)) => branch,
+        Ok(Head::Detached(id)) => id.chars().take(8).collect(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 fn shown(name: &str) -> Option<(&str, &str)> {
     let parts = name.split_once('/')?;
     matches!(parts.0, "branch" | "tag").then_some(parts)
+}
+
+/// `branch/main`, or the id of a snapshot.
+fn full(head: &str) -> &str {
+    head.strip_prefix("ref: ").unwrap_or(head)
 }
 
 fn record(logged: &Logged) -> Value {
@@ -207,6 +239,11 @@ fn record(logged: &Logged) -> Value {
         "time": when,
         "refs": refs,
         "added": ids(&operation.added), "removed": ids(&operation.removed),
+        "head": operation.head.as_ref().map(|moved| json!({
+            "from": full(&moved.from.head), "to": full(&moved.to.head),
+            "cluster_from": moved.from.holds.map(|id| id.to_string()),
+            "cluster_to": moved.to.holds.map(|id| id.to_string()),
+        })),
         "damaged": logged.is_lost(),
     })
 }
