@@ -117,6 +117,8 @@ pub struct CheckoutReport {
     pub compared_bytes: u64,
     /// Files and directories that were removed.
     pub removed: u64,
+    /// Files and directories that had changed and were brought to disk, its own notes aside.
+    pub synced: u64,
     /// Oid → where the tablespace lies now.
     pub tablespaces: Vec<(u32, PathBuf)>,
     /// The lineage that begins here.
@@ -481,8 +483,8 @@ impl<'a> Work<'a> {
         });
         let (directories, wanted) = self.wanted()?;
         refuse_running(self.dir)?;
-        let mut removed = self.remove_surplus(&directories, &wanted)?;
         let mut dirty_dirs = BTreeSet::new();
+        let mut removed = self.remove_surplus(&directories, &wanted, &mut dirty_dirs)?;
         for place in self.tablespaces.0.values() {
             let above = disk::parent(place);
             if !above.exists() {
@@ -493,11 +495,15 @@ impl<'a> Work<'a> {
         }
         for (path, mode) in &directories {
             let target = self.tablespaces.resolve(self.dir, path);
-            place::directory(&target, *mode, owner)?;
-            dirty_dirs.insert(target);
+            if place::directory(&target, *mode, owner)? || resumes {
+                dirty_dirs.insert(disk::parent(&target).to_owned());
+                dirty_dirs.insert(target);
+            }
         }
         for (oid, place) in &self.tablespaces.0 {
-            self.link(*oid, place)?;
+            if self.link(*oid, place)? || resumes {
+                dirty_dirs.insert(self.dir.join("pg_tblspc"));
+            }
         }
         let place = Place {
             repo: self.repo,
@@ -514,13 +520,16 @@ impl<'a> Work<'a> {
         {
             removed += self.remove_tablespace(place)?;
         }
-        marker.tablespaces = self.tablespaces.0.values().cloned().collect();
-        marker.write(self.dir)?;
-        self.give(&self.dir.join(marker::NAME))?;
+        let tablespaces: Vec<PathBuf> = self.tablespaces.0.values().cloned().collect();
+        if marker.tablespaces != tablespaces {
+            marker.tablespaces = tablespaces;
+            marker.write(self.dir)?;
+            self.give(&self.dir.join(marker::NAME))?;
+        }
+        let mut synced = 0;
         if self.opts.sync {
             (self.on)(Event::Phase("syncing"));
-            dirty_dirs.insert(self.dir.to_owned());
-            dirty_dirs.insert(disk::parent(self.dir).to_owned());
+            dirty_dirs.extend(placed.dirty_dirs.iter().cloned());
             let roots: Vec<PathBuf> = self
                 .tablespaces
                 .0
@@ -533,6 +542,9 @@ impl<'a> Work<'a> {
             } else {
                 placed.dirty.clone()
             };
+            synced = (dirty.len() + dirty_dirs.len()) as u64;
+            dirty_dirs.insert(self.dir.to_owned());
+            dirty_dirs.insert(disk::parent(self.dir).to_owned());
             place::sync(&dirty, &dirty_dirs, &roots)?;
         }
         let cache = self.cache(&wanted, &placed.stamps);
@@ -544,7 +556,10 @@ impl<'a> Work<'a> {
         {
             tracing::warn!("the file cache is not saved: {e}");
         }
-        self.report(&marker, placed, removed)
+        Ok(CheckoutReport {
+            synced,
+            ..self.report(&marker, placed, removed)?
+        })
     }
 
     /// Directories with their modes, and files, as they are to be. pg_control is not among them.
@@ -594,6 +609,7 @@ impl<'a> Work<'a> {
         &self,
         directories: &BTreeMap<String, u32>,
         wanted: &[Wanted],
+        dirty_dirs: &mut BTreeSet<PathBuf>,
     ) -> Result<u64> {
         let files: BTreeSet<&str> = wanted.iter().map(|w| w.path.as_str()).collect();
         let mut removed = 0;
@@ -641,6 +657,7 @@ impl<'a> Work<'a> {
                             self.note_left(&entry.path());
                         }
                         removed += remove_all(&entry.path())?;
+                        dirty_dirs.insert(dir.clone());
                     }
                 }
             }
@@ -684,10 +701,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn link(&self, oid: u32, place: &Path) -> Result<()> {
+    /// Makes the link of a tablespace; whether it was not there.
+    fn link(&self, oid: u32, place: &Path) -> Result<bool> {
         let link = self.dir.join("pg_tblspc").join(oid.to_string());
         if fs::read_link(&link).is_ok_and(|target| target == place) {
-            return Ok(());
+            return Ok(false);
         }
         if fs::symlink_metadata(&link).is_ok() {
             self.note_left(&link);
@@ -698,7 +716,7 @@ impl<'a> Work<'a> {
             std::os::unix::fs::lchown(&link, Some(owner.uid), Some(owner.gid))
                 .map_err(Error::io("chown", &link))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The last step. A leftover of the temporary file is of no use to a server.
@@ -771,6 +789,7 @@ impl<'a> Work<'a> {
             written_bytes: placed.written_bytes,
             compared_bytes: placed.compared_bytes,
             removed,
+            synced: 0,
             tablespaces: self.tablespaces.0.clone().into_iter().collect(),
             lineage,
         })

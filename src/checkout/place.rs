@@ -91,6 +91,8 @@ pub(super) struct Placed {
     pub(super) compared_bytes: u64,
     /// Files that were written to.
     pub(super) dirty: BTreeSet<PathBuf>,
+    /// Directories in which files were made.
+    pub(super) dirty_dirs: BTreeSet<PathBuf>,
     /// Path in the tree → what each file looked like when it held what it is to hold: before it
     /// was compared, or after the last write. Whoever changes it from then on leaves a trace.
     pub(super) stamps: HashMap<String, Stamp>,
@@ -106,6 +108,8 @@ struct Open<'a> {
     wrote: AtomicBool,
     /// Any bytes.
     wrote_bytes: AtomicBool,
+    /// Whether it was not there.
+    is_new: bool,
     ids: Vec<ChunkId>,
     now: Now,
 }
@@ -184,6 +188,9 @@ impl Place<'_> {
             if file.wrote.into_inner() {
                 placed.dirty.insert(target.clone());
             }
+            if file.is_new {
+                placed.dirty_dirs.insert(disk::parent(target).to_owned());
+            }
             placed.stamps.insert(path.clone(), stamp);
         }
         Ok(())
@@ -255,10 +262,11 @@ impl Place<'_> {
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(Error::io("stat", target)(e)),
         };
+        let is_new = there.is_none();
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create_new(there.is_none())
+            .create_new(is_new)
             .mode(wanted.mode)
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(target)
@@ -305,6 +313,7 @@ impl Place<'_> {
             file,
             wrote: AtomicBool::new(wrote),
             wrote_bytes: AtomicBool::new(false),
+            is_new,
             ids,
             now,
         })
@@ -442,18 +451,21 @@ fn syncfs_tells_errors() -> bool {
     }
 }
 
-/// Whether a directory is what it is to be; sets its mode and owner.
-pub(super) fn directory(dir: &Path, mode: u32, owner: Option<&RunAs>) -> Result<()> {
+/// Makes a directory, or sets its mode and owner; whether it was not as it is to be.
+pub(super) fn directory(dir: &Path, mode: u32, owner: Option<&RunAs>) -> Result<bool> {
+    let mut wrote = !dir.is_dir();
     disk::create_dir(dir, mode)?;
     let meta = fs::symlink_metadata(dir).map_err(Error::io("stat", dir))?;
     if meta.mode() & 0o7777 != mode {
+        wrote = true;
         fs::set_permissions(dir, Permissions::from_mode(mode)).map_err(Error::io("chmod", dir))?;
     }
     if let Some(owner) = owner
         && (meta.uid(), meta.gid()) != (owner.uid, owner.gid)
     {
+        wrote = true;
         std::os::unix::fs::chown(dir, Some(owner.uid), Some(owner.gid))
             .map_err(Error::io("chown", dir))?;
     }
-    Ok(())
+    Ok(wrote)
 }

@@ -103,6 +103,29 @@ fn what_the_file_cache_knows_is_not_even_read() {
     assert_same_contents(&dir, &fresh[1]);
 }
 
+/// A flush of the disk takes long on a machine that writes much: there is one for what changed.
+#[test]
+fn what_did_not_change_is_not_brought_to_disk() {
+    let Two { f, ids, fresh } = two();
+    let dir = f.checkout(ids[0], "b");
+    let options = CheckoutOptions {
+        sync: true,
+        ..f.checkout_options()
+    };
+    let go = |id| {
+        let ignore = zenith::event::ignore;
+        checkout::in_place(&f.repo, id, &dir, &f.home, &options, &ignore).unwrap()
+    };
+    assert!(go(ids[1]).synced > 5);
+    assert_eq!(go(ids[1]).synced, 0);
+    // A file that must go is a directory that changed; one that must come is both.
+    fs::write(dir.join("base/litter"), "x").unwrap();
+    assert_eq!(go(ids[1]).synced, 1);
+    fs::remove_file(dir.join("base/1/PG_VERSION")).unwrap();
+    assert_eq!(go(ids[1]).synced, 2);
+    assert_same_contents(&dir, &fresh[1]);
+}
+
 #[test]
 fn torn_at_any_moment_it_resumes_and_nothing_starts_before() {
     let Two { f, ids, fresh } = two();
