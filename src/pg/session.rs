@@ -37,12 +37,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The end of the backup is flushed before pg_backup_stop returns; this is for the doubt.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The session must outlive every timeout that an administrator may have set for others.
+/// The session must outlive every timeout that an administrator may have set for others; the last
+/// one is there since 17.
 const SETUP: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
      SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0; \
      SET client_encoding = 'UTF8'; SET search_path = pg_catalog; \
      SET standard_conforming_strings = on; SET datestyle = 'ISO'; \
-     SET default_transaction_read_only = off; SET jit = off";
+     SET default_transaction_read_only = off; SET jit = off; \
+     SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'";
 
 #[derive(Clone, Debug)]
 pub struct BeginOptions {

@@ -4,10 +4,49 @@ use std::fs;
 use std::time::Duration;
 
 use zenith::Error;
+use zenith::event::ignore;
+use zenith::snapshot::{self, SnapshotOptions};
 use zenith_store::SnapshotSource;
 use zenith_testkit::{Load, Programs, Server, load, process};
 
 use crate::fixture::{Fixture, is};
+
+/// A checkpoint that is spread takes longer than any of them allows.
+fn no_timeout_ends_a_backup(programs: &Programs) {
+    let f = Fixture::new();
+    let names = ["statement_timeout", "lock_timeout", "idle_session_timeout"]
+        .into_iter()
+        .chain(["idle_in_transaction_session_timeout", "transaction_timeout"])
+        .filter(|name| *name != "transaction_timeout" || programs.major >= 17);
+    let mut settings = "checkpoint_timeout = 30\ncheckpoint_completion_target = 0.2\n".to_owned();
+    for name in names {
+        settings += &format!("{name} = '2s'\n");
+    }
+    let server = Server::create(&f.place, "a", programs, &settings);
+    server.sql("create table t as select i, repeat('x', 500) x from generate_series(1, 20000) i");
+    let options = SnapshotOptions {
+        fast: false,
+        ..f.options()
+    };
+    let report = snapshot::online(&f.repo, &server.pgdata, &server.dsn(), &options, &ignore);
+    assert!(!report.unwrap().unchanged);
+    server.stop();
+}
+
+#[test]
+fn no_timeout_ends_a_backup_of_15() {
+    no_timeout_ends_a_backup(&Programs::debian());
+}
+
+#[test]
+fn no_timeout_ends_a_backup_of_17() {
+    no_timeout_ends_a_backup(&Programs::fetched(17));
+}
+
+#[test]
+fn no_timeout_ends_a_backup_of_18() {
+    no_timeout_ends_a_backup(&Programs::fetched(18));
+}
 
 #[test]
 fn snapshots_under_load_are_consistent() {
