@@ -163,7 +163,11 @@ fn prepare(
     let lock = loop {
         let lock = match managed.postmaster()? {
             Some(_) => None,
-            None => Some(managed.home.lock("start", Wait::UpTo(LOCK_WAIT))?),
+            None => Some(
+                managed
+                    .home
+                    .lock(crate::stop::START, Wait::UpTo(LOCK_WAIT))?,
+            ),
         };
         match managed.presence()? {
             Presence::Whole => {

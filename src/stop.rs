@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::home::{self, Home, Wait};
 use crate::managed::{Managed, Presence, Surroundings};
-use crate::pg::server::StopMode;
+use crate::pg::server::{Postmaster, StopMode};
 use crate::publish;
 use crate::sync::{self, PushReport};
 use crate::take::{self, Take, Taken};
@@ -26,6 +26,9 @@ use crate::take::{self, Take, Taken};
 pub const PUSH_WITHIN: Duration = Duration::from_secs(30);
 /// How long a server has to shut down. Its clients may be many, its checkpoint large.
 pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(600);
+
+/// What a start holds the home for.
+pub(crate) const START: &str = "start";
 
 /// How often it is looked whether another stop is done.
 const LOOK: Duration = Duration::from_millis(50);
@@ -82,7 +85,7 @@ pub fn stop(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Stopped> {
     // Whoever watches the server must not take its end for a crash, nor the agent's.
-    let running = managed.postmaster()?;
+    let running = running(managed)?;
     let _purpose = running
         .map(|server| Purpose::declare(&managed.home, server.pid))
         .transpose()?;
@@ -101,6 +104,23 @@ pub fn stop(
         agent,
         on,
     )
+}
+
+/// The server; where somebody is starting one, as soon as it can be told from its directory.
+fn running(managed: &Managed) -> Result<Option<Postmaster>> {
+    loop {
+        if let Some(postmaster) = managed.postmaster()? {
+            return Ok(Some(postmaster));
+        }
+        // A start holds the home until its server runs.
+        match managed.home.lock("stop", Wait::No) {
+            Err(Error::HomeBusy { by, .. }) if by == START => managed.home.world().sleep(LOOK),
+            Err(Error::HomeBusy { .. }) => return Ok(None),
+            // It may have come to its end since the look above.
+            Ok(_) => return managed.postmaster(),
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// The rest of a stop, when the server is down.
@@ -267,5 +287,61 @@ fn last_snapshot(managed: &Managed, on: &(dyn Fn(Event) + Sync)) -> Result<Optio
             Ok(None)
         }
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_stop_waits_for_the_server_that_is_being_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("h")).unwrap();
+        home.complete(&Settings::new()).unwrap();
+        let managed = Managed::open(home.dir()).unwrap();
+        assert!(running(&managed).unwrap().is_none());
+        let other = home.lock("checkout", Wait::No).unwrap();
+        assert!(running(&managed).unwrap().is_none());
+        drop(other);
+
+        // A start that comes to nothing.
+        let start = home.lock(START, Wait::No).unwrap();
+        let found = std::thread::scope(|scope| {
+            let found = scope.spawn(|| running(&managed));
+            std::thread::sleep(4 * LOOK);
+            assert!(!found.is_finished(), "it did not wait for the start");
+            drop(start);
+            found.join().unwrap()
+        });
+        assert!(found.unwrap().is_none());
+
+        // One that runs its server. By its name and its current directory a process is that.
+        let start = home.lock(START, Wait::No).unwrap();
+        let pgdata = home.pgdata();
+        fs::create_dir(&pgdata).unwrap();
+        let program = dir.path().join("postgres");
+        symlink("/bin/sleep", &program).unwrap();
+        let mut server = Command::new(&program)
+            .arg("60")
+            .current_dir(&pgdata)
+            .spawn()
+            .unwrap();
+        let found = std::thread::scope(|scope| {
+            let found = scope.spawn(|| running(&managed));
+            fs::write(pgdata.join("postmaster.pid"), server.id().to_string()).unwrap();
+            found.join().unwrap()
+        });
+        server.kill().unwrap();
+        server.wait().unwrap();
+        drop(start);
+        assert_eq!(
+            found.unwrap().map(|s| s.pid),
+            Some(server.id().cast_signed())
+        );
     }
 }
