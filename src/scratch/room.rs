@@ -363,6 +363,38 @@ mod tests {
     }
 
     #[test]
+    fn sweeps_beside_each_other_leave_nothing_and_fail_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(dir.path());
+        let elsewhere = dir.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        for round in 0..20 {
+            for n in 0..4 {
+                let room = Room::make(&home, (n % 2 == 0).then_some(elsewhere.as_path())).unwrap();
+                fs::create_dir_all(room.pgdata().join("base/1")).unwrap();
+                for file in 0..20 {
+                    fs::write(room.pgdata().join(format!("base/1/{file}")), "x").unwrap();
+                }
+            }
+            let begin = std::sync::Barrier::new(3);
+            std::thread::scope(|scope| {
+                let sweeps = [0; 3].map(|_| {
+                    scope.spawn(|| {
+                        begin.wait();
+                        sweep(&home)
+                    })
+                });
+                for swept in sweeps {
+                    let left = swept.join().unwrap().unwrap();
+                    assert!(left.is_empty(), "round {round}: {left:?}");
+                }
+            });
+            assert_eq!(rooms(&home), 0);
+            assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
     fn a_link_to_what_no_room_made_leads_to_no_removal() {
         let dir = tempfile::tempdir().unwrap();
         let home = home(dir.path());
