@@ -695,3 +695,32 @@ fn an_ordinary_user_in_a_deep_directory() {
     });
     assert_eq!(sockets.count(), 0);
 }
+
+/// Ctrl-C while the differing rows are read: the pager goes, and with it what served them.
+#[test]
+fn an_interrupt_of_the_pager_leaves_nothing() {
+    let (home, id) = shop();
+    app(
+        &home,
+        "insert into orders(customer, note) select 1, 'more ' || g from generate_series(1, 50000) g",
+    );
+    let now = home.snapshot("more");
+    // As the terminal sends it: to the group of processes that it shows.
+    let pager = "head -n 3; kill -INT 0; sleep 60";
+    let terminal = Zenith::new("/usr/bin/script", &home.place, "terminal");
+    let line = format!(
+        "{} -D {} diff {id} {now} --rows app.public.orders",
+        env!("CARGO_BIN_EXE_zenith"),
+        home.zenith.home().display()
+    );
+    let output = terminal
+        .env("ZENITH_PAGER", pager)
+        .env("TERM", "xterm")
+        .run(&["-qec", &line, "/dev/null"]);
+    assert!(output.stdout.contains("+ id="), "{output}");
+    wait_for("the end of the servers", Duration::from_secs(60), || {
+        let left = process::under(&home.zenith.home().join("tmp"));
+        (left.is_empty() && rooms(&home.zenith).is_empty()).then_some(())
+    });
+    assert_gone(&home);
+}

@@ -15,6 +15,7 @@ use super::Context;
 use super::snapshot::stands_at;
 use crate::args::LogArgs;
 use crate::error::Failure;
+use crate::progress::Progress;
 use crate::render::log::{Changed, Detail, Line, Logged, Naming, changes_text, lines};
 use crate::render::snapshot;
 use crate::ui::Tone;
@@ -156,6 +157,7 @@ fn follow<'a>(
     let patterns: Vec<Pattern> = patterns
         .collect::<Result<_, _>>()
         .map_err(zenith::Error::from)?;
+    let progress = Progress::of(&context.ui, "comparing snapshots");
     let mut follower = Follower::new(&repo, patterns);
     let mut found = Changes::new();
     let limit = args.limit.unwrap_or(usize::MAX);
@@ -172,6 +174,7 @@ fn follow<'a>(
         }
         Ok(changed)
     })?;
+    drop(progress);
     if found.is_empty() {
         follower.refuse_unknown()?;
     }

@@ -12,6 +12,7 @@ use super::Context;
 use super::scratch::{explain, keeper, resolve, serve};
 use crate::args::ScratchArgs;
 use crate::error::Failure;
+use crate::progress::Progress;
 use crate::render::rows;
 
 /// Lines that are written together.
@@ -81,17 +82,26 @@ fn tell(
     let plan = Plan::make(&mut left, &mut right)?;
     let table = left.table.clone().or(right.table.clone());
     let table = table.ok_or_else(|| Failure::Bug("neither side has the table".to_owned()))?;
-    if ui.is_json() {
-        let (old, new) = (before.to_string(), after.map(|id| id.to_string()));
-        ui.record(&rows::head_record(&table, &old, new.as_deref(), &plan))?;
-    } else {
-        let new = after.map_or("cluster".to_owned(), |id| id.short());
-        for line in rows::head(&table, &before.short(), &new, &plan, ui.glyphs()) {
-            ui.answer(line)?;
+    let head = || -> Result<(), Failure> {
+        if ui.is_json() {
+            let (old, new) = (before.to_string(), after.map(|id| id.to_string()));
+            return ui.record(&rows::head_record(&table, &old, new.as_deref(), &plan));
         }
+        let new = after.map_or("cluster".to_owned(), |id| id.short());
+        let mut lines = rows::head(&table, &before.short(), &new, &plan, ui.glyphs()).into_iter();
+        lines.try_for_each(|line| ui.answer(line))
+    };
+    // Until the first row that differs there is only progress to show, and a pager takes the
+    // terminal from it.
+    let mut progress = ui.draws().then(|| Progress::of(ui, "comparing rows"));
+    if progress.is_none() {
+        head()?;
     }
     let mut out = String::new();
     let mut line_out = |difference: Difference<'_>| -> Result<(), Failure> {
+        if progress.take().is_some() {
+            head()?;
+        }
         let line = if ui.is_json() {
             rows::record(&plan, difference)
         } else {
@@ -105,6 +115,9 @@ fn tell(
         Ok(())
     };
     let counts = plan.run(&mut left, &mut right, &mut line_out)?;
+    if progress.take().is_some() {
+        head()?;
+    }
     ui.raw(out.as_bytes())?;
     if ui.is_json() {
         ui.record(&rows::summary_record(&counts))?;
