@@ -19,6 +19,7 @@ pub mod collect;
 mod commit;
 pub mod damage;
 pub mod delta;
+mod doubt;
 mod encode;
 pub mod error;
 mod header;

@@ -4,11 +4,14 @@
 //! Here a new root is written behind it, which goes on from the newest one that can be read. What
 //! was done in between is not known; but a snapshot that came with it is in the packs, and every
 //! one that is complete there comes back. The same is done for rows of tables that are lost, and
-//! in a home for snapshots that no root names.
+//! in a home for snapshots that no root names. At a storage, where a collector may go on from the
+//! lost root at any time, only what cannot be in its way is used under its old name (`doubt`).
 
 use crate::blob::Fetched;
 use crate::damage::{Bad, Survey};
+use crate::doubt::{Copies, Doubt};
 use crate::error::{Error, Result};
+use crate::heal::NewPacks;
 use crate::id::{Kind, PackName, SnapshotId};
 use crate::log;
 use crate::object::Snapshot;
@@ -41,6 +44,9 @@ pub struct Recovered {
     pub incomplete: Vec<(SnapshotId, String)>,
     /// Refs that named a snapshot which did not come back, and are gone.
     pub refs: Vec<(String, SnapshotId)>,
+    /// Packs of a storage that were copied under other names, since a lost root may have given up
+    /// the old ones, which stand first.
+    pub renamed: Vec<(PackName, PackName)>,
 }
 
 impl Recovered {
@@ -66,12 +72,12 @@ impl Recovered {
 }
 
 /// What a new root goes on from.
-struct Base {
-    state: State,
+pub(crate) struct Base {
+    pub(crate) state: State,
     /// Number of the root that the state is of; none for an empty one.
-    seq: Option<u64>,
+    pub(crate) seq: Option<u64>,
     /// Number of the latest root, readable or not.
-    latest: u64,
+    pub(crate) latest: u64,
     /// BLAKE3 of the latest root object, as far as there is one.
     hash: Option<[u8; 32]>,
     tables: Vec<String>,
@@ -82,10 +88,10 @@ type Usage = BTreeMap<PackName, (u64, u64)>;
 
 /// Snapshots found in packs.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     /// Complete ones with their usage, parents first.
-    rows: Vec<(Row, Usage)>,
-    incomplete: Vec<(SnapshotId, String)>,
+    pub(crate) rows: Vec<(Row, Usage)>,
+    pub(crate) incomplete: Vec<(SnapshotId, String)>,
 }
 
 impl Repository {
@@ -119,10 +125,9 @@ impl Repository {
                 let outcome = self.go_on_from(base, how, why);
                 let mut live = self.lock_live_write();
                 live.pending.clear();
-                if outcome.is_err() {
-                    // What was taken for the state is none.
-                    live.state = None;
-                }
+                live.hidden.clear();
+                // By the latest root again; where none was written, this was none.
+                live.state = None;
                 drop(live);
                 outcome
             }
@@ -184,22 +189,42 @@ impl Repository {
             // The root itself is whole: only parts of its tables are lost.
             done.base = Some(base.latest);
         }
+        let doubt = Doubt::of(self, &base)?;
         let state = Arc::new(base.state);
         self.adopt(state.clone());
         // Rows that are lost may be of any pack.
         let any = !done.tables.is_empty() || base.seq.is_none();
-        let found = self.find_snapshots(&state, any, how)?;
+        if let Some(doubt) = &doubt {
+            // Others serve where they have the same.
+            let doubted = doubt.rows(&state);
+            self.lock_live_write().condemned.extend(doubted);
+        }
+        let mut found = self.find_snapshots(&state, any, how)?;
+        let floor = doubt.as_ref().map_or(0, Doubt::floor);
+        let mut new = NewPacks::new(self, &how.operation, floor);
+        let copies = match &doubt {
+            Some(doubt) => self.copy_needed(&state, doubt, any, &mut found, &mut new)?,
+            None => Copies::default(),
+        };
+        done.renamed = copies.renamed.clone().into_iter().collect();
         let mut next = (*state).clone();
         next.root.seq = base.latest + 1;
         next.root.previous = base.hash.or(base.seq.map(|_| state.hash));
         next.root.nonce = self.world().bytes();
         next.root.operation = how.operation.clone();
         next.need_packs_2();
+        let now = how.operation.time.unix_micros.div_euclid(1_000_000);
+        if let Some(doubt) = &doubt {
+            doubt.take_over(&mut next, &copies, now)?;
+        }
         if any {
             // Usage tells differences to rows that may be lost, by numbers of packs that may be.
             self.count_anew(&mut next)?;
         }
-        self.add_found(&mut next, found, any, &mut done)?;
+        self.add_found(&mut next, found, &mut done)?;
+        if let Some(doubt) = &doubt {
+            doubt.settle(&mut next, now);
+        }
         let bytes = self.fit(&mut next)?;
         let created = log::create(&**self.objects(), &Root::key(next.seq()), &bytes)?;
         if !created || log::is_closed(&**self.objects(), next.seq())? {
@@ -210,8 +235,39 @@ impl Repository {
         }
         next.hash = *blake3::hash(&bytes).as_bytes();
         done.root = Some(next.seq());
-        self.adopt(Arc::new(next));
+        let next = Arc::new(next);
+        self.adopt(next.clone());
+        new.drop_unused(&next)?;
         Ok(done)
+    }
+
+    /// Copies what snapshots need of packs in doubt, and has them use the copies.
+    fn copy_needed(
+        &self,
+        state: &State,
+        doubt: &Doubt,
+        any: bool,
+        found: &mut Found,
+        new: &mut NewPacks<'_>,
+    ) -> Result<Copies> {
+        let mut needed = doubt.used(state);
+        for (_, usage) in &found.rows {
+            let packs = usage.iter().map(|(name, (len, _))| (*name, *len));
+            needed.extend(doubt.doubted(state, packs));
+        }
+        if any {
+            let mut usage = BTreeMap::new();
+            for row in state.snapshots() {
+                usage.append(&mut self.usage_found(row)?);
+            }
+            let usage = self.with_lengths(usage).into_iter();
+            let packs = usage.map(|(name, (len, _))| (name, len));
+            needed.extend(doubt.doubted(state, packs));
+        }
+        let copies = self.copy_doubted(&needed, new)?;
+        copies.use_in(found);
+        self.forget_doubted(state, doubt, &copies);
+        Ok(copies)
     }
 
     /// Snapshots of a home that are whole in packs which no root names: the root that named them
@@ -228,7 +284,7 @@ impl Repository {
             let mut found = Some(found);
             let committed = self.commit_with(how.operation.clone(), |next| {
                 match found.take() {
-                    Some(found) => self.add_found(next, found, true, &mut done),
+                    Some(found) => self.add_found(next, found, &mut done),
                     // Nobody else commits in a home whose lock is held.
                     None => Err(Error::Contended {
                         location: self.location(),
@@ -247,7 +303,7 @@ impl Repository {
         let rows: Vec<Row> = next.snapshots().cloned().collect();
         for row in &rows {
             let usage = self.with_lengths(self.usage_found(row)?);
-            next.set_usage(row.serial, &usage, true)?;
+            next.set_usage(row.serial, &usage, self.is_alone())?;
         }
         Ok(())
     }
@@ -282,18 +338,12 @@ impl Repository {
     }
 
     /// Rows and refs for what was found; refs that name nothing go.
-    fn add_found(
-        &self,
-        next: &mut State,
-        found: Found,
-        alone: bool,
-        done: &mut Recovered,
-    ) -> Result<()> {
+    fn add_found(&self, next: &mut State, found: Found, done: &mut Recovered) -> Result<()> {
         done.incomplete = found.incomplete;
         let mut added = Vec::new();
         for (row, usage) in found.rows {
             let id = row.id;
-            match next.add_snapshot(row, &usage, alone || self.is_alone()) {
+            match next.add_snapshot(row, &usage, self.is_alone()) {
                 Ok(()) => added.push(id),
                 Err(e @ Error::NamesUsedUp { .. }) => done.incomplete.push((id, e.to_string())),
                 Err(e) => return Err(e),

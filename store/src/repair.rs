@@ -194,6 +194,7 @@ impl Repository {
             log: self.mend_log(how)?,
             ..Repaired::default()
         };
+        done.renamed = done.log.renamed.clone();
         let (before, bad) = self.look(Verify::ReadData, on)?;
         done.before = before.clone();
         done.after = before;
@@ -265,7 +266,13 @@ impl Repository {
         done.after.damage = remaining;
         done.from = sources.from;
         done.unavailable = sources.unavailable;
-        done.renamed = changes.renamed;
+        for (old, new) in changes.renamed {
+            // A copy that was replaced, too.
+            match done.renamed.iter_mut().find(|(_, copy)| *copy == old) {
+                Some((_, name)) => *name = new,
+                None => done.renamed.push((old, new)),
+            }
+        }
         done.retired = changes.retired.into_iter().collect();
         done.retired.sort_unstable();
         Ok(())
@@ -290,7 +297,7 @@ impl Repository {
     }
 
     /// From now on nothing is read from these packs.
-    fn hide(&self, packs: &HashSet<PackName>) {
+    pub(crate) fn hide(&self, packs: &HashSet<PackName>) {
         let mut live = self.lock_live_write();
         live.hidden.extend(packs.iter().copied());
         let Live { packs, hidden, .. } = &mut *live;
@@ -639,7 +646,7 @@ fn first_of_each<'r>(
 }
 
 /// A file that goes away unless it was renamed.
-struct Copy(std::path::PathBuf);
+pub(crate) struct Copy(pub(crate) std::path::PathBuf);
 
 impl Drop for Copy {
     fn drop(&mut self) {

@@ -32,6 +32,8 @@ pub struct State {
     pub(crate) hash: [u8; HASH_LEN],
     pub(crate) snapshots: Table<Row>,
     pub(crate) packs: Table<PackRow>,
+    /// Whether a part of that table is lost.
+    pub(crate) packs_lost: bool,
     pub(crate) removed: Table<Removed>,
     /// Index segments. What is lost of this table costs time alone, and is told of here.
     pub(crate) index: Table<SegmentRow>,
@@ -96,10 +98,16 @@ impl State {
             .cloned()
             .map(|row: RefRow| (row.name, row.at));
         root.refs.extend(in_table);
+        let mut packs_lost = false;
+        let packs = Table::load_found(packs, objects, keys, &mut |e| {
+            packs_lost = true;
+            on_lost(e)
+        })?;
         let mut state = State {
             hash: *blake3::hash(bytes).as_bytes(),
             snapshots: Table::load_found(snapshots, objects, keys, on_lost)?,
-            packs: Table::load_found(packs, objects, keys, on_lost)?,
+            packs,
+            packs_lost,
             removed: Table::load_found(removed, objects, keys, on_lost)?,
             index,
             index_lost,
@@ -143,6 +151,7 @@ impl State {
             hash: [0; HASH_LEN],
             snapshots: Table::default(),
             packs: Table::default(),
+            packs_lost: false,
             removed: Table::default(),
             index: Table::default(),
             index_lost: Vec::new(),
@@ -193,6 +202,15 @@ impl State {
             let number = self.ref_table.next_key();
             self.ref_table.put(RefRow { number, name, at });
         }
+    }
+
+    /// Has all tables written anew where the root has no room for them.
+    pub(crate) fn take_in_tables(&mut self) {
+        self.snapshots.take_in();
+        self.packs.take_in();
+        self.removed.take_in();
+        self.index.take_in();
+        self.ref_table.take_in();
     }
 
     /// Notes that packs are written which the first programs do not know.

@@ -200,6 +200,13 @@ impl<R: Row> Table<R> {
         self.rows.range(beyond).map(|(_, row)| row)
     }
 
+    /// Has the root hold all rows: what the segments have is written anew by the next spill.
+    pub(crate) fn take_in(&mut self) {
+        self.segments.clear();
+        self.removed.clear();
+        self.inline = self.rows.keys().copied().collect();
+    }
+
     /// Bytes that a root would save if the rows moved to a segment.
     pub(crate) fn inline_len(&self) -> usize {
         let rows = self.inline.iter().map(|key| encoded(&self.rows[key]).len());

@@ -19,6 +19,7 @@ mod dice;
 mod histories;
 mod limits;
 mod meanwhile;
+mod mended;
 mod parts;
 mod repacking;
 mod repairs;

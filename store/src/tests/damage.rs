@@ -18,12 +18,12 @@ fn repair<'a>(sources: &[&'a dyn Source]) -> Repair<'a> {
     }
 }
 
-fn mend(repository: &Repository, sources: &[&dyn Source]) -> Repaired {
+pub(super) fn mend(repository: &Repository, sources: &[&dyn Source]) -> Repaired {
     repository.repair(&repair(sources), &|_| {}).unwrap()
 }
 
 /// What was written may be shared with another place by a hard link.
-fn rewrite(repository: &Repository, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn rewrite(repository: &Repository, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let path = repository.objects().local_path(key).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     change(&mut bytes);

@@ -7,8 +7,10 @@
 use super::{check_all, check_breaks, each, is_large};
 use stateright::{Model, Property};
 
-/// Pack 0 lies there at the start; a writer uploads one pack in each of its sessions.
-const PACKS: usize = 1 + 2 * SESSIONS_OF_WRITER;
+/// Pack 0 lies there at the start; a writer uploads one pack in each of its sessions; the last one
+/// is what a mended log copies.
+const PACKS: usize = 1 + 2 * SESSIONS_OF_WRITER + 1;
+const COPY: usize = PACKS - 1;
 const SESSIONS_OF_WRITER: usize = 3;
 /// Snapshot 0 is there at the start, each writer makes one.
 const SNAPSHOTS: usize = 3;
@@ -49,6 +51,16 @@ enum Without {
     FenceBeforeForgetting,
     /// What a dead pack held is uploaded under its old name.
     NewName,
+    /// A mended root leaves what nobody used as it was before the loss.
+    Burial,
+    /// A mended root has the fences of before the loss alone.
+    FenceOfAll,
+    /// A mended root fences only sessions of which something lies there.
+    FenceOfUnseen,
+    /// What comes back is used under its old names.
+    CopyOfUnnamed,
+    /// What was used before the loss is used under its old names, however many roots are lost.
+    CopyOfUsed,
 }
 
 /// The state of a pack's row.
@@ -107,6 +119,19 @@ struct Collector {
     orphans: Packs,
 }
 
+/// What a root says.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Root {
+    /// Rows of packs.
+    rows: [Row; PACKS],
+    /// Fenced sessions, of one pack each.
+    fenced: Packs,
+    /// Snapshots with their packs.
+    snapshots: [Packs; SNAPSHOTS],
+    /// Removed ones that can be brought back.
+    removed: [Packs; SNAPSHOTS],
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Reader {
     Idle,
@@ -123,12 +148,11 @@ enum Reader {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct State {
-    /// In the latest root: rows of packs, fenced sessions (of one pack each), snapshots with their
-    /// packs, and removed ones that can be brought back.
-    rows: [Row; PACKS],
-    fenced: Packs,
-    snapshots: [Packs; SNAPSHOTS],
-    removed: [Packs; SNAPSHOTS],
+    /// The latest root.
+    root: Root,
+    /// The root that will be the newest which can be read, and how many come after it.
+    readable: Option<(Root, u8)>,
+    losses_left: u8,
     /// The objects under `packs/`; 0 is none.
     objects: [Chunks; PACKS],
     /// What was written first under each name.
@@ -159,6 +183,10 @@ enum Action {
     Doom(usize),
     Delete(usize, usize),
     DeclareDeleted(usize),
+    /// The latest root is the newest that can be read later on.
+    Keep,
+    /// All roots since are lost, and a new one goes on from there.
+    Mend,
     /// The row of a deleted pack goes; a fence of its session, as all old ones share, stands for it.
     Forget(usize),
     Fence(usize),
@@ -176,6 +204,8 @@ struct Lifecycle {
     undos: u8,
     fences: u8,
     readers: bool,
+    /// So many roots are lost at most.
+    losses: u8,
     /// Both writers begin with the shared pack, and make snapshots of the same chunks.
     shares: bool,
     without: Without,
@@ -187,20 +217,23 @@ impl State {
     }
 
     fn used(&self) -> Packs {
-        self.snapshots.iter().fold(0, |used, packs| used | packs)
+        self.root
+            .snapshots
+            .iter()
+            .fold(0, |used, packs| used | packs)
     }
 
     fn is_fenced(&self, pack: usize) -> bool {
-        self.fenced & 1 << pack != 0
+        self.root.fenced & 1 << pack != 0
     }
 
     fn dead(&self) -> Packs {
-        self.packs_where(|p| self.rows[p] == Row::Dead)
+        self.packs_where(|p| self.root.rows[p] == Row::Dead)
     }
 
     /// Packs without a row that lie there.
     fn orphans(&self) -> Packs {
-        self.packs_where(|p| self.rows[p] == Row::None && self.objects[p] != 0)
+        self.packs_where(|p| self.root.rows[p] == Row::None && self.objects[p] != 0)
     }
 
     fn committers(&mut self) -> impl Iterator<Item = &mut Writer> {
@@ -209,6 +242,9 @@ impl State {
 
     /// A new root: what others have read is no longer the latest.
     fn new_root(&mut self, without: Without) {
+        if let Some((_, lost)) = &mut self.readable {
+            *lost += 1;
+        }
         for writer in self.committers() {
             if let Step::Commit { is_latest } = &mut writer.step {
                 *is_latest = false;
@@ -236,6 +272,7 @@ impl Lifecycle {
             undos: 0,
             fences: 1,
             readers: false,
+            losses: 0,
             shares: false,
             without,
         }
@@ -260,8 +297,18 @@ impl Lifecycle {
             undos: 1,
             fences: 0,
             readers: true,
+            losses: 0,
             shares: false,
             without,
+        }
+    }
+
+    /// A writer and two collectors, and roots that are lost.
+    fn mended(without: Without) -> Self {
+        Lifecycle {
+            writers: 1,
+            losses: 1,
+            ..Self::writers(without)
         }
     }
 
@@ -276,7 +323,7 @@ impl Lifecycle {
     fn step(&self, state: &mut State, mut writer: Writer, number: Option<usize>) -> Writer {
         match writer.step {
             Step::Begin => {
-                writer.packs = match state.rows[0] {
+                writer.packs = match state.root.rows[0] {
                     Row::Live | Row::Condemned => 1,
                     _ => 0,
                 };
@@ -287,7 +334,7 @@ impl Lifecycle {
                 let missing = self.needs(writer.snapshot) & !held;
                 // Where it does without new names: a name that it would take again.
                 let burned = state.packs_where(|p| {
-                    matches!(state.rows[p], Row::Dead | Row::Deleted) && state.written[p] != 0
+                    matches!(state.root.rows[p], Row::Dead | Row::Deleted) && state.written[p] != 0
                 });
                 let old = each(burned & !writer.packs).next();
                 match (missing, number, old) {
@@ -312,7 +359,7 @@ impl Lifecycle {
                 }
             }
             Step::Validate => {
-                let unusable = each(writer.packs).filter(|p| match state.rows[*p] {
+                let unusable = each(writer.packs).filter(|p| match state.root.rows[*p] {
                     Row::Live | Row::Condemned => false,
                     Row::Dead | Row::Deleted => {
                         self.without != Without::DeadCheck && writer.again & 1 << p == 0
@@ -322,7 +369,7 @@ impl Lifecycle {
                 let unusable = unusable.fold(0, |set, p| set | 1 << p);
                 writer.packs &= !unusable;
                 writer.chosen = each(writer.packs)
-                    .filter(|p| match state.rows[*p] {
+                    .filter(|p| match state.root.rows[*p] {
                         Row::None => true,
                         Row::Live => false,
                         Row::Condemned => {
@@ -342,12 +389,16 @@ impl Lifecycle {
             Step::Commit { .. } => {
                 let mut rescued = false;
                 for pack in each(writer.chosen) {
-                    rescued |= state.rows[pack] == Row::Condemned;
-                    state.broken_fence |= state.rows[pack] == Row::None && state.is_fenced(pack);
-                    state.rows[pack] = Row::Live;
+                    rescued |= state.root.rows[pack] == Row::Condemned;
+                    state.broken_fence |=
+                        state.root.rows[pack] == Row::None && state.is_fenced(pack);
+                    state.root.rows[pack] = Row::Live;
                 }
-                state.snapshots[writer.snapshot] = writer.packs;
-                state.removed[writer.snapshot] = 0;
+                // Somebody may have mended it into the table.
+                if state.root.snapshots[writer.snapshot] == 0 {
+                    state.root.snapshots[writer.snapshot] = writer.packs;
+                }
+                state.root.removed[writer.snapshot] = 0;
                 state.new_root(self.without);
                 writer.step = Step::Done { rescued };
                 writer.chosen = 0;
@@ -355,6 +406,90 @@ impl Lifecycle {
             Step::Done { .. } | Step::Failed => {}
         }
         writer
+    }
+
+    /// A root behind lost ones, which goes on from the newest that can be read.
+    fn mend(&self, state: &mut State) -> Option<()> {
+        let (base, lost_roots) = state.readable.take()?;
+        let lost = std::mem::replace(&mut state.root, base);
+        let used = state.used();
+        // A pack in use is dead three roots later at the earliest.
+        let trusted = match lost_roots {
+            3.. if self.without != Without::CopyOfUsed => 0,
+            _ => used,
+        };
+        let mut copied = 0;
+        let mut copy = |packs: Packs| match packs & !trusted {
+            0 => packs,
+            doubted => {
+                copied |= doubted;
+                packs & trusted | 1 << COPY
+            }
+        };
+        let is_there = |state: &State, packs: Packs| each(packs).all(|p| state.objects[p] != 0);
+        for n in 0..SNAPSHOTS {
+            let packs = state.root.snapshots[n];
+            match is_there(state, packs) {
+                true => state.root.snapshots[n] = copy(packs),
+                // It was removed and collected, is told of as damaged, and goes once more.
+                false => {
+                    state.root.snapshots[n] = 0;
+                    state.root.removed[n] = packs;
+                }
+            }
+        }
+        for n in 0..SNAPSHOTS {
+            let mut packs = lost.snapshots[n] | lost.removed[n];
+            if packs == 0 {
+                // One that was uploaded and not committed is as whole.
+                packs = self.uploaded(state, n);
+            }
+            let is_known = state.root.snapshots[n] | state.root.removed[n] != 0;
+            if is_known || packs == 0 || !is_there(state, packs) {
+                continue;
+            }
+            state.root.snapshots[n] = match self.without {
+                Without::CopyOfUnnamed => packs,
+                _ => copy(packs),
+            };
+        }
+        let held = each(copied).fold(0, |held, p| held | state.objects[p]);
+        if copied != 0 {
+            state.objects[COPY] = held;
+            state.written[COPY] = held;
+        }
+        let used = state.used();
+        for pack in 0..PACKS {
+            let row = &mut state.root.rows[pack];
+            match row {
+                _ if used & 1 << pack != 0 => *row = Row::Live,
+                Row::Live | Row::Condemned if self.without != Without::Burial => {
+                    *row = Row::Dead;
+                    state.ever_dead |= 1 << pack;
+                }
+                _ => {}
+            }
+        }
+        let begun = state.packs_where(|p| match self.without {
+            Without::FenceOfAll => false,
+            Without::FenceOfUnseen => state.objects[p] != 0,
+            _ => state.written[p] != 0,
+        });
+        let unnamed = state.packs_where(|p| state.root.rows[p] == Row::None);
+        state.root.fenced |= begun & unnamed;
+        state.new_root(self.without);
+        Some(())
+    }
+
+    /// The packs of a snapshot that lies there whole and is in no root.
+    fn uploaded(&self, state: &State, snapshot: usize) -> Packs {
+        let writer = state.writers.iter().find(|w| w.snapshot == snapshot);
+        let packs = writer.map_or(0, |writer| writer.packs);
+        let held = each(packs).fold(0, |held, p| held | state.objects[p]);
+        match self.needs(snapshot) & !held {
+            0 => packs,
+            _ => 0,
+        }
     }
 
     fn read_pack(&self, state: &mut State) {
@@ -367,7 +502,7 @@ impl Lifecycle {
         };
         state.reader = match state.objects[pack] {
             // It asks the newest root where things are now.
-            0 => match state.snapshots[snapshot] {
+            0 => match state.root.snapshots[snapshot] {
                 0 => Reader::Gone,
                 left => Reader::Reads { snapshot, left },
             },
@@ -392,10 +527,14 @@ impl Model for Lifecycle {
         let mut objects = [0; PACKS];
         objects[0] = NEEDS[0];
         vec![State {
-            rows,
-            fenced: 0,
-            snapshots,
-            removed: [0; SNAPSHOTS],
+            root: Root {
+                rows,
+                fenced: 0,
+                snapshots,
+                removed: [0; SNAPSHOTS],
+            },
+            readable: None,
+            losses_left: u8::from(self.losses > 0),
             objects,
             written: objects,
             writers: (0..self.writers)
@@ -434,19 +573,19 @@ impl Model for Lifecycle {
         match &state.undo {
             Some(undo) if goes_on(undo) => actions.push(Action::UndoStep),
             _ if state.undos_left > 0 => {
-                let removed = (0..SNAPSHOTS).filter(|s| state.removed[*s] != 0);
+                let removed = (0..SNAPSHOTS).filter(|s| state.root.removed[*s] != 0);
                 actions.extend(removed.map(Action::Undo));
             }
             _ => {}
         }
         if state.removals_left > 0 {
-            let there = (0..SNAPSHOTS).filter(|s| state.snapshots[*s] != 0);
+            let there = (0..SNAPSHOTS).filter(|s| state.root.snapshots[*s] != 0);
             actions.extend(there.map(Action::Remove));
         }
         let unused = |p: &usize| state.used() & 1 << p == 0;
-        let live = (0..PACKS).filter(|p| state.rows[*p] == Row::Live);
+        let live = (0..PACKS).filter(|p| state.root.rows[*p] == Row::Live);
         actions.extend(live.filter(unused).map(Action::Condemn));
-        let deleted = (0..PACKS).filter(|p| state.rows[*p] == Row::Deleted);
+        let deleted = (0..PACKS).filter(|p| state.root.rows[*p] == Row::Deleted);
         actions.extend(deleted.map(Action::Forget));
         if state.fences_left > 0 {
             // Clocks decide whom to fence, so it can be anybody, committed or not.
@@ -463,7 +602,7 @@ impl Model for Lifecycle {
                 None => {
                     let unchecked =
                         matches!(self.without, Without::UseCheck | Without::RescueAndUseCheck);
-                    let condemned = (0..PACKS).filter(|p| state.rows[*p] == Row::Condemned);
+                    let condemned = (0..PACKS).filter(|p| state.root.rows[*p] == Row::Condemned);
                     let may_die = condemned.filter(|p| unchecked || unused(p));
                     actions.extend(may_die.map(|p| Action::Choose(c, p)));
                 }
@@ -481,13 +620,18 @@ impl Model for Lifecycle {
             let may_go = collector.orphans
                 & match self.without {
                     Without::FenceBeforeDelete => Packs::MAX,
-                    _ => state.fenced,
+                    _ => state.root.fenced,
                 };
             actions.extend(each(may_go).map(|p| Action::DeleteOrphan(c, p)));
         }
+        match &state.readable {
+            None if state.losses_left > 0 => actions.push(Action::Keep),
+            Some((_, lost)) if (1..=self.losses).contains(lost) => actions.push(Action::Mend),
+            _ => {}
+        }
         match state.reader {
             Reader::Idle if self.readers => {
-                let there = (0..SNAPSHOTS).filter(|s| state.snapshots[*s] != 0);
+                let there = (0..SNAPSHOTS).filter(|s| state.root.snapshots[*s] != 0);
                 actions.extend(there.map(Action::Read));
             }
             Reader::Reads { .. } => actions.push(Action::ReadPack),
@@ -507,7 +651,7 @@ impl Model for Lifecycle {
                 state.undo = Some(Writer {
                     step: Step::Validate,
                     snapshot,
-                    packs: state.removed[snapshot],
+                    packs: state.root.removed[snapshot],
                     sessions: 0,
                     chosen: 0,
                     again: 0,
@@ -519,18 +663,18 @@ impl Model for Lifecycle {
             }
             Action::Remove(snapshot) => {
                 state.removals_left -= 1;
-                state.removed[snapshot] = std::mem::take(&mut state.snapshots[snapshot]);
+                state.root.removed[snapshot] = std::mem::take(&mut state.root.snapshots[snapshot]);
                 state.new_root(self.without);
             }
             Action::Condemn(pack) => {
-                state.rows[pack] = Row::Condemned;
+                state.root.rows[pack] = Row::Condemned;
                 state.new_root(self.without);
             }
             Action::Choose(c, pack) => state.collectors[c].choice = Some((pack, true)),
             Action::DeclareDead(c) => {
                 let (pack, is_latest) = state.collectors[c].choice.take()?;
                 if is_latest || self.without == Without::CollectorRevalidation {
-                    state.rows[pack] = Row::Dead;
+                    state.root.rows[pack] = Row::Dead;
                     state.ever_dead |= 1 << pack;
                     state.new_root(self.without);
                 }
@@ -547,22 +691,22 @@ impl Model for Lifecycle {
             Action::DeclareDeleted(c) => {
                 let gone = std::mem::take(&mut state.collectors[c].gone) & state.dead();
                 for pack in each(gone) {
-                    state.rows[pack] = Row::Deleted;
+                    state.root.rows[pack] = Row::Deleted;
                 }
                 if gone != 0 {
                     state.new_root(self.without);
                 }
             }
             Action::Forget(pack) => {
-                state.rows[pack] = Row::None;
+                state.root.rows[pack] = Row::None;
                 if self.without != Without::FenceBeforeForgetting {
-                    state.fenced |= 1 << pack;
+                    state.root.fenced |= 1 << pack;
                 }
                 state.new_root(self.without);
             }
             Action::Fence(pack) => {
                 state.fences_left -= 1;
-                state.fenced |= 1 << pack;
+                state.root.fenced |= 1 << pack;
                 state.new_root(self.without);
             }
             Action::ListOrphans(c) => {
@@ -575,10 +719,15 @@ impl Model for Lifecycle {
             Action::Read(snapshot) => {
                 state.reader = Reader::Reads {
                     snapshot,
-                    left: state.snapshots[snapshot],
+                    left: state.root.snapshots[snapshot],
                 };
             }
             Action::ReadPack => self.read_pack(&mut state),
+            Action::Keep => {
+                state.losses_left -= 1;
+                state.readable = Some((state.root.clone(), 0));
+            }
+            Action::Mend => self.mend(&mut state)?,
         }
         Some(state)
     }
@@ -586,16 +735,19 @@ impl Model for Lifecycle {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             Property::always(IN_USE_IS_LIVE, |_, s: &State| {
-                each(s.used()).all(|p| s.rows[p] == Row::Live)
+                each(s.used()).all(|p| s.root.rows[p] == Row::Live)
             }),
             Property::always(COMPLETE, |m: &Lifecycle, s: &State| {
-                (0..SNAPSHOTS).filter(|n| s.snapshots[*n] != 0).all(|n| {
-                    let there = each(s.snapshots[n]).fold(0, |there, p| there | s.objects[p]);
-                    m.needs(n) & !there == 0
-                })
+                (0..SNAPSHOTS)
+                    .filter(|n| s.root.snapshots[*n] != 0)
+                    .all(|n| {
+                        let there =
+                            each(s.root.snapshots[n]).fold(0, |there, p| there | s.objects[p]);
+                        m.needs(n) & !there == 0
+                    })
             }),
             Property::always(DEAD_STAYS_DEAD, |_, s: &State| {
-                each(s.ever_dead).all(|p| !matches!(s.rows[p], Row::Live | Row::Condemned))
+                each(s.ever_dead).all(|p| !matches!(s.root.rows[p], Row::Live | Row::Condemned))
             }),
             Property::always(FENCE_HOLDS, |_, s: &State| !s.broken_fence),
             Property::always(WRITTEN_ONCE, |_, s: &State| {
@@ -605,7 +757,7 @@ impl Model for Lifecycle {
                 s.writers
                     .iter()
                     .filter(|w| matches!(w.step, Step::Done { .. }))
-                    .all(|w| s.snapshots[w.snapshot] | s.removed[w.snapshot] != 0)
+                    .all(|w| s.root.snapshots[w.snapshot] | s.root.removed[w.snapshot] != 0)
             }),
             Property::always(RIGHT_BYTES, |_, s: &State| s.reader != Reader::WrongBytes),
             Property::sometimes("a writer rescues a pack", |_, s: &State| {
@@ -614,7 +766,7 @@ impl Model for Lifecycle {
                     .any(|w| w.step == Step::Done { rescued: true })
             }),
             Property::sometimes("what a dead pack held is uploaded again", |_, s: &State| {
-                s.snapshots[1] != 0 && s.snapshots[1] & 1 == 0
+                s.root.snapshots[1] != 0 && s.root.snapshots[1] & 1 == 0
             }),
             Property::sometimes("a commit has a conflict", |_, s: &State| {
                 s.writers
@@ -622,12 +774,12 @@ impl Model for Lifecycle {
                     .any(|w| w.step == Step::Commit { is_latest: false })
             }),
             Property::sometimes("a dead pack is deleted", |_, s: &State| {
-                s.rows[0] == Row::Deleted
+                s.root.rows[0] == Row::Deleted
             }),
             Property::sometimes(
                 "a name that was forgotten is not used again",
                 |_, s: &State| {
-                    s.rows[0] == Row::None
+                    s.root.rows[0] == Row::None
                         && s.writers.iter().any(|w| {
                             w.step == Step::Commit { is_latest: false } && w.packs & 1 != 0
                         })
@@ -637,10 +789,24 @@ impl Model for Lifecycle {
         if self.fences > 0 {
             properties.extend([
                 Property::sometimes("a fence makes a writer upload again", |_, s: &State| {
-                    s.is_fenced(1) && s.written[1] != 0 && s.snapshots[1] & 0b101 == 0b101
+                    s.is_fenced(1) && s.written[1] != 0 && s.root.snapshots[1] & 0b101 == 0b101
                 }),
                 Property::sometimes("leftovers are deleted", |_, s: &State| {
-                    each(s.fenced & !s.ever_dead).any(|p| s.written[p] != 0 && s.objects[p] == 0)
+                    each(s.root.fenced & !s.ever_dead)
+                        .any(|p| s.written[p] != 0 && s.objects[p] == 0)
+                }),
+            ]);
+        }
+        if self.losses > 0 {
+            properties.extend([
+                Property::sometimes("what a lost root held comes back", |_, s: &State| {
+                    s.root.snapshots[1] & 1 << COPY != 0
+                }),
+                Property::sometimes("a writer goes on after a loss", |_, s: &State| {
+                    s.losses_left == 0
+                        && s.readable.is_none()
+                        && s.root.fenced & 0b10 != 0
+                        && s.root.snapshots[1] & 0b100 != 0
                 }),
             ]);
         }
@@ -674,7 +840,8 @@ impl Lifecycle {
     fn dooms(&self, state: &State) -> Packs {
         match self.without {
             Without::DeadBeforeDelete => state.packs_where(|p| {
-                matches!(state.rows[p], Row::Dead | Row::Condemned) && state.used() & 1 << p == 0
+                matches!(state.root.rows[p], Row::Dead | Row::Condemned)
+                    && state.used() & 1 << p == 0
             }),
             _ => state.dead(),
         }
@@ -684,7 +851,7 @@ impl Lifecycle {
     fn leftovers(&self, state: &State) -> Packs {
         match self.without {
             Without::FenceBeforeDelete | Without::RowsAfterFence => state.orphans(),
-            _ => state.orphans() & state.fenced,
+            _ => state.orphans() & state.root.fenced,
         }
     }
 }
@@ -788,4 +955,44 @@ fn without_new_names_a_late_deletion_takes_what_was_uploaded_again() {
 #[test]
 fn without_new_names_a_reader_reads_something_else() {
     check_breaks(Lifecycle::readers(Without::NewName), RIGHT_BYTES);
+}
+
+#[test]
+fn packs_in_use_stay_when_roots_are_lost() {
+    let mut model = Lifecycle::mended(Without::Nothing);
+    if is_large() {
+        model.losses = 2;
+    }
+    check_all("packs, lost roots", model);
+}
+
+#[test]
+fn without_burial_a_pack_comes_back_that_a_lost_root_declared_dead() {
+    check_breaks(Lifecycle::mended(Without::Burial), COMPLETE);
+}
+
+#[test]
+fn without_a_fence_of_all_a_session_comes_back_that_a_lost_root_fenced() {
+    check_breaks(Lifecycle::mended(Without::FenceOfAll), COMPLETE);
+}
+
+/// Two collectors saw the fence; one has deleted what the session left, the other will.
+#[test]
+fn without_a_fence_of_what_is_not_seen_a_session_comes_back_that_a_lost_root_fenced() {
+    check_breaks(Lifecycle::mended(Without::FenceOfUnseen), COMPLETE);
+}
+
+#[test]
+fn without_copies_what_comes_back_is_deleted() {
+    check_breaks(Lifecycle::mended(Without::CopyOfUnnamed), COMPLETE);
+}
+
+#[test]
+fn without_copies_of_all_what_three_lost_roots_declared_dead_is_deleted() {
+    let mut model = Lifecycle::mended(Without::CopyOfUsed);
+    (model.losses, model.collectors) = (3, 1);
+    check_breaks(model, COMPLETE);
+    model = Lifecycle::mended(Without::Nothing);
+    (model.losses, model.collectors) = (3, 1);
+    check_all("packs, three lost roots", model);
 }
