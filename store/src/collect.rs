@@ -16,7 +16,7 @@ use crate::objects::disk;
 use crate::repack::Repack;
 use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
-use crate::session::{Sessions, began};
+use crate::session::{PATIENCE, Sessions, began};
 use crate::state::{FENCES_MAX, KEPT_FOR, KEPT_ROOTS, State};
 use crate::transfer::tending;
 use std::collections::{HashMap, HashSet};
@@ -47,7 +47,7 @@ impl Collect {
         Collect {
             now,
             grace: DAY,
-            sessions: 7 * DAY,
+            sessions: PATIENCE,
             repack: Repack::default(),
         }
     }
@@ -123,10 +123,8 @@ impl Repository {
             done.orphans += 1;
             done.orphan_bytes += orphan.len;
         }
-        for (key, session) in &sessions.keys {
-            if state.is_fenced_session(session) {
-                self.objects().delete(key)?;
-            }
+        for key in sessions.over(&state, how.now, how.sessions) {
+            self.objects().delete(&key)?;
         }
         self.repack_all(&operation, how, floor, removed, &mut done)?;
         self.tend_segments(None, &tending(&operation))?;

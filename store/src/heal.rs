@@ -25,6 +25,7 @@ pub(crate) struct NewPacks<'a> {
     next: u32,
     open: Option<Open>,
     stored: Vec<PackName>,
+    said: Vec<String>,
     ids: Vec<Id>,
     parts: Vec<Part>,
     bodies: Vec<u8>,
@@ -50,6 +51,7 @@ impl<'a> NewPacks<'a> {
             next: 0,
             open: None,
             stored: Vec::new(),
+            said: Vec::new(),
             ids: Vec::new(),
             parts: Vec::new(),
             bodies: Vec::new(),
@@ -158,7 +160,7 @@ impl<'a> NewPacks<'a> {
         if !repository.is_alone() {
             let seq = repository.loaded()?.seq();
             let packs = BTreeMap::from([(name, len)]);
-            announce_sessions(&packs, repository, self.operation, seq)?;
+            self.said = announce_sessions(&packs, repository, self.operation, seq)?;
         }
         repository.objects().put_file(&name.key(), path)?;
         repository.inner.index.add_pack(name, directory)?;
@@ -172,13 +174,14 @@ impl<'a> NewPacks<'a> {
         &self.stored
     }
 
-    /// Deletes packs of which nothing turned out to be needed, after the commit. Nobody else knows
-    /// their names.
+    /// Deletes packs of which nothing turned out to be needed, after the commit, and what was said
+    /// of their session. Nobody else knows their names.
     pub(crate) fn drop_unused(self, state: &State) -> Result<()> {
         let named = state.named_packs();
         for name in self.stored.iter().filter(|name| !named.contains(name)) {
             self.repository.objects().delete(&name.key())?;
         }
+        self.repository.unsay(self.said);
         Ok(())
     }
 

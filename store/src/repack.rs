@@ -308,7 +308,7 @@ impl Repository {
         let with_alive = moved
             .iter()
             .filter_map(|(name, len)| Some((*name, *len, needs.alive.get(name)?)));
-        let mut renewed = HashMap::new();
+        let (mut renewed, mut said) = (HashMap::new(), Vec::new());
         let new = if self.is_alone() {
             let writer = self.writer()?;
             renewed = self.renew(&gone, needs, &writer)?;
@@ -324,7 +324,9 @@ impl Repository {
             for (name, len, alive) in with_alive {
                 uploads.take(name, len, alive)?;
             }
-            uploads.finish()?
+            let (new, of_session) = uploads.finish()?;
+            said = of_session;
+            new
         };
         let usages = match renewed.is_empty() {
             true => self.share_out(&gone, &new, needs),
@@ -337,6 +339,7 @@ impl Repository {
         live.state = None;
         drop(live);
         outcome?;
+        self.unsay(said);
         Ok(new.values().sum())
     }
 
@@ -604,6 +607,7 @@ struct Uploads<'a> {
     root: u64,
     open: Option<(PackName, NamedTempFile, PackWriter<File>)>,
     done: BTreeMap<PackName, u64>,
+    said: Vec<String>,
 }
 
 impl<'a> Uploads<'a> {
@@ -615,6 +619,7 @@ impl<'a> Uploads<'a> {
             root: state.seq(),
             open: None,
             done: BTreeMap::new(),
+            said: Vec::new(),
         }
     }
 
@@ -682,7 +687,7 @@ impl<'a> Uploads<'a> {
         let (_, finished) = pack.finish().map_err(Error::file("write", file.path()))?;
         let to = self.repository;
         let packs = BTreeMap::from([(name, finished.len)]);
-        announce_sessions(&packs, to, self.operation, self.root)?;
+        self.said = announce_sessions(&packs, to, self.operation, self.root)?;
         to.objects().put_file(&name.key(), file.path())?;
         to.inner.index.add_pack(name, &finished.directory)?;
         to.lock_live_write().pending.insert(name, finished.len);
@@ -690,9 +695,10 @@ impl<'a> Uploads<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<BTreeMap<PackName, u64>> {
+    /// The packs, and the objects that tell of their session.
+    fn finish(mut self) -> Result<(BTreeMap<PackName, u64>, Vec<String>)> {
         self.send()?;
-        Ok(self.done)
+        Ok((self.done, self.said))
     }
 }
 

@@ -4,14 +4,23 @@
 //! One that is still being sent says so each day, by an object whose name is all that it says:
 //! `sessions/<session>.<day>`. Clocks decide here when something is tried, never whether it is safe:
 //! who is spared without need is fenced later, and who is fenced too early sends again.
+//!
+//! What is said of a session serves nobody any more once its packs are in a root, so who put them
+//! there takes it away. What others left, since they were interrupted, goes when a week has passed,
+//! with a collection or, where nobody collects, with a push now and then. Nothing relies on it:
+//! who goes on under such a session says so again.
 
 use crate::error::Result;
 use crate::id::{PackName, hex};
+use crate::log::BLOCK;
 use crate::repository::Repository;
+use crate::state::State;
 use std::collections::{HashMap, HashSet};
 
 /// Seconds of a day.
 const DAY: i64 = 24 * 3600;
+/// Seconds after which a session that says nothing is taken to be over.
+pub(crate) const PATIENCE: i64 = 7 * DAY;
 /// What the object holds.
 const ALIVE: &[u8] = b"alive\n";
 
@@ -24,6 +33,8 @@ pub(crate) struct Pulse<'a> {
     sessions: HashSet<[u8; 16]>,
     /// The day when they last said that they live.
     day: Option<i64>,
+    /// By which objects.
+    said: Vec<String>,
 }
 
 impl<'a> Pulse<'a> {
@@ -36,6 +47,7 @@ impl<'a> Pulse<'a> {
             to,
             sessions,
             day: None,
+            said: Vec::new(),
         }
     }
 
@@ -56,9 +68,46 @@ impl<'a> Pulse<'a> {
             if began(session).saturating_add(DAY) <= now {
                 let key = format!("{FOLDER}{}.{day}", hex(session));
                 self.to.objects().create(&key, ALIVE)?;
+                self.said.push(key);
             }
         }
         Ok(())
+    }
+
+    /// The objects by which they said so.
+    pub(crate) fn said(self) -> Vec<String> {
+        self.said
+    }
+}
+
+/// `sessions/<session>`.
+pub(crate) fn key(session: &[u8; 16]) -> String {
+    format!("{FOLDER}{}", hex(session))
+}
+
+impl Repository {
+    /// Takes away what was said of sessions whose packs are in a root by now. That a place does not
+    /// let go of it is no harm.
+    pub(crate) fn unsay(&self, keys: impl IntoIterator<Item = String>) {
+        for key in keys {
+            if let Err(e) = self.objects().delete(&key) {
+                tracing::debug!("{key} stays at {}: {e}", self.location());
+                return;
+            }
+        }
+    }
+
+    /// The same for what others left, once in as many roots as a block of the log has: a listing is
+    /// a request more.
+    pub(crate) fn unsay_old(&self, before: &State, after: &State) {
+        if before.seq() / BLOCK == after.seq() / BLOCK {
+            return;
+        }
+        let now = self.world().unix_micros().div_euclid(1_000_000);
+        match Sessions::of(self) {
+            Ok(sessions) => self.unsay(sessions.over(after, now, PATIENCE)),
+            Err(e) => tracing::debug!("sessions at {} are not listed: {e}", self.location()),
+        }
     }
 }
 
@@ -104,6 +153,17 @@ impl Sessions {
             }
         }
         Ok(Sessions { keys, lived })
+    }
+
+    /// The objects of sessions that are fenced, or that began long ago and do not live.
+    pub(crate) fn over(&self, state: &State, now: i64, patience: i64) -> Vec<String> {
+        let is_over = |session: &[u8; 16]| {
+            state.is_fenced_session(session)
+                || began(session).saturating_add(patience) <= now
+                    && !self.is_alive(session, now, patience)
+        };
+        let over = self.keys.iter().filter(|(_, session)| is_over(session));
+        over.map(|(key, _)| key.clone()).collect()
     }
 
     /// Whether a session lived `patience` seconds ago or later. What is said of days to come is not

@@ -10,7 +10,7 @@ use crate::pack;
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange};
 use crate::seal::Seal;
-use crate::session::Pulse;
+use crate::session::{self, Pulse};
 use crate::state::State;
 use minicbor::Encode;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -135,7 +135,7 @@ pub fn complete(
         .packs()
         .filter(|pack| used.contains_key(&pack.ordinal));
     let packs = used.map(|pack| (pack.name, pack.len)).collect();
-    send(from, to, &packs, on)
+    send(from, to, &packs, &mut Vec::new(), on)
 }
 
 fn again(
@@ -243,11 +243,12 @@ fn run(
         let (packs, floor) = (used_up, target.floor());
         return Err(Error::NamesUsedUp { packs, floor });
     }
+    let mut said = Vec::new();
     let moved = match packs {
         Packs::Travel => {
-            announce_sessions(&missing, to, &what.operation, target.seq())?;
+            said = announce_sessions(&missing, to, &what.operation, target.seq())?;
             to.expect_packs(missing.keys().copied())?;
-            send(from, to, &missing, on)?
+            send(from, to, &missing, &mut said, on)?
         }
         Packs::Stay => {
             learn(to, &missing)?;
@@ -256,7 +257,7 @@ fn run(
     };
 
     let snapshots = wanted.len() as u64;
-    let mut state = target;
+    let mut state = target.clone();
     // A root holds so many ids at most. The refs move with the last of them.
     let rows = source.snapshots().map(|row| row.id);
     let order: Vec<SnapshotId> = rows.filter(|id| wanted.contains(id)).collect();
@@ -294,6 +295,8 @@ fn run(
         })?;
     }
     to.packs_arrived(&state)?;
+    to.unsay(said);
+    to.unsay_old(&target, &state);
     // Who reads has use for them; this transfer is done without.
     if let Err(e) = to.tend_segments(Some(from), &tending(&what.operation)) {
         tracing::warn!("no index segment was written at {}: {e}", to.location());
@@ -378,13 +381,14 @@ impl Repository {
     }
 }
 
-/// A session is known to the repository before the first of its packs arrives.
+/// A session is known to the repository before the first of its packs arrives; by these objects.
 pub(crate) fn announce_sessions(
     packs: &BTreeMap<PackName, u64>,
     to: &Repository,
     operation: &Operation,
     root: u64,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
     let mut sessions: Vec<[u8; 16]> = packs.keys().map(|name| name.session).collect();
     sessions.dedup();
     for session in sessions {
@@ -395,21 +399,24 @@ pub(crate) fn announce_sessions(
             who: &operation.who,
         };
         let bytes = minicbor::to_vec(&record).expect("encoding into memory has no errors");
-        let key = format!("sessions/{}", crate::id::hex(&session));
+        let key = session::key(&session);
         let bytes = match to.seal() {
             Some(seal) => seal.seal_object(&key, &bytes),
             None => bytes,
         };
         to.objects().create(&key, &bytes)?;
+        keys.push(key);
     }
-    Ok(())
+    Ok(keys)
 }
 
-/// Sends the packs that are not there yet; gives their number and bytes.
+/// Sends the packs that are not there yet; gives their number and bytes. `said` are objects that
+/// tell of their sessions.
 fn send(
     from: &Repository,
     to: &Repository,
     missing: &BTreeMap<PackName, u64>,
+    said: &mut Vec<String>,
     on: &(dyn Fn(TransferEvent) + Sync),
 ) -> Result<(u64, u64)> {
     // What an interrupted call left there is whole, since objects appear at once.
@@ -484,6 +491,7 @@ fn send(
     if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(e);
     }
+    said.append(&mut pulse.said());
     // A home learns what its new packs hold; what an interrupted call left is checked first.
     if to.objects().local_path("packs").is_some() && to.is_indexed_for_good() {
         for name in present {

@@ -4,6 +4,7 @@ use super::collection::{Pair, at_once, collect_beside, push};
 use super::meanwhile::{Meanwhile, When};
 use super::*;
 use crate::id::TreeId;
+use crate::log;
 use crate::object::{SnapshotKind, Time};
 use crate::root::PackRow;
 use crate::state::FENCES_MAX;
@@ -515,5 +516,72 @@ fn a_long_upload_that_goes_on_is_not_fenced() {
     assert!(storage.state().unwrap().is_fenced(&ahead));
     assert_eq!(fenced(49), 1);
     assert!(storage.state().unwrap().is_fenced(&silent));
+    assert_good(&storage);
+}
+
+/// What tells of a session goes with the push that ends it; what interrupted ones left, once in a
+/// while. Who was only asleep goes on all the same.
+#[test]
+fn nothing_is_said_of_sessions_that_are_over() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let said = || -> Vec<String> {
+        let listed = storage.objects().list("sessions/").unwrap();
+        listed.into_iter().map(|listed| listed.key).collect()
+    };
+    let a = snapshot(&local, &example(1), "a").id;
+    push(&local, &storage, &[a]).unwrap();
+    assert_eq!(said(), Vec::<String>::new());
+
+    // It uploaded a pack and slept for a month.
+    let clock = |days: i64| {
+        let now = World::real().unix_micros() + days * DAY * 1_000_000;
+        let objects = Arc::new(Directory::new(pair.dirs.1.path()));
+        let world = World::new(ClockAt(now));
+        Repository::open_in(objects, None, IndexChoice::Memory, world).unwrap()
+    };
+    let before = local.state().unwrap();
+    let of = |n: u64| Files::from([(format!("f{n}"), noise(n, 9000))]);
+    let b = snapshot(&local, &of(2), "b").id;
+    let after = local.state().unwrap();
+    let new = after
+        .packs()
+        .find(|row| before.packs().all(|r| r.name != row.name));
+    let asleep = new.unwrap().name;
+    let path = local.objects().local_path(&asleep.key()).unwrap();
+    storage.objects().put_file(&asleep.key(), &path).unwrap();
+    let say = |key: String| {
+        storage.objects().create(&key, b"").unwrap();
+        key
+    };
+    say(session::key(&asleep.session));
+    let at = |days: i64| {
+        let millis = World::real().unix_micros() / 1000 + days * DAY * 1000;
+        World::real().session_above(millis as u64)
+    };
+    let (young, goes_on) = (at(29), at(0));
+    let today = (World::real().unix_micros() / 1_000_000 + 30 * DAY) / DAY;
+    let stays = [
+        say(session::key(&goes_on)),
+        say(format!("{}.{today}", session::key(&goes_on))),
+        say(session::key(&young)),
+    ];
+    while storage.state().unwrap().seq() % log::BLOCK != log::BLOCK - 1 {
+        assert_eq!(said().len(), 4);
+        storage.commit(Change::default()).unwrap();
+    }
+    let c = snapshot(&local, &of(3), "c").id;
+    push(&local, &clock(30), &[c]).unwrap();
+    let mut stays = Vec::from(stays);
+    stays.sort();
+    assert_eq!(said(), stays);
+    push(&local, &storage, &[b]).unwrap();
+    assert_eq!(said(), stays);
+    for (id, files) in [(a, example(1)), (b, of(2)), (c, of(3))] {
+        assert_eq!(files_of(&pair.storage(), id), files);
+    }
+    let how = Collect::at(World::real().unix_micros() / 1_000_000 + 60 * DAY);
+    storage.collect(Operation::default(), how).unwrap();
+    assert_eq!(said(), Vec::<String>::new());
     assert_good(&storage);
 }
