@@ -17,7 +17,7 @@ use crate::repack::Repack;
 use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
 use crate::session::{PATIENCE, Sessions, began};
-use crate::state::{FENCES_MAX, KEPT_FOR, KEPT_ROOTS, State};
+use crate::state::{FENCES_MAX, FENCES_ROOM, KEPT_FOR, KEPT_ROOTS, State};
 use crate::transfer::tending;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -103,7 +103,11 @@ impl Repository {
         let sessions = Sessions::of(self)?;
         let fence = self.to_fence(&state, &orphans, &sessions, how);
         let floor = (how.now.saturating_sub(FLOOR).max(0) as u64).saturating_mul(1000);
-        let floor = sessions.floor(floor, how.now, how.sessions);
+        let living = sessions.living(how.now, how.sessions);
+        let floor = Floor {
+            label: floor.min(living),
+            living,
+        };
         let before: HashMap<PackName, u8> = state.packs().map(|p| (p.name, p.state)).collect();
         done.fenced = fence.len() as u64;
         let mut state = self.step(&operation, how, &fence, floor)?;
@@ -215,7 +219,8 @@ impl Repository {
         fence.sort_unstable();
         fence.dedup();
         // The others are for the next run: a root has little room.
-        fence.truncate(FENCES_MAX);
+        let room = FENCES_ROOM.saturating_sub(state.root.fences.len());
+        fence.truncate(FENCES_MAX.min(room));
         fence
     }
 
@@ -253,7 +258,7 @@ impl Repository {
         &self,
         operation: &Operation,
         how: Collect,
-        floor: u64,
+        floor: Floor,
         removed: bool,
         done: &mut Collected,
     ) -> Result<()> {
@@ -283,11 +288,14 @@ impl Repository {
         operation: &Operation,
         how: Collect,
         fence: &[[u8; 16]],
-        floor: u64,
+        floor: Floor,
     ) -> Result<Arc<State>> {
         let state = self.state()?;
-        let floor = floor.min(state.newest_label());
-        let fences = |state: &State| !fence.is_empty() || state.has_deleted_below(floor);
+        let Floor { label, living } = floor;
+        let floor = label.min(state.newest_label());
+        let fences = |state: &State| {
+            !fence.is_empty() || state.has_deleted_below(floor) || state.floor_rises(living)
+        };
         let mut probe = (*state).clone();
         probe.begin_step();
         if !probe.condemn(how.now, how.grace) && !fences(&state) {
@@ -296,7 +304,7 @@ impl Repository {
         self.commit_with(operation.clone(), |next| {
             next.condemn(how.now, how.grace);
             if fences(next) {
-                next.fence(fence, floor);
+                next.fence_but(fence, floor, living);
             }
             Ok(())
         })
@@ -367,6 +375,15 @@ impl Repository {
         }
         Ok(removed)
     }
+}
+
+/// Up to which label sessions are fenced by a number.
+#[derive(Clone, Copy)]
+struct Floor {
+    /// Because they are old.
+    label: u64,
+    /// Never above this, the label of an upload that goes on.
+    living: u64,
 }
 
 /// What no root names.

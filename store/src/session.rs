@@ -175,11 +175,11 @@ impl Sessions {
         })
     }
 
-    /// No floor is above the label of one that lives.
-    pub(crate) fn floor(&self, floor: u64, now: i64, patience: i64) -> u64 {
+    /// A label that none which lives is below; no floor is above it.
+    pub(crate) fn living(&self, now: i64, patience: i64) -> u64 {
         let alive = self.lived.keys();
         let alive = alive.filter(|session| self.is_alive(session, now, patience));
         let labels = alive.map(|session| began(session).max(0) as u64 * 1000);
-        labels.fold(floor, u64::min)
+        labels.fold(u64::MAX, u64::min)
     }
 }

@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// More fences than these become a floor: a root has little room.
 pub(crate) const FENCES_MAX: usize = 256;
+/// No more are added to so many, which are there when an upload that goes on keeps the floor low.
+pub(crate) const FENCES_ROOM: usize = 4 * FENCES_MAX;
 
 /// The state of a repository: the latest root with its tables.
 #[derive(Debug, Clone)]

@@ -197,19 +197,36 @@ impl State {
         rows.any(|row| row.state == PackRow::DELETED && row.name.label() < floor)
     }
 
-    /// Fences these sessions, and all with a label below `floor`. When they are many, the floor
-    /// rises above the older ones: uploads that began before them go up again under other names.
-    pub(crate) fn fence(&mut self, sessions: &[[u8; 16]], floor: u64) {
+    /// Where the floor is to be when these sessions are fenced, too.
+    fn floor_above(&self, sessions: &[[u8; 16]], floor: u64, living: u64) -> u64 {
         let label = |session: [u8; 16]| PackName { session, number: 0 }.label();
-        let mut floor = floor.max(self.floor());
+        let floor = floor.max(self.floor());
         let known = self.root.fences.iter().map(|fence| fence.session);
         let mut labels: Vec<u64> = known.chain(sessions.iter().copied()).map(label).collect();
         labels.retain(|label| *label >= floor);
-        if labels.len() > FENCES_MAX {
-            labels.sort_unstable();
-            let above = labels[labels.len() - FENCES_MAX / 2];
-            floor = floor.max(above.min(self.newest_label()));
+        if labels.len() <= FENCES_MAX {
+            return floor;
         }
+        labels.sort_unstable();
+        let above = labels[labels.len() - FENCES_MAX / 2];
+        floor.max(above.min(self.newest_label()).min(living))
+    }
+
+    /// Whether fences are many, and the floor can rise above some by now.
+    pub(crate) fn floor_rises(&self, living: u64) -> bool {
+        self.floor_above(&[], 0, living) > self.floor()
+    }
+
+    /// Fences these sessions, and all with a label below `floor`. When they are many, the floor
+    /// rises above the older ones: uploads that began before them go up again under other names.
+    pub(crate) fn fence(&mut self, sessions: &[[u8; 16]], floor: u64) {
+        self.fence_but(sessions, floor, u64::MAX);
+    }
+
+    /// The same, but the floor does not rise above `living`, the label of an upload that goes on.
+    pub(crate) fn fence_but(&mut self, sessions: &[[u8; 16]], floor: u64, living: u64) {
+        let label = |session: [u8; 16]| PackName { session, number: 0 }.label();
+        let floor = self.floor_above(sessions, floor, living);
         self.root.floor = Some(floor);
         let rows = self.packs.rows();
         let kept_out: Vec<u64> = rows

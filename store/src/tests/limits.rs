@@ -7,7 +7,7 @@ use crate::id::TreeId;
 use crate::log;
 use crate::object::{SnapshotKind, Time};
 use crate::root::PackRow;
-use crate::state::FENCES_MAX;
+use crate::state::{FENCES_MAX, FENCES_ROOM};
 use crate::world::{Source, World};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -583,5 +583,62 @@ fn nothing_is_said_of_sessions_that_are_over() {
     let how = Collect::at(World::real().unix_micros() / 1_000_000 + 60 * DAY);
     storage.collect(Operation::default(), how).unwrap();
     assert_eq!(said(), Vec::<String>::new());
+    assert_good(&storage);
+}
+
+/// An upload that lasts longer than hundreds of others which came after it and were left.
+#[test]
+fn many_leftovers_fence_no_upload_that_goes_on() {
+    let pair = Pair::new();
+    let (local, storage) = (pair.home(), pair.storage());
+    let id = snapshot(&local, &Files::from([("f".into(), noise(1, 9000))]), "a").id;
+    let pack = local.state().unwrap().packs().next().unwrap().name;
+    let path = local.objects().local_path(&pack.key()).unwrap();
+    storage.objects().put_file(&pack.key(), &path).unwrap();
+    let begun = session::began(&pack.session);
+    let left = |n: u64| PackName {
+        session: World::real().session_above((begun as u64 + 10) * 1000 + n),
+        number: 0,
+    };
+    let lefts = 6 * FENCES_MAX as u64;
+    for n in 0..lefts {
+        std::fs::write(pair.dirs.1.path().join(left(n).key()), b"left").unwrap();
+    }
+    // The newest that is there is newer than all of these.
+    let other = snapshot(&local, &Files::from([("g".into(), noise(2, 9000))]), "b").id;
+    let newest = World::new(ClockAt((begun + 60) * 1_000_000)).session();
+    let names: Vec<_> = local.state().unwrap().packs().map(|row| row.name).collect();
+    let newest = PackName {
+        session: newest,
+        number: 0,
+    };
+    let last = *names.last().unwrap();
+    local
+        .rename_packs_to(&[(last, newest)], Operation::default())
+        .unwrap();
+    push(&local, &storage, &[other]).unwrap();
+    let goes_on = |day: i64| {
+        let world = World::new(ClockAt((begun + day * DAY) * 1_000_000));
+        let objects = Arc::new(Directory::new(pair.dirs.1.path()));
+        let there = Repository::open_in(objects, None, IndexChoice::Memory, world).unwrap();
+        session::Pulse::new(&there, [pack].iter()).beat().unwrap();
+    };
+    let mut freed = 0;
+    for day in 8..16 {
+        goes_on(day);
+        let how = Collect::at(begun + day * DAY);
+        freed += storage.collect(Operation::default(), how).unwrap().orphans;
+        assert!(!storage.state().unwrap().is_fenced(&pack), "day {day}");
+    }
+    assert!(storage.state().unwrap().root.fences.len() <= FENCES_ROOM);
+    assert_eq!(freed, FENCES_ROOM as u64);
+    assert_eq!(push(&local, &storage, &[id]).unwrap().packs, 0);
+    assert_good(&storage);
+    // It is over: the others go.
+    for day in 24..40 {
+        let how = Collect::at(begun + day * DAY);
+        freed += storage.collect(Operation::default(), how).unwrap().orphans;
+    }
+    assert_eq!(freed, lefts);
     assert_good(&storage);
 }
