@@ -241,7 +241,8 @@ pub enum Error {
     },
     /// A root cannot be made small enough.
     #[error(
-        "the root would have {bytes} bytes; at most {limit} are allowed: there are too many refs"
+        "the root would have {bytes} bytes; at most {limit} are allowed: it would tell of too much at \
+         once"
     )]
     RootTooLarge {
         /// Its size.

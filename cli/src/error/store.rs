@@ -102,7 +102,7 @@ pub fn hints(error: &Error) -> Vec<String> {
         }
         Error::File { source, .. } => return system::hints(source),
         Error::RootTooLarge { .. } => {
-            "Delete names that nobody needs: `zenith tag -d NAME`, `zenith branch -d NAME`.".into()
+            "Give fewer names and snapshots at a time: one root tells of all that a command did.".into()
         }
         Error::Invalid { .. } => {
             "Run the command again with -vv, which shows what was being done.".into()

@@ -303,9 +303,9 @@ fn damage_in_words() {
 
     hint: Nothing was changed. `zenith verify --read-data` shows what is touched, `zenith verify --repair` brings back what the managed cluster or a remote has; for a storage add --remote.
 
-    [1] error: the root would have 70000 bytes; at most 65536 are allowed: there are too many refs
+    [1] error: the root would have 70000 bytes; at most 65536 are allowed: it would tell of too much at once
 
-    hint: Delete names that nobody needs: `zenith tag -d NAME`, `zenith branch -d NAME`.
+    hint: Give fewer names and snapshots at a time: one root tells of all that a command did.
 
     [1] error: a chunk size of 3 bytes
 
