@@ -198,6 +198,9 @@ pub struct SpaceSettings {
     pub spool_max_bytes: u64,
     /// Percent of the file system that must stay free, or automatic snapshots pause.
     pub min_free_percent: u8,
+    /// Bytes of packs that the agent reads at the storage each day, at most, to pack anew what is
+    /// alive in mostly dead and in many small ones; 0 leaves that to `gc --remote`.
+    pub repack_daily_bytes: u64,
 }
 
 impl Default for SpaceSettings {
@@ -205,6 +208,7 @@ impl Default for SpaceSettings {
         SpaceSettings {
             spool_max_bytes: 64 << 30,
             min_free_percent: 10,
+            repack_daily_bytes: 256 << 20,
         }
     }
 }

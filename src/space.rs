@@ -8,8 +8,8 @@ use crate::home::{LOCK_WAIT, Wait};
 use crate::managed::Managed;
 use crate::who::{operation, seconds, verb};
 
-/// Bytes that one run reads at a storage to pack mostly dead and small packs anew; the agent reads
-/// none, as finding what is alive takes memory and requests.
+/// Bytes that one run reads at a storage to pack mostly dead and small packs anew. The agent reads
+/// fewer, as finding what is alive takes requests, but does it every day.
 const REPACK_TRAFFIC: u64 = 1 << 30;
 
 /// How a collection is asked for.

@@ -179,6 +179,7 @@ fn settings_and_where_they_come_from() {
     keep                all for 2 h, hourly for 2 days, daily for 30 days, monthly for 12 months  config.toml
     spool_max           68.7 GB                                                                   config.toml
     min_free            10 %                                                                      config.toml
+    repack_daily        268 MB                                                                    config.toml
     passphrase_file     -                                                                         default
     passphrase_command  -                                                                         default
     home_id             0a                                                                        config.toml
@@ -212,6 +213,7 @@ fn settings_and_where_they_come_from() {
     {"type":"setting","v":1,"name":"keep","value":"all for 2 h, hourly for 2 days, daily for 30 days, monthly for 12 months","from":"config.toml"}
     {"type":"setting","v":1,"name":"spool_max","value":"68.7 GB","from":"config.toml"}
     {"type":"setting","v":1,"name":"min_free","value":"10 %","from":"config.toml"}
+    {"type":"setting","v":1,"name":"repack_daily","value":"268 MB","from":"config.toml"}
     {"type":"setting","v":1,"name":"passphrase_file","value":null,"from":"default"}
     {"type":"setting","v":1,"name":"passphrase_command","value":null,"from":"default"}
     {"type":"setting","v":1,"name":"home_id","value":"0a","from":"config.toml"}

@@ -95,6 +95,10 @@ pub fn settings(saved: &Settings, env: &Environment) -> Vec<Setting> {
             "min_free",
             Some(format!("{} %", saved.space.min_free_percent)),
         ),
+        file(
+            "repack_daily",
+            Some(super::size::size(saved.space.repack_daily_bytes)),
+        ),
         file("passphrase_file", path(&saved.encryption.passphrase_file)),
         file(
             "passphrase_command",
