@@ -2,8 +2,8 @@
 //! wrong, who is forgotten in the middle. What was acknowledged must be there, and what is there
 //! must be what was stored. Some homes are lazy: they leave their packs at the storage and have it
 //! hold what they build on. Some readers pin what they read. Several collectors free space, each
-//! with its own clock and patience. Some storages have one writer, and create nothing only where
-//! there is nothing.
+//! with its own clock and patience, beside looks at everything. Some storages have one writer, and
+//! create nothing only where there is nothing.
 //!
 //! `ZENITH_SEED=n` replays one seed and tells its story; `ZENITH_SEEDS=n` runs so many.
 
@@ -298,7 +298,15 @@ fn nothing_acknowledged_is_lost() {
     });
     assert!(failed.is_empty(), "{}", told.collect::<Vec<_>>().join("\n"));
     println!("{seeds} seeds; done and failed: {counts:?}");
-    for what in ["push", "fetch", "removal", "reading", "keeping"] {
+    for what in [
+        "push",
+        "fetch",
+        "removal",
+        "reading",
+        "keeping",
+        "verification",
+        "repair",
+    ] {
         let (done, failed) = counts[what];
         assert!(
             done > 0 && failed > 0,

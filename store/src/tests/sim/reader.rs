@@ -35,10 +35,23 @@ impl Sim {
         }
     }
 
+    /// Looks at everything: whatever others move and delete meanwhile, nothing is damaged.
+    fn verify(&self, there: &Repository) {
+        let report = there.verify(Verify::ReadData);
+        self.tell(READER, "verification", &report);
+        match report {
+            Ok(report) => self.judge_report("a verification", &report),
+            Err(e) => self.judge("a verification", &e),
+        }
+    }
+
     pub(super) fn watch(&self, dice: &mut Dice, steps: usize) {
         let mut there = self.connect(READER, dice);
         for _ in 0..steps {
-            self.look(&there, dice);
+            match dice.one_in(3) {
+                true => self.verify(&there),
+                false => self.look(&there, dice),
+            }
             if self.storage.restart(READER) || dice.one_in(3) {
                 there = self.connect(READER, dice);
             }

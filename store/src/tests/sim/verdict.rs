@@ -11,6 +11,14 @@ impl Sim {
         }
     }
 
+    /// Damage that nobody did.
+    pub(super) fn judge_report(&self, doing: &str, report: &VerifyReport) {
+        let is_good = report.is_good() && report.bad_segments.is_empty();
+        if !is_good && self.profile.stale == 0 {
+            self.wrong(format!("{doing}: {report:?}"));
+        }
+    }
+
     /// Whether somebody who may not write was told so, and nobody else was.
     pub(super) fn judge_writer<T>(&self, home: usize, doing: &str, done: &Result<T>) {
         let may = self.writer().is_none_or(|writer| writer == home);
