@@ -13,7 +13,9 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
-use zenith_store::{Change, Operation, RefChange, Repository, SnapshotId, State, Transfer};
+use zenith_store::{
+    Change, Operation, RefChange, Repository, SnapshotId, State, Transfer, follow_packs,
+};
 
 use crate::checkout;
 use crate::error::{Error, Result};
@@ -145,6 +147,10 @@ fn once(
     let own = there.get_ref(&format!("homes/{home_id}"));
     let lock = home.lock("fetching", Wait::UpTo(sync::NOTE_WAIT))?;
     let local = home.writer(&lock)?;
+    if options.remote == sync::ORIGIN && home.is_lazy() && !options.dry_run {
+        // What was repaired there lies under other names by now.
+        follow_packs(storage, &local, options.operation.clone())?;
+    }
     let here = local.state()?;
     let history = History::of(&there);
 
@@ -289,6 +295,8 @@ pub fn complete(
 ) -> Result<(u64, u64)> {
     let lock = home.lock("fetching", Wait::UpTo(sync::NOTE_WAIT))?;
     let local = home.alone().writer(&lock)?;
+    let follows = operation(storage.world(), verb::FETCH, "complete");
+    follow_packs(storage, &local, follows)?;
     on(Event::Phase("fetching"));
     let done = zenith_store::complete(storage, &local, &|event| sync::tell(event, on))?;
     let mut settings = home.settings()?;

@@ -72,7 +72,7 @@ pub use root::{HeadMove, Operation, RefChange, Row, Stand};
 pub use seal::{MasterKey, Seal};
 pub use state::State;
 pub use transfer::{
-    Transfer, TransferEvent, Transferred, complete, transfer, transfer_without_packs,
+    Transfer, TransferEvent, Transferred, complete, follow_packs, transfer, transfer_without_packs,
 };
 pub use undo::{Logged, UNDO};
 pub use verify::{Verify, VerifyEvent, VerifyReport};

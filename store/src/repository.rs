@@ -416,8 +416,9 @@ impl Repository {
         Ok(usage.into_keys().filter(|name| self.is_far(name)).collect())
     }
 
-    fn is_far(&self, name: &PackName) -> bool {
-        self.objects().local_path(&name.key()).is_none()
+    pub(crate) fn is_far(&self, name: &PackName) -> bool {
+        let path = self.objects().local_path(&name.key());
+        path.is_none_or(|path| !path.is_file())
     }
 
     /// From here on, of packs that lie elsewhere only those are looked in that this snapshot uses

@@ -118,6 +118,36 @@ pub fn transfer_without_packs(
     again(from, to, what, Packs::Stay, &|_| {})
 }
 
+/// Has snapshots of a home that reads packs at `from` use what they use there by now, where the
+/// names that the home knows are given up: packs that were repaired lie under others. Gives the
+/// number of these snapshots; the caller holds the home's lock.
+///
+/// # Errors
+/// When a log cannot be read, or the commit fails.
+pub fn follow_packs(from: &Repository, to: &Repository, operation: Operation) -> Result<usize> {
+    let (source, target) = (from.state()?, to.state()?);
+    let lengths: HashMap<PackName, u64> = source.packs().map(|p| (p.name, p.len)).collect();
+    let here = target.packs().map(|pack| pack.name);
+    let gone: HashSet<PackName> = here
+        .filter(|name| !lengths.contains_key(name) && to.is_far(name))
+        .collect();
+    if gone.is_empty() {
+        return Ok(0);
+    }
+    let known: HashSet<SnapshotId> = target.snapshots().map(|row| row.id).collect();
+    let mut usages = HashMap::new();
+    for (id, usage) in source.usages(&known) {
+        let with_len = |(name, bytes)| Some((name, (*lengths.get(&name)?, bytes)));
+        usages.insert(id, usage.into_iter().filter_map(with_len).collect());
+    }
+    let follow = |state: &mut State| state.replace_usage(&gone, &usages, to.is_alone());
+    let number = follow(&mut (*target).clone())?;
+    if number > 0 {
+        to.commit_with(operation, |next| follow(next).map(drop))?;
+    }
+    Ok(number)
+}
+
 /// Brings every pack that snapshots of a home use and that is not here, so that it needs `from`
 /// no more; gives their number and bytes. `to` is opened without looking there.
 ///

@@ -14,7 +14,7 @@ use zenith::managed::{Managed, Refusal};
 use zenith::switch::{self, SwitchOptions};
 use zenith::sync::{self, PushReport};
 use zenith::{Error, forget, lazy};
-use zenith_store::{Repository, SnapshotId};
+use zenith_store::{Repair, Repository, SnapshotId};
 use zenith_testkit::Place;
 
 use crate::far::Far;
@@ -276,4 +276,48 @@ fn what_a_lazy_home_begins_with_is_kept() {
     );
     collect(&near);
     assert!(content(&b.home.reader().unwrap().0, one).starts_with(b"1"));
+}
+
+/// A repair of the storage gives packs other names; the next fetch brings these, and no bytes.
+#[test]
+fn a_fetch_follows_a_storage_that_was_repaired() {
+    for completes in [false, true] {
+        let place = Place::new();
+        let (a, near, tips, far, b) = cloned(&place);
+        let used = near.state().unwrap().usage(&tips[0]);
+        let packs = near.objects().list("packs/").unwrap();
+        for pack in &packs {
+            let path = near.objects().local_path(&pack.key).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            // Home and storage share files by hard links.
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let (source, _guard) = a.home.reader().unwrap();
+        let how = Repair {
+            operation: operation(),
+            sources: vec![&source],
+            summary: &|_| Vec::new(),
+        };
+        let done = near.repair(&how, &|_| {}).unwrap();
+        assert!(done.after.is_good() && done.renamed.len() >= used.len());
+        collect(&near);
+        let read = |id| {
+            let (repo, _guard) = b.home.reader().unwrap();
+            repo.snapshot(id).map(|_| content(&repo, id))
+        };
+        assert!(read(tips[0]).is_err());
+        if completes {
+            fetch::complete(&b.home, &far.open(), &ignore).unwrap();
+        } else {
+            far.take();
+            b.fetch(&far.open(), &fetch_options()).unwrap();
+            assert_eq!((far.take().0, local_packs(b.home.dir())), (0, 0));
+        }
+        for (n, id) in tips.iter().enumerate() {
+            assert!(read(*id).unwrap().starts_with(n.to_string().as_bytes()));
+        }
+    }
 }

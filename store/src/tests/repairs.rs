@@ -139,6 +139,29 @@ fn a_repair_whose_session_was_fenced_begins_anew() {
 /// It knows packs by the names that they had.
 #[test]
 fn a_lazy_home_heals_by_a_storage_that_was_repaired() {
+    let repairs = |lazy: &Repository, storage: &Repository| {
+        let done = repair(lazy, storage).unwrap();
+        assert!(done.after.is_good(), "{:?}", done.after);
+    };
+    a_lazy_home_after(&repairs);
+}
+
+/// No bytes travel: what a storage has elsewhere is asked for there.
+#[test]
+fn a_lazy_home_follows_a_storage_that_was_repaired() {
+    let follows = |lazy: &Repository, storage: &Repository| {
+        let follow = || follow_packs(storage, lazy, Operation::default()).unwrap();
+        assert_eq!(follow(), 1);
+        let seq = lazy.state().unwrap().seq();
+        assert_eq!((follow(), lazy.state().unwrap().seq()), (0, seq));
+        let packs = lazy.state().unwrap();
+        let far = packs.packs().filter(|pack| lazy.is_far(&pack.name));
+        assert!(far.count() > 0);
+    };
+    a_lazy_home_after(&follows);
+}
+
+fn a_lazy_home_after(does: &dyn Fn(&Repository, &Repository)) {
     let (pair, one) = damaged();
     let dir = tempfile::tempdir().unwrap();
     drop(home(dir.path()));
@@ -159,7 +182,6 @@ fn a_lazy_home_heals_by_a_storage_that_was_repaired() {
     assert_whole(&pair, &[(one, 1)]);
     let missed = try_files_of(&lazy(), one).unwrap_err();
     assert_eq!(missed.kind(), ErrorKind::Damaged, "{missed}");
-    let done = repair(&lazy(), &pair.storage()).unwrap();
-    assert!(done.after.is_good(), "{:?}", done.after);
+    does(&lazy(), &pair.storage());
     assert!(files_of(&lazy(), one) == example(1));
 }
