@@ -23,6 +23,8 @@ use crate::facts::Facts;
 use crate::home::Home;
 use crate::managed::{Managed, Surroundings};
 use crate::pg::binaries::{self, Binaries};
+use crate::pg::catalog::{self, Layout};
+use crate::pg::files::Pgdata;
 use crate::pg::server::{self, Server, StartOptions, Status};
 use crate::pg::session::reason;
 use crate::pg::{self, user};
@@ -79,8 +81,19 @@ pub(crate) const NO_TIMEOUTS: &str = "SET statement_timeout = 0; \
 /// What a server that roles or databases have libraries for is asked with: these settings of theirs
 /// win over the server's own, and what it was compiled for may not be here.
 const NO_PRELOAD: &str = "-c session_preload_libraries= -c local_preload_libraries=";
-/// The same for a role that may not say the first.
+/// The same for a role that may not say the first, once [`NO_LIBRARIES_OF_ROLES`] was done.
 const NO_LOCAL_PRELOAD: &str = "-c local_preload_libraries=";
+/// Takes libraries out of what roles and databases set, in a copy that goes away.
+const NO_LIBRARIES_OF_ROLES: &str = "\
+    CREATE TEMPORARY TABLE kept AS SELECT setdatabase, setrole, ARRAY( \
+        SELECT one FROM pg_catalog.unnest(setconfig) one \
+        WHERE one !~* '^(session|local)_preload_libraries=') AS config \
+    FROM pg_catalog.pg_db_role_setting; \
+    DELETE FROM pg_catalog.pg_db_role_setting s USING kept k \
+    WHERE s.setdatabase = k.setdatabase AND s.setrole = k.setrole AND k.config = '{}'; \
+    UPDATE pg_catalog.pg_db_role_setting s SET setconfig = k.config FROM kept k \
+    WHERE s.setdatabase = k.setdatabase AND s.setrole = k.setrole AND s.setconfig <> k.config; \
+    DROP TABLE kept";
 
 /// Why a snapshot cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -248,7 +261,13 @@ impl Scratch {
         fs::write(&ident, "").map_err(Error::io("write", &ident))?;
         on(Event::Phase("starting the server"));
         scratch.start(&pgdata, &hba, &ident, options.preload.as_deref())?;
-        (scratch.user, scratch.options) = scratch.find_user(options.user.as_deref())?;
+        let layout = Layout {
+            major: facts.major,
+            catalog_version: facts.catalog_version,
+            block_size: facts.block_size,
+        };
+        let asked = options.user.as_deref();
+        (scratch.user, scratch.options) = scratch.find_user(asked, &pgdata, layout)?;
         Ok(scratch)
     }
 
@@ -329,7 +348,12 @@ impl Scratch {
     }
 
     /// The role that can log in: what was asked for, `postgres`, or who owns the cluster.
-    fn find_user(&self, asked: Option<&str>) -> Result<(String, &'static str)> {
+    fn find_user(
+        &self,
+        asked: Option<&str>,
+        pgdata: &Path,
+        layout: Layout,
+    ) -> Result<(String, &'static str)> {
         let tried: Vec<String> = match asked {
             Some(name) => vec![name.to_owned()],
             None => vec!["postgres".to_owned(), user::current().name],
@@ -343,12 +367,33 @@ impl Scratch {
                 Err(e) if e.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {}
                 Err(e)
                     if e.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
-                        && options == NO_PRELOAD => {}
+                        && options == NO_PRELOAD =>
+                {
+                    // Nobody may be asked whose libraries cannot be kept out.
+                    if !self.forget_libraries(pgdata, layout)? {
+                        return Err(self.explain(connect_error(&e)));
+                    }
+                }
                 Err(e) => return Err(self.explain(connect_error(&e))),
             }
         }
         let id = self.id.short();
         Err(ScratchError::NoRole { id, tried }.into())
+    }
+
+    /// Has a superuser take out of the copy what roles and databases want to have loaded; whether
+    /// there was one who can log in. All that was replayed is in the files by now.
+    fn forget_libraries(&self, pgdata: &Path, layout: Layout) -> Result<bool> {
+        for name in catalog::superusers(&Pgdata(pgdata.to_owned()), layout)? {
+            let mut config = self.config(&name, "template1");
+            if let Ok(mut client) = config.options(NO_PRELOAD).connect(NoTls) {
+                let doing = "taking libraries out of settings";
+                let done = client.batch_execute(NO_LIBRARIES_OF_ROLES);
+                done.map_err(|e| self.explain(query_error(doing, &e)))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn config(&self, user: &str, database: &str) -> Config {

@@ -1,6 +1,6 @@
 //! What relations are called, out of the pages of the catalogs themselves.
 //!
-//! For clusters of which nobody can be asked: pg_database in `global`, then pg_class, pg_namespace
+//! For clusters of which nobody can be asked: pg_database and pg_authid in `global`, pg_class, pg_namespace
 //! and pg_index of each database. Their files are found as a server finds them, by
 //! `pg_filenode.map`. Only columns of fixed width at the beginning of a tuple are read, which lie
 //! at the same place in every one.
@@ -18,6 +18,7 @@ use super::tablespace::version_dir;
 use super::{Control, Error, Result};
 
 const PG_CLASS: u32 = 1259;
+const PG_AUTHID: u32 = 1260;
 const PG_DATABASE: u32 = 1262;
 const PG_INDEX: u32 = 2610;
 const PG_INHERITS: u32 = 2611;
@@ -150,6 +151,28 @@ pub fn read(files: &dyn Files, layout: Layout, wanted: &dyn Fn(u32) -> bool) -> 
     });
     catalog.databases.sort_by_key(|database| database.oid);
     Ok(catalog)
+}
+
+/// The names of all superusers, who may be told not to log in.
+///
+/// Errors: `CatalogUnreadable`.
+pub fn superusers(files: &dyn Files, layout: Layout) -> Result<Vec<String>> {
+    let mut reader = Reader {
+        files,
+        layout,
+        transactions: Transactions::new(files, layout.block_size),
+    };
+    let global = reader.map("global")?;
+    let path = format!("global/{}", mapped(&global, PG_AUTHID, "global")?);
+    let mut found = Vec::new();
+    // oid, rolname, rolsuper at the same place in all versions.
+    reader.scan(&path, 3, |columns| {
+        if columns.byte(4 + NAME_BYTES)? != 0 {
+            found.push(columns.name(4)?);
+        }
+        Some(())
+    })?;
+    Ok(found)
 }
 
 /// pg_class.oid → number of its file, for relations that pg_class cannot say it of.

@@ -543,6 +543,30 @@ fn several_at_once() {
     assert_gone(&home);
 }
 
+/// What its administrator has loaded for a role is not loaded for it here, nor for anybody else.
+#[test]
+fn libraries_of_a_role_are_not_loaded() {
+    let (home, _) = shop();
+    app(
+        &home,
+        "alter role clerk login; \
+         alter role clerk set session_preload_libraries = 'not_here'; \
+         alter role clerk set work_mem = '7MB'; \
+         alter role clerk in database app set session_preload_libraries = 'nor_here'; \
+         create role boss superuser login; alter role boss set session_preload_libraries = 'not_here'",
+    );
+    let id = home.snapshot("with libraries");
+    for (role, sql, said) in [
+        ("clerk", "select count(*) from orders", "count\n1000\n"),
+        ("clerk", "show work_mem", "work_mem\n7MB\n"),
+        ("boss", "select count(*) from orders", "count\n1000\n"),
+    ] {
+        let args = ["sql", &id, "-d", "app", "-U", role, "--csv", "-c", sql];
+        assert_eq!(home.zenith.ok(&args).stdout, said, "{role}: {sql}");
+    }
+    assert_gone(&home);
+}
+
 /// A cluster of somebody else's: it archives, preloads, asks for passwords and certificates, is in
 /// a hurry, and has a tablespace.
 #[test]
