@@ -44,7 +44,7 @@ use facts::{collation, facts_of, libc_version, mark_at_rest, split_list, tablesp
 use pages::Replay;
 use parent::{Parent, base, before};
 use read::{save_cache, store_files};
-use refuse::{check_same_server, refuse_running, refuse_unfinished};
+use refuse::{check_same_files, check_same_server, refuse_running, refuse_unfinished};
 use wal::Span;
 
 pub use crate::settings::OnDamage;
@@ -334,6 +334,7 @@ pub fn online(
     // older than this moment has its bytes when it is read.
     let mut cache = FileCache::begin(repo.world());
     let mut session = pg::session::Session::begin(dsn, &how)?;
+    check_same_files(pgdata, &session)?;
 
     if session.facts().postmaster_start_time != server.postmaster_start_time {
         let what = "the server was restarted".to_owned();

@@ -174,6 +174,11 @@ impl Session {
         self.start_lsn
     }
 
+    /// The temporary slot that pins the WAL; its name is its own.
+    pub fn slot(&self) -> &str {
+        &self.slot
+    }
+
     /// As they were before the backup started.
     pub fn facts(&self) -> &ServerFacts {
         &self.facts

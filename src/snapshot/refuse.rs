@@ -1,7 +1,6 @@
 //! What is no cluster to take: half a checkout, a running server, another server than the one that
 //! answers.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zenith_store::World;
@@ -40,42 +39,55 @@ pub(super) fn refuse_running(pgdata: &Path) -> Result<()> {
     }
 }
 
-/// That the server which answers is the one of this directory: the same system identifier, and
-/// started when the directory's postmaster was. (Its own path may differ, in a container.)
+/// That the server which answers may be the one of this directory: the same system identifier, and
+/// started when the directory's postmaster was. A standby or another copy can have both, and its
+/// own path tells nothing, as another machine or a container has the same: [`check_same_files`]
+/// proves it.
 pub(super) fn check_same_server(
     pgdata: &Path,
     server: &pg::session::ServerFacts,
     world: &World,
 ) -> Result<()> {
-    let other = |why: String| Error::OtherServer {
-        pgdata: pgdata.to_owned(),
-        why,
-    };
     let control = Control::read(pgdata, world)?;
     if control.system_identifier != server.system_identifier {
-        return Err(other(format!(
+        let why = format!(
             "its system identifier is {}, that of the directory is {}",
             server.system_identifier, control.system_identifier
-        )));
+        );
+        return Err(other(pgdata, &why));
     }
-    let same_dir = |a: &Path, b: &Path| {
-        let id = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-        id(a).is_some() && id(a) == id(b)
-    };
-    if same_dir(pgdata, &server.data_directory) {
-        return Ok(());
-    }
-    let started = started(pgdata)?;
     let theirs = server.postmaster_start_time / 1_000_000;
-    match started {
+    match started(pgdata)? {
         Some(ours) if (ours - theirs).abs() <= START_SECS_MAX => Ok(()),
-        Some(_) => Err(other("it was started at another time".to_owned())),
-        None => Err(other("the directory has no running server".to_owned())),
+        Some(_) => Err(other(pgdata, "it was started at another time")),
+        None => Err(other(pgdata, "the directory has no running server")),
     }
 }
 
-/// postmaster.pid and the server note their start one after the other.
-const START_SECS_MAX: i64 = 5;
+/// That the server on which a backup began writes into this directory: the slot of the backup,
+/// whose name no other has, is there. Slots are neither replicated nor part of a base backup.
+pub(super) fn check_same_files(pgdata: &Path, session: &pg::session::Session) -> Result<()> {
+    let slot = pgdata.join("pg_replslot").join(session.slot());
+    match std::fs::metadata(&slot) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(other(
+            pgdata,
+            "it made the replication slot of this backup in another directory",
+        )),
+        Err(e) => Err(Error::io("stat", &slot)(e)),
+    }
+}
+
+fn other(pgdata: &Path, why: &str) -> Error {
+    Error::OtherServer {
+        pgdata: pgdata.to_owned(),
+        why: why.to_owned(),
+    }
+}
+
+/// postmaster.pid and the server note their start one after the other; in between it loads its
+/// libraries and sets up its memory.
+const START_SECS_MAX: i64 = 60;
 
 /// The third line of postmaster.pid. Its process cannot be asked for: it may live in a container.
 fn started(pgdata: &Path) -> Result<Option<i64>> {

@@ -1,6 +1,7 @@
 //! Running servers.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use zenith::Error;
@@ -168,6 +169,33 @@ fn only_the_server_of_the_directory_will_do() {
         matches!(e, Error::Pg(zenith::pg::Error::Connect { .. }))
     });
     assert_eq!(f.repo.state().unwrap().len(), 0);
+}
+
+/// A standby has the identifier of its primary, and, on a machine of its own, its path.
+#[test]
+fn a_primary_is_not_taken_for_its_standby() {
+    let f = Fixture::new();
+    let real = Server::initdb(&f.place, "elsewhere", &f.programs);
+    let dir = f.place.dir("a");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    let primary = Server::start_elsewhere(&f.place, &f.programs, &real, &dir);
+    let Some(primary) = primary else { return };
+    let connection = primary.connection();
+    let args = ["-D", dir.to_str().unwrap(), "-R", "-c", "fast"];
+    let args = connection.iter().map(String::as_str).chain(args);
+    f.programs.run("pg_basebackup", f.place.path(), args);
+    let standby = Server::start(&f.place, &f.programs, &dir, "");
+    assert_eq!(primary.value("show data_directory"), dir.to_str().unwrap());
+    is(f.online(&dir, &primary.dsn()), |e| {
+        matches!(e, Error::OtherServer { .. })
+    });
+    is(f.online(&real, &standby.dsn()), |e| {
+        matches!(e, Error::OtherServer { .. })
+    });
+    assert_eq!(f.repo.state().unwrap().len(), 0);
+    f.online(&dir, &standby.dsn()).unwrap();
+    // What the server calls its directory does not matter, as in a container.
+    f.online(&real, &primary.dsn()).unwrap();
 }
 
 #[test]

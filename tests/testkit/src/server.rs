@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use postgres::{Client, NoTls, SimpleQueryMessage};
@@ -81,6 +82,47 @@ impl Server {
         };
         server.pg_ctl_start(options)?;
         Ok(server)
+    }
+
+    /// Starts one that finds its directory at another path, as on a machine of its own or in a
+    /// container. Needs root: `None` for an ordinary user, except under CI.
+    pub fn start_elsewhere(
+        place: &Place,
+        programs: &Programs,
+        pgdata: &Path,
+        seen_at: &Path,
+    ) -> Option<Server> {
+        if !user::is_root() {
+            assert!(std::env::var_os("CI").is_none(), "mounting needs root");
+            return None;
+        }
+        let server = Server {
+            programs: programs.clone(),
+            pgdata: pgdata.into(),
+            port: port::free(),
+            sockets: place.dir("s"),
+            log: place.join("elsewhere.log"),
+        };
+        let (uid, gid) = user::server_user();
+        let script = format!(
+            "mount --bind {real} {seen} && exec setpriv --reuid {uid} --regid {gid} --clear-groups \
+             {pg_ctl} -D {seen} -l {log} -w -t 120 -o '-p {port} -k {sockets} -c fsync=off' start",
+            real = pgdata.display(),
+            seen = seen_at.display(),
+            pg_ctl = programs.program("pg_ctl").display(),
+            log = server.log.display(),
+            port = server.port,
+            sockets = server.sockets.display(),
+        );
+        let started = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .current_dir(place.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .expect("util-linux is there");
+        assert!(started.success(), "{}", server.log_text());
+        Some(server)
     }
 
     fn pg_ctl_start(&self, options: &str) -> Result<(), String> {
