@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use zenith_store::objects::{OpenOptions, StorageUrl};
-use zenith_store::{Repository, State};
+use zenith_store::{Repository, SnapshotId, State};
 
 use crate::agent::state::{PushState, Trouble, one_line};
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::key;
 use crate::known;
 use crate::managed::{Managed, Refusal, Surroundings};
 use crate::remote;
-use crate::sync::{self, ORIGIN, PushOptions, PushReport, TagsPushed};
+use crate::sync::{self, ORIGIN, PushOptions, PushReport, TagsPushed, Unpushed};
 use crate::thin::{self, Thinned};
 use crate::who::{operation, seconds, verb};
 
@@ -176,8 +176,11 @@ pub fn push_all(
         let storage = storage(managed, around, location, &OpenOptions::default())?;
         let state = local_state(managed)?;
         let head = managed.home.head()?;
+        // What is noted is about the home's own storage.
+        let is_noted = sync::is_origin(&managed.home, location)?;
         let wanted = |branch: &str| match &head {
             Head::Branch(current) if current == branch => true,
+            _ if !is_noted => true,
             _ => {
                 let tip = state.get_ref(&format!("branch/{branch}"));
                 tip != state.get_ref(&format!("remote/origin/{branch}"))
@@ -194,6 +197,21 @@ pub fn push_all(
     })();
     remember(managed, location, outcome.as_deref());
     outcome
+}
+
+/// Snapshots of local branches that the place where this home pushes is not known to have. There
+/// are notes of the home's own storage; of another place the last push alone tells.
+///
+/// Errors: `NoHome`, `SettingsInvalid`.
+pub fn unpushed(managed: &Managed, location: Option<&str>, state: &State) -> Result<Unpushed> {
+    match location {
+        Some(location) if !sync::is_origin(&managed.home, location)? => {
+            let tip = PushState::load(&managed.home, location).tip;
+            let tip: Option<SnapshotId> = tip.and_then(|tip| tip.parse().ok());
+            Ok(sync::unpushed_beside(state, tip.as_slice()))
+        }
+        _ => Ok(sync::unpushed(state)),
+    }
 }
 
 /// Thins the storage and frees its space, as the agent does now and then.

@@ -130,13 +130,14 @@ pub fn show(managed: &Managed, around: &Surroundings, name: &str) -> Result<Vec<
     Ok(branches.collect())
 }
 
-/// Adds a remote. `origin` becomes the storage of a home that has none.
+/// Adds a remote. `origin` becomes the storage of a home that has none; what a flag or a variable
+/// sent elsewhere before is forgotten then.
 ///
 /// Errors: `Refusal::{RemoteNameInvalid, RemoteExists}`, `Url`, `TargetInvalid`.
 pub fn add(managed: &Managed, name: &str, location: &str) -> Result<()> {
     check_name(name)?;
     check_location(managed, location)?;
-    change(managed, |_, settings| {
+    change(managed, |lock, settings| {
         let slot = find(settings, name);
         if let Some(there) = slot {
             return Err(Refusal::RemoteExists {
@@ -144,6 +145,9 @@ pub fn add(managed: &Managed, name: &str, location: &str) -> Result<()> {
                 location: there,
             }
             .into());
+        }
+        if name == ORIGIN {
+            forget_notes(managed, lock, name)?;
         }
         put(settings, name, Some(location));
         Ok(())

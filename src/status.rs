@@ -134,7 +134,8 @@ pub fn status(managed: &Managed, around: &Surroundings) -> Result<Status> {
                 Head::Detached(id) => id.parse::<SnapshotId>().ok(),
             };
             tip = id.and_then(|id| state.snapshot(&id)).cloned();
-            unpushed = sync::unpushed(&state);
+            let location = managed.settings.storage_dest.as_deref();
+            unpushed = publish::unpushed(managed, location, &state)?;
             // A lazy home names packs that lie at its storage.
             let is_here = |pack: &zenith_store::PackName| {
                 !home.is_lazy() || home.dir().join(pack.key()).is_file()

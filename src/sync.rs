@@ -83,6 +83,16 @@ fn is_only_writer(settings: &Settings, location: &str) -> bool {
     settings.single_writer && settings.storage_dest.as_deref() == Some(location)
 }
 
+/// Whether the notes under `origin` are about what lies at `location`: it is the home's saved
+/// storage. Where none is saved, whatever a flag or variable names is.
+///
+/// Errors: `NoHome`, `SettingsInvalid`.
+pub(crate) fn is_origin(home: &Home, location: &str) -> Result<bool> {
+    let place = |text: &str| StorageUrl::parse(text, home.dir());
+    let saved = home.settings()?.storage_dest;
+    Ok(saved.is_none_or(|saved| saved == location || place(&saved) == place(location)))
+}
+
 /// Sees that a repository may be made at a place of this machine: not in a cluster, whose files
 /// would lie among its own, and not in the home, which is lost together with it.
 ///
@@ -342,17 +352,26 @@ pub fn unpushed(state: &State) -> Unpushed {
 
 /// The same for any remote, by its name.
 pub fn unpushed_to(state: &State, name: &str) -> Unpushed {
+    unpushed_beside(state, &tips(state, &format!("remote/{name}/")))
+}
+
+fn tips(state: &State, folder: &str) -> Vec<SnapshotId> {
+    let refs = state.refs().iter();
+    refs.filter(|(name, _)| name.starts_with(folder))
+        .map(|(_, tip)| *tip)
+        .collect()
+}
+
+/// Snapshots of local branches to which none of the pushed tips leads.
+pub(crate) fn unpushed_beside(state: &State, pushed: &[SnapshotId]) -> Unpushed {
     let history = History::of(state);
-    let reach = |folder: &str| -> BTreeSet<SnapshotId> {
-        let tips = state
-            .refs()
-            .iter()
-            .filter(|(name, _)| name.starts_with(folder));
-        tips.flat_map(|(_, tip)| history.ancestors(*tip))
+    let reach = |tips: &[SnapshotId]| -> BTreeSet<SnapshotId> {
+        tips.iter()
+            .flat_map(|tip| history.ancestors(*tip))
             .map(|node| node.id)
             .collect()
     };
-    let (local, pushed) = (reach("branch/"), reach(&format!("remote/{name}/")));
+    let (local, pushed) = (reach(&tips(state, "branch/")), reach(pushed));
     let rows: Vec<Row> = state
         .snapshots()
         .filter(|row| local.contains(&row.id) && !pushed.contains(&row.id))

@@ -6,7 +6,7 @@ use zenith_store::{
     Change, Operation, PackName, RefChange, Repository, SnapshotId, State, Transfer, transfer,
 };
 
-use super::{NOTE_WAIT, ORIGIN, Relation, TRIES, relation, tell};
+use super::{NOTE_WAIT, ORIGIN, Relation, TRIES, is_origin, relation, tell};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::history::History;
@@ -95,7 +95,7 @@ pub fn push_to(
         // What the storage has and we lack is for fetch to bring.
         PushReport::Behind { .. } => return Ok(report),
     };
-    note(home, name, branch, tip, &options.operation)?;
+    note(home, storage, name, branch, tip, &options.operation)?;
     Ok(report)
 }
 
@@ -350,9 +350,11 @@ pub fn push_tags(
     })
 }
 
-/// Notes at home where a branch of a remote stands.
+/// Notes at home where a branch of a remote stands. What went to another place than the home's own
+/// storage, by a flag or a variable, or to where that lay before, is not noted as being there.
 fn note(
     home: &Home,
+    storage: &Repository,
     remote: &str,
     branch: &str,
     tip: SnapshotId,
@@ -366,6 +368,9 @@ fn note(
         }
     }
     let lock = home.lock("noting a push", Wait::UpTo(NOTE_WAIT))?;
+    if remote == ORIGIN && !is_origin(home, &storage.location())? {
+        return Ok(());
+    }
     let local = home.writer(&lock)?;
     let from = local.state()?.get_ref(&name);
     // Meanwhile another push may have noted the same, or the snapshot may have been deleted.

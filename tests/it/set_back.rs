@@ -1,6 +1,7 @@
 //! What was set back, is gone or is another now: nothing is moved, made or hidden by that.
 
 use zenith::event::ignore;
+use zenith::head::Head;
 use zenith::home::Wait;
 use zenith::managed::{Managed, Refusal, Surroundings};
 use zenith::sync::PushReport;
@@ -108,4 +109,45 @@ fn a_storage_that_is_gone_or_another_is_told() {
     std::fs::remove_dir_all(&there).unwrap();
     std::fs::rename(&aside, &there).unwrap();
     push().unwrap();
+}
+
+/// What went to another place by a flag or a variable is not at the home's own storage.
+#[test]
+fn a_push_elsewhere_is_not_noted_as_being_at_origin() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    let around = Surroundings::default();
+    let (own, other) = (place.arg("storage"), place.arg("other"));
+    let mut saved = a.home.settings().unwrap();
+    saved.storage_dest = Some(own.clone());
+    a.home.save_settings(&saved).unwrap();
+    let mut managed = Managed::open(a.home.dir()).unwrap();
+    a.home.set_head(&Head::Branch("main".into())).unwrap();
+    let main = a.snapshot("main", "1");
+    let side = a.snapshot("side", "2");
+
+    managed.settings.storage_dest = Some(other.clone());
+    publish::push_all(&managed, &around, &other, &ignore).unwrap();
+    assert_eq!(a.at("remote/origin/main"), None);
+    assert_eq!(a.unpushed(), [main, side]);
+    let left = |to: &str| {
+        let unpushed = publish::unpushed(&managed, Some(to), &a.state()).unwrap();
+        unpushed.rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&own), [main, side]);
+    // Of a branch that is not the last that was sent nobody knows.
+    assert_eq!(left(&other), [main]);
+
+    publish::push_all(&managed, &around, &own, &ignore).unwrap();
+    assert_eq!(ids(&storage(&place).state().unwrap()), [main, side]);
+    assert_eq!(a.at("remote/origin/side"), Some(side));
+    assert_eq!(left(&own), []);
+
+    // An agent that has not heard of it goes on pushing to the old place.
+    remote::set_url(&managed, "origin", &other).unwrap();
+    publish::push_all(&managed, &around, &own, &ignore).unwrap();
+    assert_eq!(a.at("remote/origin/side"), None);
+    let moved = Managed::open(a.home.dir()).unwrap();
+    publish::push_all(&moved, &around, &other, &ignore).unwrap();
+    assert_eq!(a.at("remote/origin/side"), Some(side));
 }
