@@ -31,7 +31,7 @@ use crate::head::Head;
 use crate::home::{Home, Wait};
 use crate::managed::{self, Managed, Presence, Refusal, Surroundings};
 use crate::publish;
-use crate::sync;
+use crate::settings::Settings;
 use crate::take::{self, Take};
 use crate::thin::{self, Thinned};
 use crate::who::seconds;
@@ -430,7 +430,14 @@ impl Agent {
 
     /// Snapshots must never fill the disk of a server that goes on working.
     fn reason_to_pause(&self) -> Result<Option<String>> {
-        let limits = &self.managed.settings.space;
+        // Whoever is in the middle of changing them does not want to go without snapshots.
+        let limits = match self.settings_now() {
+            Ok(settings) => settings.space,
+            Err(e) => {
+                warn!("the limits of the agent's start hold: {}", one_line(&e));
+                self.managed.settings.space.clone()
+            }
+        };
         let (total, free) = self.managed.space()?;
         if free < total / 100 * u64::from(limits.min_free_percent) {
             return Ok(Some(format!(
@@ -438,9 +445,10 @@ impl Agent {
                 limits.min_free_percent
             )));
         }
-        if self.options.push_to.is_some() {
+        if let Some(location) = self.options.push_to.as_deref() {
             let (repo, _guard) = self.managed.home.reader()?;
-            let waiting = sync::unpushed(&*repo.state()?).bytes;
+            let state = repo.state()?;
+            let waiting = publish::unpushed(&self.managed, Some(location), &state)?.bytes;
             if waiting > limits.spool_max_bytes {
                 return Ok(Some(format!(
                     "{waiting} bytes wait to be pushed, more than {}",
@@ -449,6 +457,22 @@ impl Agent {
             }
         }
         Ok(None)
+    }
+
+    /// What is to be kept, and how much space there is, may have been changed since the agent began:
+    /// it must not delete what somebody wants kept now.
+    ///
+    /// Errors: `NoHome`, `SettingsInvalid`.
+    fn settings_now(&self) -> Result<Settings> {
+        self.managed.home.settings()
+    }
+
+    /// The home with these settings.
+    fn managed_now(&self) -> Result<Managed> {
+        Ok(Managed {
+            settings: self.settings_now()?,
+            ..self.managed.clone()
+        })
     }
 
     /// Whether it is done; not while somebody else writes or reads, which the next turn looks at.
@@ -466,7 +490,10 @@ impl Agent {
             }
         };
         self.update(|state| state.phase = Phase::Thinning);
-        let done = match thin::thin(&self.managed, &lock) {
+        let thinned = self
+            .managed_now()
+            .and_then(|managed| thin::thin(&managed, &lock));
+        let done = match thinned {
             Ok(thinned) => {
                 if thinned.dropped > 0 {
                     let freed_bytes = thinned.freed_bytes;
@@ -510,7 +537,10 @@ impl Agent {
                 && !self.is_stopping()
             {
                 tidied = Some(self.watch());
-                match publish::tidy(&self.managed, &self.around, &location) {
+                let done = self
+                    .managed_now()
+                    .and_then(|managed| publish::tidy(&managed, &self.around, &location));
+                match done {
                     Ok(thinned) if thinned != Thinned::default() => {
                         let (dropped, bytes) = (thinned.dropped, thinned.freed_bytes);
                         info!(dropped, bytes, "thinned {location}");
@@ -731,7 +761,6 @@ impl Drop for Busy<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
 
     #[test]
     fn a_panic_in_a_thread_ends_the_agent() {

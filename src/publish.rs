@@ -214,10 +214,14 @@ pub fn unpushed(managed: &Managed, location: Option<&str>, state: &State) -> Res
     }
 }
 
-/// Thins the storage and frees its space, as the agent does now and then.
+/// Thins the storage and frees its space, as the agent does now and then: that of the original
+/// alone, as the policy is its own. Homes of copies, which share the storage, leave it as it is.
 ///
 /// Errors: those of the storage.
 pub fn tidy(managed: &Managed, around: &Surroundings, location: &str) -> Result<Thinned> {
+    if !managed.settings.primary {
+        return Ok(Thinned::default());
+    }
     let storage = storage(managed, around, location, &OpenOptions::default())?;
     thin::thin_storage(managed, &storage)
 }

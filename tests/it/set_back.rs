@@ -4,6 +4,7 @@ use zenith::event::ignore;
 use zenith::head::Head;
 use zenith::home::Wait;
 use zenith::managed::{Managed, Refusal, Surroundings};
+use zenith::settings::KeepSettings;
 use zenith::sync::PushReport;
 use zenith::{Error, publish, remote};
 use zenith_store::{Change, RefChange};
@@ -150,4 +151,29 @@ fn a_push_elsewhere_is_not_noted_as_being_at_origin() {
     let moved = Managed::open(a.home.dir()).unwrap();
     publish::push_all(&moved, &around, &other, &ignore).unwrap();
     assert_eq!(a.at("remote/origin/side"), Some(side));
+}
+
+/// A developer's copy must not delete what the original keeps.
+#[test]
+fn the_original_alone_thins_the_storage() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    for content in ["1", "2", "3"] {
+        a.snapshot("main", content);
+    }
+    a.push(&storage(&place), false).unwrap();
+    let (around, location) = (Surroundings::default(), place.arg("storage"));
+    let mut managed = Managed::open(a.home.dir()).unwrap();
+    managed.settings.keep = KeepSettings {
+        all_hours: 0,
+        hourly_days: 0,
+        daily_days: 0,
+        monthly_months: 0,
+    };
+    for (primary, dropped) in [(false, 0), (true, 2)] {
+        managed.settings.primary = primary;
+        let thinned = publish::tidy(&managed, &around, &location).unwrap();
+        assert_eq!(thinned.dropped, dropped);
+    }
+    assert_eq!(ids(&storage(&place).state().unwrap()).len(), 1);
 }
