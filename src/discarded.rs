@@ -32,12 +32,15 @@ pub fn branch(full: &str) -> Option<&str> {
     (branch != DETACHED).then_some(branch)
 }
 
+/// What the home stands on or is on its way to, and what that is needed for.
+type Needed<'a> = &'a [(SnapshotId, &'static str)];
+
 /// Lets go what was discarded more than a day ago, or all of it `at_once`: the refs, and the
-/// snapshots to which nothing else leads. How many refs.
+/// snapshots to which nothing else leads. What is needed stays. How many refs.
 ///
 /// Errors: those of the repository.
-pub(crate) fn expire(repo: &Repository, at_once: bool) -> Result<u64> {
-    let change = expired(&*repo.state()?, repo.world(), at_once);
+pub(crate) fn expire(repo: &Repository, at_once: bool, needed: Needed<'_>) -> Result<u64> {
+    let change = expired(&*repo.state()?, repo.world(), at_once, needed);
     let refs = change.refs.len() as u64;
     if refs > 0 {
         repo.commit(change)?;
@@ -46,7 +49,7 @@ pub(crate) fn expire(repo: &Repository, at_once: bool) -> Result<u64> {
 }
 
 /// What [`expire`] changes.
-pub(crate) fn expired(state: &State, world: &World, at_once: bool) -> Change {
+pub(crate) fn expired(state: &State, world: &World, at_once: bool, needed: Needed<'_>) -> Change {
     let until = world.unix_micros() - KEPT_MICROS;
     let is_old = |id: &SnapshotId| {
         let row = state.snapshot(id);
@@ -55,6 +58,7 @@ pub(crate) fn expired(state: &State, world: &World, at_once: bool) -> Change {
     let old = state.refs().iter();
     let old: Vec<(&String, SnapshotId)> = old
         .filter(|(name, id)| name.starts_with(FOLDER) && is_old(id))
+        .filter(|(_, id)| !needed.iter().any(|(needed, _)| needed == *id))
         .map(|(name, id)| (name, *id))
         .collect();
     if old.is_empty() {

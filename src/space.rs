@@ -38,11 +38,12 @@ pub fn collect_home(managed: &Managed, gc: Gc) -> Result<Collected> {
     let lock = managed.home.lock("gc", Wait::UpTo(LOCK_WAIT))?;
     let repo = managed.home.writer(&lock)?;
     let _alone = managed.home.collect_guard()?;
+    let needed = managed.needed()?;
     if gc.dry_run {
-        let expired = discarded::expired(&*repo.state()?, repo.world(), gc.at_once);
+        let expired = discarded::expired(&*repo.state()?, repo.world(), gc.at_once, &needed);
         return Ok(repo.would_collect(gc.collect(repo.world()), &expired.remove)?);
     }
-    discarded::expire(&repo, gc.at_once)?;
+    discarded::expire(&repo, gc.at_once, &needed)?;
     Ok(repo.collect(
         operation(repo.world(), verb::GC, ""),
         gc.collect(repo.world()),

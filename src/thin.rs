@@ -30,8 +30,9 @@ pub struct Thinned {
 /// call collects.
 pub fn thin(managed: &Managed, lock: &HomeLock) -> Result<Thinned> {
     let repo = managed.home.writer(lock)?;
-    discarded::expire(&repo, false)?;
-    let dropped = drop_old(managed, &repo, &managed.needed()?)?;
+    let needed = managed.needed()?;
+    discarded::expire(&repo, false, &needed)?;
+    let dropped = drop_old(managed, &repo, &needed)?;
     let _alone = managed.home.collect_guard()?;
     collect(&repo, dropped, 0)
 }

@@ -1,12 +1,15 @@
 //! What was set back, is gone or is another now: nothing is moved, made or hidden by that.
 
+use std::time::Duration;
+
 use zenith::event::ignore;
 use zenith::head::Head;
 use zenith::home::Wait;
 use zenith::managed::{Managed, Refusal, Surroundings};
 use zenith::settings::KeepSettings;
+use zenith::space::Gc;
 use zenith::sync::PushReport;
-use zenith::{Error, publish, remote};
+use zenith::{Error, publish, remote, space};
 use zenith_store::{Change, RefChange};
 use zenith_testkit::Place;
 
@@ -160,6 +163,8 @@ fn the_original_alone_thins_the_storage() {
     let a = machine(&place, "a");
     for content in ["1", "2", "3"] {
         a.snapshot("main", content);
+        // What is of the same second as the newest is kept with it.
+        std::thread::sleep(Duration::from_millis(1_100));
     }
     a.push(&storage(&place), false).unwrap();
     let (around, location) = (Surroundings::default(), place.arg("storage"));
@@ -176,4 +181,34 @@ fn the_original_alone_thins_the_storage() {
         assert_eq!(thinned.dropped, dropped);
     }
     assert_eq!(ids(&storage(&place).state().unwrap()).len(), 1);
+}
+
+/// An undo may leave HEAD on what a forced checkout had discarded.
+#[test]
+fn what_head_stands_on_is_not_freed() {
+    let place = Place::new();
+    let a = machine(&place, "a");
+    a.snapshot("main", "1");
+    let discarded = a.snapshot("gone", "2");
+    let aside = format!("undo/main/{}", discarded.short());
+    a.set_ref(&aside, Some(discarded));
+    a.set_ref("branch/gone", None);
+    let managed = Managed::open(a.home.dir()).unwrap();
+    let free = |dry_run: bool| {
+        let gc = Gc {
+            dry_run,
+            at_once: true,
+        };
+        space::collect_home(&managed, gc).unwrap().bytes
+    };
+    let is_there = || a.at(&aside).is_some() && a.state().snapshot(&discarded).is_some();
+    let head = |head: Head| a.home.set_head(&head).unwrap();
+    head(Head::Detached(discarded.to_string()));
+    assert_eq!((free(true), free(false)), (0, 0));
+    assert!(is_there());
+    head(Head::Branch("main".into()));
+    free(true);
+    assert!(is_there());
+    free(false);
+    assert!(!is_there());
 }
