@@ -163,7 +163,7 @@ pub(crate) fn to_new_with(
 /// Makes the directory where it is missing, and keeps other checkouts and exports out of it as
 /// long as what is returned lives. The lock is on the directory itself, so that nothing of it
 /// stays behind and it counts for the commands of all homes.
-fn lock_target(dir: &Path) -> Result<Flock<fs::File>> {
+pub(crate) fn lock_target(dir: &Path) -> Result<Flock<fs::File>> {
     let above = disk::parent(dir);
     fs::create_dir_all(above).map_err(Error::io("create", above))?;
     disk::create_dir(dir, ROOT_MODE)?;

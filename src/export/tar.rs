@@ -21,6 +21,7 @@ use super::stream::{self, Source};
 use super::{
     CONTROL, Cluster, ExportOptions, ExportReport, Item, LABEL, MANIFEST, MAP, small_file,
 };
+use crate::checkout;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -44,7 +45,7 @@ const BUFFER: usize = 256 << 10;
 
 /// Writes a snapshot as tar.
 ///
-/// Errors: `TablespacesInStream`, `TargetNotEmpty`, `NoSuchTablespace`, `NotACluster`, `Io`, and
+/// Errors: `TablespacesInStream`, `TargetNotEmpty`, `TargetBusy`, `NoSuchTablespace`, `NotACluster`, `Io`, and
 /// those of the repository. A stream that ends in an error lacks the end of a tar file; in a
 /// directory or at a URL nothing, or not `base.tar`, carries its final name.
 pub fn tar(
@@ -84,9 +85,12 @@ pub fn tar(
             export.report.archives.push(name.to_owned());
         }
         TarDest::Directory(dir) => {
+            let dir = &std::path::absolute(dir).map_err(Error::io("resolve", dir))?;
+            let _alone = checkout::lock_target(dir)?;
+            remove_left_overs(dir)?;
             if let Err(e) = to_directory(&mut export, &cluster, dir, options.sync) {
                 // What is half written is of no use; the error that led here counts.
-                let _ = remove_temporary(dir);
+                let _ = remove_left_overs(dir);
                 return Err(e);
             }
         }
@@ -95,34 +99,41 @@ pub fn tar(
     Ok(export.report)
 }
 
-/// Removes what is half written in `dir`.
-fn remove_temporary(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            fs::remove_file(entry.path())?;
+/// Removes what an export that was cut off left in `dir`, once all that is there is of this kind.
+///
+/// Errors: `TargetNotEmpty`, `Io`.
+fn remove_left_overs(dir: &Path) -> Result<()> {
+    let mut left_over = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
+        let name = entry.map_err(Error::io("read", dir))?.file_name();
+        let found = name.to_string_lossy().into_owned();
+        if !is_left_over(&found) {
+            return Err(Error::TargetNotEmpty {
+                dir: dir.to_owned(),
+                found,
+            });
         }
+        left_over.push(dir.join(name));
+    }
+    for path in left_over {
+        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
     Ok(())
+}
+
+/// Whether an export gives a file this name before it is whole.
+fn is_left_over(name: &str) -> bool {
+    let Some(name) = name.strip_prefix(TEMPORARY) else {
+        return false;
+    };
+    let oid = name.strip_suffix(".tar").map(str::parse::<u32>);
+    [BASE, MANIFEST].contains(&name) || matches!(oid, Some(Ok(_)))
 }
 
 /// Fills a file; the path is for errors.
 type Fill<'a> = dyn FnMut(&mut dyn Write, &Path) -> Result<()> + 'a;
 
 fn to_directory(export: &mut Export<'_>, cluster: &Cluster, dir: &Path, sync: bool) -> Result<()> {
-    disk::create_dir(dir, 0o700)?;
-    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        let name = entry.map_err(Error::io("read", dir))?.file_name();
-        let found = name.to_string_lossy().into_owned();
-        if !found.starts_with(TEMPORARY) {
-            return Err(Error::TargetNotEmpty {
-                dir: dir.to_owned(),
-                found,
-            });
-        }
-        let left_over = dir.join(name);
-        fs::remove_file(&left_over).map_err(Error::io("remove", &left_over))?;
-    }
     let write = |name: &str, fill: &mut Fill<'_>| -> Result<()> {
         let path = dir.join(format!("{TEMPORARY}{name}"));
         let file = OpenOptions::new()

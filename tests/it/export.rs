@@ -310,6 +310,44 @@ fn an_interrupted_tar_directory_has_no_base_tar() {
     assert_eq!(left, ["backup_manifest", "base.tar"]);
 }
 
+/// Neither what somebody else left there nor what another export is at work on.
+#[test]
+fn a_tar_directory_has_nothing_of_others() {
+    let f = Fixture::new();
+    let pgdata = Server::initdb(&f.place, "a", &f.programs);
+    let id = f.offline(&pgdata).unwrap().id;
+    let export = |dir: &Path, on: &(dyn Fn(Event) + Sync)| {
+        export::tar::tar(&f.repo, id, TarDest::Directory(dir), &options(), on)
+    };
+    let work = f.place.dir("work");
+    let foreign = [".tmp-notes", ".tmp-base.tar", "notes"].map(|name| work.join(name));
+    for path in &foreign {
+        fs::write(path, "mine").unwrap();
+    }
+    is(export(&work, &ignore), |e| {
+        matches!(e, Error::TargetNotEmpty { .. })
+    });
+    assert!(foreign.iter().all(|path| path.exists()));
+
+    let dir = f.place.join("b");
+    let beside = std::sync::Once::new();
+    let on = |event: Event| {
+        if matches!(event, Event::Placed { .. }) {
+            beside.call_once(|| {
+                is(export(&dir, &ignore), |e| {
+                    matches!(e, Error::TargetBusy { .. })
+                });
+            });
+        }
+    };
+    export(&dir, &on).unwrap();
+    assert!(beside.is_completed());
+    let other = f.place.join("c");
+    export(&other, &ignore).unwrap();
+    let bytes = |dir: &Path| fs::metadata(dir.join("base.tar")).unwrap().len();
+    assert_eq!(bytes(&dir), bytes(&other));
+}
+
 #[test]
 fn objects_hold_a_cluster_only_when_complete() {
     let f = Fixture::new();
