@@ -11,15 +11,16 @@ use nix::fcntl::{Flock, FlockArg};
 use zenith_store::SnapshotKind;
 use zenith_store::objects::OpenOptions;
 
+use crate::agent;
 use crate::agent::spawn;
 use crate::agent::state::one_line;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::home::{self, Home, Wait};
-use crate::managed::{Managed, Presence, Surroundings};
+use crate::managed::{Managed, Presence, Refusal, Surroundings};
 use crate::pg::server::{Postmaster, StopMode};
 use crate::publish;
-use crate::sync::{self, PushReport};
+use crate::sync::PushReport;
 use crate::take::{self, Take, Taken};
 
 /// How long the last push may take.
@@ -30,6 +31,8 @@ pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(600);
 /// What a start holds the home for.
 pub(crate) const START: &str = "start";
 
+/// How long the last snapshot waits for a home that an agent which hangs may hold.
+const HUNG_WAIT: Duration = Duration::from_secs(10);
 /// How often it is looked whether another stop is done.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -69,10 +72,18 @@ pub struct Stopped {
     pub snapshot: Option<Taken>,
     /// The last push.
     pub push: LastPush,
-    /// Number of snapshots that are on this machine only.
-    pub unpushed: u64,
+    /// Snapshots that are on this machine only; nothing where nobody can tell, as the key is not
+    /// here.
+    pub unpushed: Option<Unpushed>,
+}
+
+/// Snapshots that are on this machine only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unpushed {
+    /// Their number.
+    pub snapshots: u64,
     /// Their stored bytes.
-    pub unpushed_bytes: u64,
+    pub bytes: u64,
 }
 
 /// Stops what runs. Fine when nothing does.
@@ -90,7 +101,7 @@ pub fn stop(
         .map(|server| Purpose::declare(&managed.home, server.pid))
         .transpose()?;
     // Told first, so that it neither begins a snapshot now nor holds the lock.
-    let agent = spawn::stop(managed)?;
+    let agent = stop_agent(managed, on)?;
     let postmaster = managed.postmaster()?;
     if postmaster.is_some() {
         on(Event::Phase("stopping the server"));
@@ -123,6 +134,18 @@ fn running(managed: &Managed) -> Result<Option<Postmaster>> {
     }
 }
 
+/// Whether there was an agent, which is gone now, unless it hangs: on a storage that hangs, say.
+/// The server is stopped all the same.
+pub(crate) fn stop_agent(managed: &Managed, on: &(dyn Fn(Event) + Sync)) -> Result<bool> {
+    match spawn::stop(managed) {
+        Err(e @ Error::Managed(Refusal::AgentSilent { .. })) => {
+            on(Event::Warning(format!("{e}; it is left alone")));
+            Ok(true)
+        }
+        stopped => stopped,
+    }
+}
+
 /// The rest of a stop, when the server is down.
 pub(crate) fn after_server(
     managed: &Managed,
@@ -143,8 +166,7 @@ pub(crate) fn after_server(
             agent,
             snapshot: None,
             push: LastPush::None,
-            unpushed: 0,
-            unpushed_bytes: 0,
+            unpushed: None,
         });
     }
     let snapshot = if options.snapshot && options.mode != StopMode::Immediate {
@@ -176,8 +198,7 @@ pub(crate) fn after_server(
             agent,
             snapshot,
             push,
-            unpushed: 0,
-            unpushed_bytes: 0,
+            unpushed: None,
         },
     )
 }
@@ -193,8 +214,7 @@ pub(crate) fn after_another(managed: &Managed, server: i32, hurry: &AtomicBool) 
         agent: false,
         snapshot: None,
         push: LastPush::None,
-        unpushed: 0,
-        unpushed_bytes: 0,
+        unpushed: None,
     };
     match managed.home.check_key() {
         Ok(()) => with_unpushed(managed, stopped),
@@ -203,16 +223,20 @@ pub(crate) fn after_another(managed: &Managed, server: i32, hurry: &AtomicBool) 
 }
 
 fn with_unpushed(managed: &Managed, stopped: Stopped) -> Result<Stopped> {
-    let unpushed = sync::unpushed(&*publish::local_state(managed)?);
+    let location = managed.settings.storage_dest.as_deref();
+    let unpushed = publish::unpushed(managed, location, &*publish::local_state(managed)?)?;
     Ok(Stopped {
-        unpushed: unpushed.rows.len() as u64,
-        unpushed_bytes: unpushed.bytes,
+        unpushed: Some(Unpushed {
+            snapshots: unpushed.rows.len() as u64,
+            bytes: unpushed.bytes,
+        }),
         ..stopped
     })
 }
 
-/// That somebody stops a server on purpose: the file `<home>/stop.lock` names its process, for good,
-/// and is locked as long as the stop works.
+/// That somebody stops a server on purpose: the file `<home>/stop.lock` names its process and is
+/// locked as long as the stop works. It goes on naming it, so that who looks later knows, unless the
+/// stop is gone and the server was never told: then [`Purpose::take_back`] empties it.
 pub(crate) struct Purpose {
     _file: Flock<File>,
 }
@@ -240,7 +264,18 @@ impl Purpose {
         fs::read_to_string(Self::path(home)).is_ok_and(|text| text.trim().parse() == Ok(server))
     }
 
-    fn is_at_work(home: &Home) -> Result<bool> {
+    /// Says of a stop that came to nothing that it was none. One that works, or begins, is left as it
+    /// is.
+    pub(crate) fn take_back(home: &Home) -> Result<()> {
+        let path = Self::path(home);
+        match Flock::lock(home::open_lock(&path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file.set_len(0).map_err(Error::io("truncate", &path)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(()),
+            Err((_, errno)) => Err(Error::io("lock", &path)(errno.into())),
+        }
+    }
+
+    pub(crate) fn is_at_work(home: &Home) -> Result<bool> {
         let path = Self::path(home);
         match Flock::lock(home::open_lock(&path)?, FlockArg::LockExclusiveNonblock) {
             Ok(_) => Ok(false),
@@ -270,7 +305,18 @@ fn last_snapshot(managed: &Managed, on: &(dyn Fn(Event) + Sync)) -> Result<Optio
     if managed.presence()? != Presence::Whole {
         return Ok(None);
     }
-    let lock = managed.home.lock("stop", Wait::Forever)?;
+    // An agent that hangs may hang while it holds the home.
+    let wait = match agent::is_alive(&managed.home) {
+        true => Wait::UpTo(HUNG_WAIT),
+        false => Wait::Forever,
+    };
+    let lock = match managed.home.lock("stop", wait) {
+        Err(e @ Error::HomeBusy { .. }) => {
+            on(Event::Warning(format!("no last snapshot: {e}")));
+            return Ok(None);
+        }
+        lock => lock?,
+    };
     let take = Take {
         kind: Some(SnapshotKind::Final),
         skip_if_unchanged: true,

@@ -122,8 +122,8 @@ pub enum Refusal {
         /// What is missing.
         missing: &'static str,
     },
-    /// The agent was started and does not answer.
-    #[error("the agent does not answer {seconds} s after it was started; its log is {}", log.display())]
+    /// The agent was started, or asked to end, and does not answer.
+    #[error("the agent did not answer within {seconds} s; its log is {}", log.display())]
     AgentSilent {
         /// How long it was waited for.
         seconds: u64,

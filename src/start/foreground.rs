@@ -16,13 +16,16 @@ use crate::event::Event;
 use crate::home::HomeLock;
 use crate::managed::{Managed, Refusal, Surroundings};
 use crate::pg;
-use crate::pg::server::{Postmaster, Server, StopMode};
+use crate::pg::server::{Postmaster, Server, Status, StopMode};
 use crate::stop::{self, Purpose, StopOptions, Stopped};
 
 /// How soon a signal or a death is noticed.
 const LOOK: Duration = Duration::from_millis(100);
 /// Until an agent that could not be started is tried again.
 const AGENT_REST: Duration = Duration::from_secs(30);
+/// So many looks in a row find that a stop is gone and the server goes on, until that is believed:
+/// one that told the server may have gone before the server says that it stops.
+const GIVEN_UP: u32 = 20;
 
 /// As [`start`](super::start) with the server and the agent as children, until `stop` is set: then
 /// everything is stopped as `stop` does it. Where a `stop` of another process comes first, this ends
@@ -72,9 +75,16 @@ pub fn foreground(
         child,
         stop,
         on,
+        given_up: 0,
     };
     match run.watch(lock, rebuilt, &begun, up) {
-        Ok(End::Asked) => run.end(),
+        Ok(End::Asked) => {
+            let ended = run.end();
+            if ended.is_err() {
+                run.drop_all();
+            }
+            ended
+        }
         Ok(End::Stopped) => stop::after_another(managed, run.pid(), stop),
         Err(e) => {
             run.drop_all();
@@ -99,6 +109,8 @@ struct Run<'a> {
     child: Child,
     stop: &'a AtomicBool,
     on: &'a (dyn Fn(Event) + Sync),
+    /// Looks in a row that found a stop which came to nothing.
+    given_up: u32,
 }
 
 impl Run<'_> {
@@ -141,6 +153,7 @@ impl Run<'_> {
             if ended(&mut self.child)?.is_some() {
                 break;
             }
+            self.look_for_given_up();
             if let Some(process) = &mut agent
                 && let Some(status) = ended(process)?
             {
@@ -215,6 +228,29 @@ impl Run<'_> {
         Purpose::is_about(&self.managed.home, self.pid())
     }
 
+    /// A stop that failed or was killed before it told the server is none: an agent that ended
+    /// meanwhile is wanted again, and an end of the server is no longer on purpose.
+    fn look_for_given_up(&mut self) {
+        let home = &self.managed.home;
+        let is_stopping = || {
+            let postmaster = self.managed.postmaster();
+            !matches!(postmaster, Ok(Some(p)) if p.status != Status::Stopping)
+        };
+        // What cannot be told is looked at again.
+        let is_given_up = self.is_on_purpose()
+            && matches!(Purpose::is_at_work(home), Ok(false))
+            && !is_stopping();
+        self.given_up = if is_given_up { self.given_up + 1 } else { 0 };
+        if self.given_up < GIVEN_UP {
+            return;
+        }
+        self.given_up = 0;
+        match Purpose::take_back(home) {
+            Ok(()) => self.warn("a stop was given up: the server goes on".to_owned()),
+            Err(e) => self.warn(one_line(&e)),
+        }
+    }
+
     fn warn(&self, text: String) {
         (self.on)(Event::Warning(text));
     }
@@ -226,7 +262,7 @@ impl Run<'_> {
             snapshot: true,
             push: self.managed.settings.snapshots.push,
         };
-        let agent = spawn::stop(self.managed)?;
+        let agent = stop::stop_agent(self.managed, self.on)?;
         let pid = self.managed.postmaster()?.map(|p| p.pid);
         (self.on)(Event::Phase("stopping the server"));
         // pg_ctl waits for the pid file to go; the child is reaped here.

@@ -312,6 +312,65 @@ fn the_foreground_fails_when_the_server_dies() {
     assert!(output.code.is_some_and(|code| code != 0), "{output}");
 }
 
+/// A stop that never got as far as the server is none: a death afterwards is one.
+#[test]
+fn a_stop_that_was_cut_off_is_forgotten() {
+    let home = Home::new();
+    home.init(&[]);
+    let running = home.zenith.spawn(&["start", "--foreground"]);
+    let agent = wait_for("the agent", Duration::from_secs(120), || {
+        home.status()["agent_pid"].as_i64()
+    });
+    // It waits for the agent, which comes first.
+    process::signal(agent as i32, Signal::SIGSTOP);
+    let stop = home.zenith.spawn(&["stop"]);
+    let lock = home.zenith.home().join("stop.lock");
+    let named = || fs::read_to_string(&lock).unwrap_or_default();
+    let server = home.server_pid().to_string();
+    wait_for("the stop to begin", Duration::from_secs(120), || {
+        (named().trim() == server).then_some(())
+    });
+    stop.kill9();
+    wait_for("the stop to be forgotten", Duration::from_secs(120), || {
+        named().is_empty().then_some(())
+    });
+    process::signal(agent as i32, Signal::SIGCONT);
+    server::kill9_server(&home.pgdata());
+    let output = running.wait(Duration::from_secs(300)).failed(5);
+    output.says("ended on its own").says("was given up");
+}
+
+/// An agent that hangs, on a storage that hangs for instance, keeps no server from being stopped.
+#[test]
+fn an_agent_that_hangs_is_left_alone() {
+    let home = Home::new();
+    home.init(&[]);
+    home.start(&[]);
+    home.sql("create table t as select 1 n");
+    let agent = home.agent_pid().unwrap();
+    process::signal(agent, Signal::SIGSTOP);
+    let stopped = home.zenith.ok(&["stop"]);
+    let stopped = stopped.says("the agent did not answer");
+    assert!(stopped.stdout.contains("stopped the server"), "{stopped}");
+    assert_eq!(home.list()[0]["kind"], "final");
+    process::kill9(agent);
+
+    let mut running = home.zenith.spawn(&["start", "--foreground"]);
+    let agent = wait_for("the agent", Duration::from_secs(120), || {
+        home.status()["agent_pid"].as_i64()
+    });
+    process::signal(agent as i32, Signal::SIGSTOP);
+    running.signal(Signal::SIGTERM);
+    wait_for("the end", Duration::from_secs(120), || {
+        (!running.is_running()).then_some(())
+    });
+    assert_eq!(server::postmaster_pid(&home.pgdata()), None);
+    // It has the stderr of the foreground.
+    process::kill9(agent as i32);
+    let output = running.wait(Duration::from_secs(300));
+    assert_eq!(output.code, Some(0), "{output}");
+}
+
 #[test]
 fn stop_takes_a_last_snapshot_and_pushes_it() {
     let home = Home::new();

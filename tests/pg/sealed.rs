@@ -157,7 +157,11 @@ fn a_cluster_lives_behind_a_passphrase() {
             .says("its key is gone")
             .says("init` with ZENITH_PASSPHRASE");
     }
-    home.zenith.ok(&["stop"]).says("its key is gone");
+    let stopped = home.zenith.ok(&["stop"]).says("its key is gone");
+    let said = format!("{}{}", stopped.stdout, stopped.stderr);
+    assert!(!said.contains("everything is pushed"), "{stopped}");
+    let again = home.zenith.ok(&["--json", "stop"]).json();
+    assert!(again[0]["unpushed"].is_null(), "{again:?}");
     assert!(
         server::postmaster_pid(&home.pgdata()).is_none(),
         "stop stops"

@@ -41,7 +41,9 @@ pub fn tell(stopped: &Stopped, managed: &Managed, context: &Context) -> Result<(
             "id": stopped.snapshot.as_ref().map(|taken| taken.report.id.to_string()),
             "unchanged": stopped.snapshot.as_ref().map(|taken| taken.report.unchanged),
             "pushed": matches!(stopped.push, LastPush::Done(_)),
-            "unpushed": { "snapshots": stopped.unpushed, "bytes": stopped.unpushed_bytes },
+            "unpushed": stopped.unpushed.map(|unpushed| serde_json::json!({
+                "snapshots": unpushed.snapshots, "bytes": unpushed.bytes,
+            })),
         }));
     }
     match stopped.server {
@@ -84,14 +86,15 @@ pub fn tell(stopped: &Stopped, managed: &Managed, context: &Context) -> Result<(
         )),
         _ => {}
     }
-    match (stopped.unpushed, location) {
-        (0, Some(location)) => ui.talk(format_args!("everything is pushed to {location}")),
-        (n, Some(location)) => ui.answer(format_args!(
-            "{} not pushed to {location} ({}); `zenith push` sends them",
-            plural(n, "snapshot"),
-            size(stopped.unpushed_bytes)
-        ))?,
-        (_, None) => {}
+    if let (Some(unpushed), Some(location)) = (stopped.unpushed, location) {
+        match unpushed.snapshots {
+            0 => ui.talk(format_args!("everything is pushed to {location}")),
+            n => ui.answer(format_args!(
+                "{} not pushed to {location} ({}); `zenith push` sends them",
+                plural(n, "snapshot"),
+                size(unpushed.bytes)
+            ))?,
+        }
     }
     Ok(())
 }

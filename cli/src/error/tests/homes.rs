@@ -411,7 +411,7 @@ fn the_managed_cluster_in_words() {
 
     hint: Move /h/pgdata away and run `zenith start`: it is rebuilt from the last snapshot.
 
-    [5] error: the agent does not answer 20 s after it was started; its log is /h/log/agent.log
+    [5] error: the agent did not answer within 20 s; its log is /h/log/agent.log
 
     hint: `tail /h/log/agent.log` shows why; `zenith start` tries again.
 
