@@ -84,12 +84,8 @@ fn send(
         }
         _ => {
             let all = table::with_partitions(&mut client, &tables)?;
-            let head = format!(
-                "-- {} of snapshot {} ({})\n",
-                list(&tables),
-                scratch.id().short(),
-                revision.replace(['\n', '\r'], " ")
-            );
+            let id = scratch.id().short();
+            let head = comment(&format!("{} of snapshot {id} ({revision})", list(&tables)));
             dump(args, &all, &head, context, keeper, scratch, &database)?
         }
     };
@@ -124,6 +120,11 @@ fn refuse(args: &CpArgs, name: &TableName, context: &Context) -> Result<(), Fail
         );
     }
     Ok(())
+}
+
+/// A line of SQL that does nothing: what it says may hold line breaks, as names of tables may.
+fn comment(text: &str) -> String {
+    format!("-- {}\n", text.replace(['\n', '\r'], " "))
 }
 
 /// `public.orders`, `3 tables`.
@@ -269,6 +270,19 @@ mod tests {
         }
         let rows = script.sent.rows;
         (String::from_utf8(out).unwrap(), rows)
+    }
+
+    #[test]
+    fn a_comment_is_one_line_whatever_a_table_is_called() {
+        let table = Table {
+            oid: 1,
+            schema: "public".into(),
+            name: "orders_x\n\\! touch it\r--".into(),
+            kind: 'r',
+        };
+        let head = comment(&format!("{} of snapshot x (main\n1)", list(&[table])));
+        assert_eq!(head.matches(['\n', '\r']).count(), 1, "{head}");
+        assert!(head.starts_with("-- ") && head.ends_with(")\n"), "{head}");
     }
 
     #[test]
