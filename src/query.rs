@@ -8,7 +8,7 @@ use postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use crate::error::Result;
 use crate::pg;
 use crate::pg::session::reason;
-use crate::scratch::{NO_TIMEOUTS, ScratchError, query_error};
+use crate::scratch::{NO_TIMEOUTS, OWN_PATH, ScratchError, query_error};
 use crate::table::Table;
 
 /// Rows that are fetched at a time.
@@ -85,9 +85,11 @@ pub fn copy_csv<E: From<crate::Error>>(
         "COPY (SELECT * FROM {}) TO STDOUT (FORMAT csv, HEADER)",
         table.sql()
     );
-    client
-        .batch_execute(NO_TIMEOUTS)
-        .map_err(|e| E::from(query_error(READING, &e)))?;
+    for first in [OWN_PATH, NO_TIMEOUTS] {
+        client
+            .batch_execute(first)
+            .map_err(|e| E::from(query_error(READING, &e)))?;
+    }
     let mut reader = client
         .copy_out(&sql)
         .map_err(|e| E::from(query_error(READING, &e)))?;

@@ -21,7 +21,7 @@ use std::cmp::Ordering;
 use postgres::Client;
 
 use crate::error::{Error, Result};
-use crate::scratch::{NO_TIMEOUTS, query_error};
+use crate::scratch::{NO_TIMEOUTS, OWN_PATH, query_error};
 use crate::table::{Table, TableError, TableName, quoted};
 use stream::Stream;
 
@@ -31,7 +31,7 @@ const FLOATS: [u32; 2] = [700, 701];
 
 /// What decides how values look and how they compare; the same on both sides. Row security fails
 /// rather than hides rows.
-const SETUP: &str = "SET search_path = pg_catalog; SET datestyle = 'ISO, YMD'; \
+const SETUP: &str = "SET datestyle = 'ISO, YMD'; \
      SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET bytea_output = 'hex'; \
      SET xmloption = 'content'; SET lc_monetary = 'C'; SET extra_float_digits = 1; \
      SET row_security = off; SET jit = off; SET work_mem = '32MB'; \
@@ -380,8 +380,9 @@ impl Look {
              AND i.indpred IS NULL AND i.indexprs IS NULL \
              AND (i.indisprimary OR i.indisreplident) ORDER BY i.indisprimary DESC";
         let client = &mut side.client;
-        batch(client, NO_TIMEOUTS)?;
-        batch(client, SETUP)?;
+        for sql in [OWN_PATH, NO_TIMEOUTS, SETUP] {
+            batch(client, sql)?;
+        }
         let failed = |e: postgres::Error| query_error("looking at the table", &e);
         let encoding = client
             .query_one("SELECT current_setting('server_encoding')", &[])

@@ -72,7 +72,11 @@ const SETTINGS: [(&str, &str); 26] = [
     ("checkpoint_timeout", "1h"),
 ];
 
-/// Clears what would cut a long read short, as far as this major knows it.
+/// What a session of zenith's own begins with: the owner of a database, or a role, may have put
+/// operators and functions of theirs before the catalog's, and a superuser must not run those.
+pub(crate) const OWN_PATH: &str = "SET search_path = pg_catalog";
+
+/// Clears what would cut a long read short, as far as this major knows it. After [`OWN_PATH`].
 pub(crate) const NO_TIMEOUTS: &str = "SET statement_timeout = 0; \
      SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN \
      ('lock_timeout', 'transaction_timeout', 'idle_session_timeout', \

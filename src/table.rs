@@ -12,7 +12,7 @@ use postgres::Client;
 
 use crate::error::{ErrorKind, Result};
 use crate::revision::similar;
-use crate::scratch::query_error;
+use crate::scratch::{OWN_PATH, query_error};
 
 /// Candidates that an error carries at most.
 const LISTED_MAX: usize = 8;
@@ -398,16 +398,17 @@ pub fn with_partitions(client: &mut Client, tables: &[Table]) -> Result<Vec<Tabl
     Ok(all)
 }
 
-/// The database, and everything in it that can be read like a table.
+/// The database, and everything in it that can be read like a table. The owner of a database may
+/// say where its sessions find operators, and a superuser must not run theirs.
 fn list(client: &mut Client) -> Result<(String, Vec<Table>)> {
     const SQL: &str = "SELECT pg_catalog.current_database()::text, c.oid, n.nspname::text, \
          c.relname::text, c.relkind::text FROM pg_catalog.pg_namespace n \
          LEFT JOIN pg_catalog.pg_class c \
          ON n.oid = c.relnamespace AND c.relkind IN ('r', 'p', 'm', 'v', 'f', 'S') \
          ORDER BY n.nspname, c.relname";
-    let rows = client
-        .query(SQL, &[])
-        .map_err(|e| query_error("listing tables", &e))?;
+    let failed = |e: postgres::Error| query_error("listing tables", &e);
+    client.batch_execute(OWN_PATH).map_err(failed)?;
+    let rows = client.query(SQL, &[]).map_err(failed)?;
     // Some schema is always there, whether or not it has tables.
     let database = rows.first().map(|row| row.get(0)).unwrap_or_default();
     let tables = rows.iter().filter_map(|row| {

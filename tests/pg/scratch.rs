@@ -748,3 +748,37 @@ fn an_interrupt_of_the_pager_leaves_nothing() {
     });
     assert_gone(&home);
 }
+
+/// Who owns a database says where its sessions find operators; a superuser runs none of them.
+#[test]
+fn operators_of_a_database_are_not_run() {
+    let home = Home::new();
+    home.init(&[]);
+    home.start(&[]);
+    home.sql("create table orders as select 1 n");
+    let id = home.snapshot("orders");
+    home.sql("create schema evil");
+    for kind in ["oid", "text", "\"char\""] {
+        home.sql(&format!(
+            "create function evil.same({kind}, {kind}) returns boolean language plpgsql \
+             as 'begin raise exception ''evil was run''; end'"
+        ));
+        home.sql(&format!(
+            "create operator evil.= (function = evil.same, leftarg = {kind}, rightarg = {kind})"
+        ));
+    }
+    home.sql("alter database postgres set search_path = evil, pg_catalog, public");
+    home.sql("insert into public.orders values (2)");
+    let late = home.snapshot("late");
+    let table = format!("{late}:public.orders");
+    for format in ["csv", "copy"] {
+        let out = home.zenith.ok(&["cp", &table, "--format", format]);
+        assert!(out.stdout.contains("\n2\n"), "{out}");
+    }
+    // Between two snapshots, and beside the server that runs.
+    for sides in [&[id.as_str(), late.as_str()][..], &[id.as_str()]] {
+        let args = [&["diff"][..], sides, &["--rows", "public.orders"]].concat();
+        let out = home.zenith.ok(&args);
+        assert!(out.stdout.contains("1 added"), "{out}");
+    }
+}
