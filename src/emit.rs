@@ -1,7 +1,7 @@
 //! `export`: a snapshot goes to a path or URL, in the format that was asked for.
 
 use std::fs::{self, File, OpenOptions as OpenFile};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -71,14 +71,7 @@ impl NewFile {
                 why: "it exists already".to_owned(),
             });
         }
-        let temp = disk::temp_name(path);
-        let file = OpenFile::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temp)
-            .map_err(Error::io("create", &temp))?;
+        let (temp, file) = Self::temporary(path)?;
         if user::is_root() {
             let owner = user::owner_of(home)?;
             fchown(&file, Some(owner.uid), Some(owner.gid)).map_err(Error::io("chown", &temp))?;
@@ -88,6 +81,30 @@ impl NewFile {
             temp,
             path: path.to_owned(),
         })
+    }
+
+    /// A file that nobody has, of no link, beside `path`.
+    fn temporary(path: &Path) -> Result<(PathBuf, File)> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        let mut number = 0;
+        loop {
+            let mut temp = name.clone();
+            if number > 0 {
+                temp.push(format!("-{number}"));
+            }
+            let temp = disk::temp_name(Path::new(&temp));
+            let opened = OpenFile::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temp);
+            match opened {
+                Ok(file) => return Ok((temp, file)),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists && number < 100 => number += 1,
+                Err(e) => return Err(Error::io("create", &temp)(e)),
+            }
+        }
     }
 
     /// What to write into.
@@ -225,4 +242,36 @@ fn branch_of(managed: &Managed, repo: &Repository, id: SnapshotId) -> Result<Str
         .filter_map(|name| name.strip_prefix("branch/"));
     let found = branches.find(|branch| is_tip(branch)).map(str::to_owned);
     Ok(found.unwrap_or_else(|| managed.settings.branch.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_new_file_is_made_of_nothing_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("orders.tar");
+        let mine = disk::temp_name(&path);
+        fs::write(&mine, "mine").unwrap();
+        let secret = dir.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        let named = dir
+            .path()
+            .join(format!("orders.tar.{}", std::process::id()));
+        symlink(&secret, disk::temp_name(&named)).unwrap();
+        let mut one = NewFile::create(dir.path(), &path).unwrap();
+        let mut other = NewFile::create(dir.path(), &path).unwrap();
+        one.writer().write_all(b"one").unwrap();
+        other.writer().write_all(b"the other").unwrap();
+        one.keep(false).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        drop(other);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::read(&mine).unwrap(), b"mine");
+        assert_eq!(fs::read(&secret).unwrap(), b"secret");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
 }
