@@ -294,11 +294,16 @@ impl Home {
         disk::replace(&self.config_path(), text.as_bytes(), 0o600)
     }
 
+    /// The file that says where the home stands.
+    pub(crate) fn head_path(&self) -> PathBuf {
+        self.dir.join("HEAD")
+    }
+
     /// Where the home stands.
     ///
     /// Errors: `HomeDamaged` when the file is missing or says something else.
     pub fn head(&self) -> Result<Head> {
-        let path = self.dir.join("HEAD");
+        let path = self.head_path();
         let head = read_head(&path)?.ok_or_else(|| Error::HomeDamaged {
             path,
             why: "it is missing".to_owned(),
@@ -321,7 +326,7 @@ impl Home {
     /// Moves HEAD.
     pub fn set_head(&self, head: &Head) -> Result<()> {
         let text = format!("{head}\n");
-        disk::replace(&self.dir.join("HEAD"), text.as_bytes(), 0o600)?;
+        disk::replace(&self.head_path(), text.as_bytes(), 0o600)?;
         disk::remove(&self.next_head_path())
     }
 

@@ -176,6 +176,7 @@ fn prepare(
                 if let Some(mut marker) = Marker::read(&pgdata)? {
                     marker.complete(&pgdata)?;
                 }
+                find_head(managed, on)?;
                 break lock;
             }
             // Both lock the home themselves, and not while they fetch.
@@ -198,6 +199,22 @@ fn prepare(
         lift_guard(managed, on)?;
     }
     Ok((rebuilt, lock))
+}
+
+/// Where HEAD is missing beside a cluster that is whole, it is on the branch of the settings, as
+/// after a loss of everything but those.
+fn find_head(managed: &Managed, on: &(dyn Fn(Event) + Sync)) -> Result<()> {
+    let home = &managed.home;
+    let path = home.head_path();
+    if path.try_exists().map_err(Error::io("look for", &path))? {
+        return Ok(());
+    }
+    let branch = &managed.settings.branch;
+    home.set_head(&Head::Branch(branch.clone()))?;
+    on(Event::Warning(format!(
+        "HEAD was missing: it is on branch {branch} now, as config.toml says"
+    )));
+    Ok(())
 }
 
 /// A server that is whole runs without the key, too, since its clients need it more than it needs
@@ -452,6 +469,39 @@ mod tests {
         ));
         drop(lock);
         home.lock("checkout", Wait::No).unwrap();
+    }
+
+    #[test]
+    fn a_head_that_is_missing_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("h")).unwrap();
+        let settings = Settings {
+            branch: "trunk".into(),
+            ..Settings::new()
+        };
+        home.complete(&settings).unwrap();
+        fs::remove_file(home.head_path()).unwrap();
+        let mut managed = Managed::open(home.dir()).unwrap();
+        fs::create_dir_all(home.pgdata().join("global")).unwrap();
+        fs::write(home.pgdata().join("PG_VERSION"), "15\n").unwrap();
+        fs::write(home.pgdata().join("global/pg_control"), "").unwrap();
+        let mut start = || {
+            let told = std::sync::Mutex::new(Vec::new());
+            let on = |event: Event| {
+                if let Event::Warning(text) = event {
+                    told.lock().unwrap().push(text);
+                }
+            };
+            let around = Surroundings::default();
+            prepare(&mut managed, &around, &StartOptions::default(), &on).unwrap();
+            told.into_inner().unwrap().len()
+        };
+        assert_eq!(start(), 1);
+        assert_eq!(home.head().unwrap(), Head::Branch("trunk".into()));
+        assert_eq!(start(), 0);
+        home.set_head(&Head::Branch("other".into())).unwrap();
+        assert_eq!(start(), 0);
+        assert_eq!(home.head().unwrap(), Head::Branch("other".into()));
     }
 
     #[test]
