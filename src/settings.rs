@@ -98,7 +98,8 @@ pub struct ServerSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnapshotSettings {
-    /// Seconds between two automatic snapshots.
+    /// Seconds between two automatic snapshots, at least one.
+    #[serde(deserialize_with = "interval")]
     pub interval_secs: u64,
     /// Whether they are pushed to the storage.
     pub push: bool,
@@ -140,6 +141,16 @@ impl SnapshotSettings {
             level: self.compression_level,
             ..WriterOptions::default()
         }
+    }
+}
+
+/// Without a pause the agent would do nothing but ask the server.
+fn interval<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    match u64::deserialize(from)? {
+        0 => Err(serde::de::Error::custom(
+            "interval_secs is 0: at least 1 is possible",
+        )),
+        secs => Ok(secs),
     }
 }
 
@@ -277,6 +288,15 @@ mod tests {
         let text = "home_id = \"x\"\n[snapshots]\non_damage = \"fail\"";
         let settings: Settings = toml::from_str(text).unwrap();
         assert_eq!(settings.snapshots.on_damage, OnDamage::Fail);
+    }
+
+    #[test]
+    fn an_agent_never_goes_without_a_pause() {
+        let text = |secs: u64| format!("home_id = \"x\"\n[snapshots]\ninterval_secs = {secs}");
+        let error = toml::from_str::<Settings>(&text(0)).unwrap_err();
+        assert!(error.to_string().contains("interval_secs"), "{error}");
+        let settings: Settings = toml::from_str(&text(1)).unwrap();
+        assert_eq!(settings.snapshots.interval_secs, 1);
     }
 
     #[test]
