@@ -44,7 +44,6 @@ use zenith::head::Head;
 use zenith::managed::{self, Managed, Surroundings};
 use zenith::publish;
 use zenith::revision::{self, RevisionError};
-use zenith::store::objects::OpenOptions;
 use zenith::store::{Repository, SnapshotId, State, World};
 use zenith::sync::ORIGIN;
 
@@ -158,12 +157,19 @@ impl Context {
         let Some(asked) = asked.filter(|_| managed.settings.storage_dest.is_some()) else {
             return Err(refused(not_here));
         };
-        let there = self.storage(managed, ORIGIN).and_then(|storage| {
-            let state = storage.state().map_err(zenith::Error::from)?;
-            Ok((state, storage))
-        });
-        let Ok((there, storage)) = there else {
-            return Err(refused(not_here));
+        let there = zenith::remote::open(managed, &self.around(), ORIGIN)
+            .and_then(|storage| Ok((storage.state()?, storage)));
+        let (there, storage) = match there {
+            Ok(there) => there,
+            Err(zenith::Error::Store(zenith::store::Error::NotARepository { .. })) => {
+                return Err(refused(not_here));
+            }
+            // It may be there: nobody must take it for deleted.
+            Err(e) => {
+                self.ui
+                    .warn(format_args!("{not_here}; the storage may have it"));
+                return Err(e.into());
+            }
         };
         let id = match revision::resolve(&there, &head, &asked, &now) {
             Ok(id) => id,
@@ -189,18 +195,9 @@ impl Context {
         Ok(id)
     }
 
-    /// The repository of a remote; `origin` is where this home pushes.
+    /// The repository of a remote, which must be there; `origin` is where this home pushes.
     pub fn storage(&self, managed: &Managed, name: &str) -> Result<Repository, Failure> {
-        if name != ORIGIN {
-            return Ok(zenith::remote::open(managed, &self.around(), name)?);
-        }
-        let location = publish::location(managed)?;
-        Ok(publish::storage(
-            managed,
-            &self.around(),
-            location,
-            &OpenOptions::interactive(),
-        )?)
+        Ok(zenith::remote::open(managed, &self.around(), name)?)
     }
 
     /// The branch that HEAD is on; `what` goes on from "say which one …".
