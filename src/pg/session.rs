@@ -55,18 +55,6 @@ pub struct BeginOptions {
     pub world: World,
 }
 
-/// What tells whether anything was committed since another time; not whether configuration
-/// files or relation maps changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangeMark {
-    /// pg_current_snapshot()
-    pub snapshot: String,
-    pub prepared: u64,
-    pub in_recovery: bool,
-    /// `None` on a primary.
-    pub replay_lsn: Option<Lsn>,
-}
-
 /// A running backup.
 pub struct Session {
     client: Client,
@@ -190,13 +178,8 @@ impl Session {
         check_slot(&mut self.client, &self.slot)
     }
 
-    /// The relations of every database that allows connections, over one connection each.
-    pub fn relations(&mut self) -> Result<Relations> {
-        self.relations_where(|_| true)
-    }
-
-    /// The relations of those databases, given by oid, that `wanted` takes; shared catalogs
-    /// come with any of them.
+    /// The relations of those databases, given by oid, that `wanted` takes, over one connection
+    /// each; shared catalogs come with any of them.
     pub fn relations_where(&mut self, wanted: impl Fn(u32) -> bool) -> Result<Relations> {
         Ok(relations_in(&self.config, &self.facts, wanted))
     }
@@ -290,25 +273,6 @@ impl Hold {
     pub fn check(&mut self) -> Result<()> {
         check_slot(&mut self.client, &self.slot)
     }
-}
-
-/// The state of the server, cheaply, over a connection of its own. It writes no WAL.
-pub fn probe(dsn: &str) -> Result<ChangeMark> {
-    let mut client = connect(&configure(dsn)?)?;
-    let row = query_one(
-        &mut client,
-        "asking for changes",
-        "SELECT pg_current_snapshot()::text, (SELECT count(*) FROM pg_prepared_xacts), \
-         pg_is_in_recovery(), pg_last_wal_replay_lsn()::text",
-        &[],
-    )?;
-    let in_recovery = row.get(2);
-    Ok(ChangeMark {
-        snapshot: row.get(0),
-        prepared: number(&row, 1)?,
-        in_recovery,
-        replay_lsn: replay_lsn(&row, 3, in_recovery)?,
-    })
 }
 
 fn configure(dsn: &str) -> Result<Config> {

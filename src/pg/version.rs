@@ -37,16 +37,6 @@ pub fn major_of_dir(pgdata: &Path) -> Result<u32> {
     }
 }
 
-/// PG_CONTROL_VERSION (src/include/catalog/pg_control.h); `None` for an unknown major.
-pub fn control_version(major: u32) -> Option<u32> {
-    match major {
-        15 | 16 => Some(1300),
-        17 => Some(1700),
-        18 => Some(1800),
-        _ => None,
-    }
-}
-
 /// CATALOG_VERSION_NO (src/include/catalog/catversion.h); `None` for an unknown major.
 pub fn catalog_version(major: u32) -> Option<u32> {
     match major {
@@ -117,7 +107,7 @@ mod tests {
     #[test]
     fn every_supported_major_has_its_numbers() {
         for major in SUPPORTED {
-            assert!(control_version(major).is_some() && wal_magic(major).is_some());
+            assert!(wal_magic(major).is_some());
             assert_eq!(
                 major_of_catalog(catalog_version(major).unwrap()),
                 Some(major)
