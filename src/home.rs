@@ -22,6 +22,7 @@
 //! Directories are 0700 and files 0600, since pages are secrets. The locks are the kernel's, so
 //! that a killed process holds none.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -47,6 +48,9 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(600);
 /// How often a waiting process looks whether the lock is free.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
+/// How long nobody is told who is waited for.
+const TELL_AFTER: Duration = Duration::from_millis(500);
+
 /// Its settings, which make a directory a home.
 const CONFIG: &str = "config.toml";
 
@@ -58,6 +62,18 @@ pub struct Home {
     remote: Option<Arc<dyn Objects>>,
     /// Where time, randomness and threads come from for all that is done with it.
     world: World,
+    /// Who is told when somebody else's work is waited for.
+    on_wait: Option<OnWait>,
+}
+
+/// Is told who holds the home, once for each wait that takes longer than a moment.
+#[derive(Clone)]
+struct OnWait(Arc<dyn Fn(&Holder) + Send + Sync>);
+
+impl fmt::Debug for OnWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnWait")
+    }
 }
 
 /// How long to wait for a lock.
@@ -166,6 +182,7 @@ impl Home {
         Ok(Home {
             dir: std::path::absolute(dir).map_err(Error::io("resolve", dir))?,
             remote: None,
+            on_wait: None,
             world,
         })
     }
@@ -184,12 +201,17 @@ impl Home {
         Home { remote, ..self }
     }
 
+    /// The same home, which tells who is waited for.
+    pub fn telling(self, on_wait: impl Fn(&Holder) + Send + Sync + 'static) -> Home {
+        let on_wait = Some(OnWait(Arc::new(on_wait)));
+        Home { on_wait, ..self }
+    }
+
     /// The same home as it lies here alone.
     pub fn alone(&self) -> Home {
         Home {
-            dir: self.dir.clone(),
             remote: None,
-            world: self.world.clone(),
+            ..self.clone()
         }
     }
 
@@ -362,6 +384,7 @@ impl Home {
         let path = self.dir.join("lock");
         let begun = self.world.watch();
         let mut file = open_lock(&path)?;
+        let mut told = false;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => {
@@ -386,13 +409,7 @@ impl Home {
                 Wait::Forever => false,
             };
             if over {
-                // Between lock and signature, and after a crash while it was signed, the file
-                // names nobody.
-                let holder = self.holder().unwrap_or_else(|| Holder {
-                    pid: 0,
-                    purpose: "an unknown command".to_owned(),
-                    since: "just now".to_owned(),
-                });
+                let holder = self.holder_or_unknown();
                 return Err(Error::HomeBusy {
                     dir: self.dir.clone(),
                     by: holder.purpose,
@@ -400,8 +417,24 @@ impl Home {
                     since: holder.since,
                 });
             }
+            if let Some(OnWait(on_wait)) = &self.on_wait
+                && !told
+                && begun.elapsed() >= TELL_AFTER
+            {
+                told = true;
+                on_wait(&self.holder_or_unknown());
+            }
             self.world.sleep(LOCK_POLL);
         }
+    }
+
+    /// Between lock and signature, and after a crash while it was signed, the file names nobody.
+    fn holder_or_unknown(&self) -> Holder {
+        self.holder().unwrap_or_else(|| Holder {
+            pid: 0,
+            purpose: "an unknown command".to_owned(),
+            since: "just now".to_owned(),
+        })
     }
 
     /// Who holds the lock, by its own word; nobody when the file says nothing.
@@ -628,6 +661,24 @@ mod tests {
         let home = Home::prepare(&dir.path().join("h/.zenith")).unwrap();
         home.complete(&Settings::new()).unwrap();
         (dir, home)
+    }
+
+    #[test]
+    fn who_waits_is_told_for_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::prepare(&dir.path().join("h")).unwrap();
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let waiting = home.clone().telling({
+            let told = told.clone();
+            move |holder| told.lock().unwrap().push(holder.purpose.clone())
+        });
+        drop(waiting.lock("mine", Wait::Forever).unwrap());
+        let _held = home.lock("agent", Wait::No).unwrap();
+        for (wait, times) in [(Wait::No, 0), (Wait::UpTo(TELL_AFTER * 3), 1)] {
+            let refused = waiting.lock("mine", wait).unwrap_err();
+            assert!(matches!(refused, Error::HomeBusy { .. }), "{refused}");
+            assert_eq!(*told.lock().unwrap(), vec!["agent"; times]);
+        }
     }
 
     #[test]

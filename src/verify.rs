@@ -79,7 +79,7 @@ pub fn repair_home(
 
 /// Repairs the repository of a remote, beside whoever uses it.
 ///
-/// Errors: `HomeBusy`; `HomeInUse` when somebody reads packs here.
+/// Errors: those of both repositories.
 pub fn repair_remote(
     managed: &Managed,
     around: &Surroundings,
@@ -97,16 +97,23 @@ pub fn repair_remote(
     };
     let renamed = &mended.done.renamed;
     if !renamed.is_empty() {
-        // So that the next push need not send them once more.
-        let lock = managed.home.lock("renaming packs", Wait::UpTo(LOCK_WAIT))?;
-        let _alone = managed.home.collect_guard()?;
-        let local = managed.home.writer(&lock)?;
-        local.rename_packs_to(
-            renamed,
-            operation(managed.home.world(), "rename packs", "after a repair"),
-        )?;
+        // So that the next push need not send them once more. Without that the repair stands.
+        if let Err(e) = rename_here(managed, renamed) {
+            on(Event::Warning(format!(
+                "the next push sends once more what was repaired: {e}"
+            )));
+        }
     }
     Ok(mended)
+}
+
+/// Gives packs of the home the names that a repair of the storage gave them there.
+fn rename_here(managed: &Managed, renamed: &[(PackName, PackName)]) -> Result<()> {
+    let lock = managed.home.lock("renaming packs", Wait::UpTo(LOCK_WAIT))?;
+    let _alone = managed.home.collect_guard()?;
+    let local = managed.home.writer(&lock)?;
+    let operation = operation(managed.home.world(), "rename packs", "after a repair");
+    Ok(local.rename_packs_to(renamed, operation)?)
 }
 
 fn repair(

@@ -14,7 +14,10 @@ pub fn run(args: AgentArgs, context: &Context) -> Result<(), Failure> {
         // A session of its own: whoever started it may log out.
         nix::unistd::setsid().map_err(|e| Failure::Bug(format!("setsid: {e}")))?;
     }
-    let managed = context.open()?;
+    let mut managed = context.open()?;
+    managed.home = managed.home.telling(|holder| {
+        tracing::info!("waiting for `{}` (pid {})", holder.purpose, holder.pid);
+    });
     if args.detach {
         logging::to_file(&managed.agent_log()).map_err(Failure::Output)?;
     } else {

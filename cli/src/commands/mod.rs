@@ -123,6 +123,13 @@ impl Context {
     /// The home with the settings that hold, by whoever this process is.
     pub fn look(&self) -> Result<Managed, Failure> {
         let mut managed = Managed::open(&self.home)?;
+        let ui = self.ui.clone();
+        managed.home = managed.home.telling(move |holder| {
+            ui.talk(format_args!(
+                "waiting for `{}` (pid {})",
+                holder.purpose, holder.pid
+            ));
+        });
         self.env.apply(&mut managed.settings)?;
         managed.see_through(&self.around())?;
         Ok(managed)

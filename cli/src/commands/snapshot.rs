@@ -38,7 +38,7 @@ pub fn create(args: CreateArgs, context: &Context) -> Result<(), Failure> {
         ..Take::default()
     };
     let progress = Progress::new(&context.ui);
-    let lock = lock(&managed, context, take.verb)?;
+    let lock = managed.home.lock(take.verb, Wait::Forever)?;
     let taken = take::take(&managed, &lock, &take, &|event| progress.on(event))?;
     drop(lock);
     let took = progress.elapsed();
@@ -53,23 +53,6 @@ pub fn create(args: CreateArgs, context: &Context) -> Result<(), Failure> {
         ui.answer(report.id)
     } else {
         ui.answer(snapshot::taken(report, &taken.branch, took))
-    }
-}
-
-/// A command that has to wait says for whom.
-fn lock(
-    managed: &zenith::managed::Managed,
-    context: &Context,
-    verb: &str,
-) -> Result<zenith::home::HomeLock, Failure> {
-    match managed.home.lock(verb, Wait::No) {
-        Err(zenith::Error::HomeBusy { by, pid, .. }) => {
-            context
-                .ui
-                .talk(format_args!("waiting for `{by}` (pid {pid})"));
-            Ok(managed.home.lock(verb, Wait::Forever)?)
-        }
-        lock => Ok(lock?),
     }
 }
 
