@@ -119,33 +119,71 @@ pub fn transfer_without_packs(
 }
 
 /// Has snapshots of a home that reads packs at `from` use what they use there by now, where the
-/// names that the home knows are given up: packs that were repaired lie under others. Gives the
-/// number of these snapshots; the caller holds the home's lock.
+/// names that the home knows are given up: packs that were repaired lie under others. What was made
+/// here uses those of what it goes on from. Gives the number of these snapshots; the caller holds
+/// the home's lock.
 ///
 /// # Errors
 /// When a log cannot be read, or the commit fails.
 pub fn follow_packs(from: &Repository, to: &Repository, operation: Operation) -> Result<usize> {
-    let (source, target) = (from.state()?, to.state()?);
-    let lengths: HashMap<PackName, u64> = source.packs().map(|p| (p.name, p.len)).collect();
-    let here = target.packs().map(|pack| pack.name);
-    let gone: HashSet<PackName> = here
-        .filter(|name| !lengths.contains_key(name) && to.is_far(name))
-        .collect();
-    if gone.is_empty() {
+    type Usage = BTreeMap<PackName, (u64, u64)>;
+    let (there, here) = (from.state()?, to.state()?);
+    let listed: HashSet<PackName> = there.packs().map(|pack| pack.name).collect();
+    let used = here.used();
+    let lost = here
+        .packs()
+        .filter(|pack| used.contains_key(&pack.ordinal) && !listed.contains(&pack.name))
+        .filter(|pack| to.is_far(&pack.name));
+    let lost: HashSet<PackName> = lost.map(|pack| pack.name).collect();
+    if lost.is_empty() {
         return Ok(0);
     }
-    let known: HashSet<SnapshotId> = target.snapshots().map(|row| row.id).collect();
-    let mut usages = HashMap::new();
-    for (id, usage) in source.usages(&known) {
-        let with_len = |(name, bytes)| Some((name, (*lengths.get(&name)?, bytes)));
-        usages.insert(id, usage.into_iter().filter_map(with_len).collect());
+    let of = |name: PackName, bytes: u64, lengths: &HashMap<PackName, u64>| {
+        lengths.get(&name).map(|len| (name, (*len, bytes)))
+    };
+    let lengths: HashMap<PackName, u64> = there.packs().map(|p| (p.name, p.len)).collect();
+    let mut theirs: HashMap<SnapshotId, Usage> = HashMap::new();
+    there.each_usage(|row, usage| {
+        if here.snapshot(&row.id).is_some() {
+            let packs = there.named(usage).into_iter();
+            let packs = packs.filter_map(|(name, bytes)| of(name, bytes, &lengths));
+            theirs.insert(row.id, packs.collect());
+        }
+        Ok(())
+    })?;
+    let lengths: HashMap<PackName, u64> = here.packs().map(|p| (p.name, p.len)).collect();
+    let mut new: HashMap<SnapshotId, Usage> = HashMap::new();
+    here.each_usage(|row, usage| {
+        let packs = here.named(usage);
+        if !packs.keys().any(|name| lost.contains(name)) {
+            return Ok(());
+        }
+        // Parents come first.
+        let known = |id: &SnapshotId| theirs.get(id).or_else(|| new.get(id));
+        let above: Vec<&Usage> = match theirs.get(&row.id) {
+            Some(usage) => vec![usage],
+            None => row.parents.iter().filter_map(known).collect(),
+        };
+        if above.is_empty() {
+            return Ok(());
+        }
+        let mut after: Usage = above.into_iter().flat_map(|u| u.clone()).collect();
+        let kept = packs.into_iter().filter(|(name, _)| !lost.contains(name));
+        after.extend(kept.filter_map(|(name, bytes)| of(name, bytes, &lengths)));
+        new.insert(row.id, after);
+        Ok(())
+    })?;
+    if new.is_empty() {
+        return Ok(0);
     }
-    let follow = |state: &mut State| state.replace_usage(&gone, &usages, to.is_alone());
-    let number = follow(&mut (*target).clone())?;
-    if number > 0 {
-        to.commit_with(operation, |next| follow(next).map(drop))?;
-    }
-    Ok(number)
+    let now = operation.time.unix_micros.div_euclid(1_000_000);
+    let mut replaced = 0;
+    to.commit_with(operation, |next| {
+        replaced = next.replace_usage(&lost, &new, to.is_alone())?;
+        next.retire(&lost, now);
+        Ok(())
+    })?;
+    Ok(replaced)
 }
 
 /// Brings every pack that snapshots of a home use and that is not here, so that it needs `from`
@@ -367,7 +405,9 @@ impl Repository {
     }
 
     /// Gives packs of a home the names that a storage has them under by now, the old ones first.
-    /// Names that are not here are passed over. The caller holds the home's lock.
+    /// Names that are not here are passed over, and packs that came under the new one meanwhile:
+    /// they may lie here twice. Of a pack that a lazy home reads elsewhere only the name here
+    /// changes. The caller holds the home's lock.
     ///
     /// # Errors
     /// As [`Repository::rename_packs`].
@@ -380,17 +420,26 @@ impl Repository {
         let state = self.state()?;
         let mut renamed = Vec::new();
         for row in state.packs() {
-            let Some(&name) = names.get(&row.name) else {
+            let Some(&name) = names.get(&row.name).filter(|name| !state.has_pack(name)) else {
                 continue;
             };
-            let directory = self.directory(row.name, row.len)?;
-            let path = self.objects().local_path(&row.name.key());
-            let path = path.ok_or_else(|| Error::Damaged {
-                what: format!("pack {}", row.name),
-                location: self.location(),
-                why: "it is not here, and where it was it has been collected".into(),
-            })?;
-            self.objects().put_file(&name.key(), &path)?;
+            let directory = match self.objects().local_path(&row.name.key()) {
+                Some(path) => {
+                    let directory = self.directory(row.name, row.len)?;
+                    self.objects().put_file(&name.key(), &path)?;
+                    directory
+                }
+                None if self.objects().size(&name.key())? == Some(row.len) => {
+                    self.directory(name, row.len)?
+                }
+                None => {
+                    return Err(Error::Damaged {
+                        what: format!("pack {}", row.name),
+                        location: self.location(),
+                        why: "it is not here, and where it was it has been collected".into(),
+                    });
+                }
+            };
             self.inner.index.add_pack(name, &directory)?;
             renamed.push((row.name, name, directory));
         }

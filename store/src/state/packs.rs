@@ -23,7 +23,12 @@ impl State {
         }
     }
 
-    /// Gives a pack that is there another name; its object has that name already.
+    /// Whether a pack of this name has a row, whatever became of it.
+    pub(crate) fn has_pack(&self, name: &PackName) -> bool {
+        self.packs.rows().any(|row| row.name == *name)
+    }
+
+    /// Gives a pack that is there another name; its object has that name already, and no row has.
     pub(crate) fn rename_pack(&mut self, from: &PackName, to: PackName) {
         let row = self.packs.rows().find(|row| row.name == *from).cloned();
         if let Some(mut row) = row {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::id::Id;
+use std::collections::HashSet;
 
 /// Damages the frame that a blob lies in.
 fn lose(repository: &Repository, id: Id) {
@@ -158,4 +159,128 @@ fn what_healing_makes_whole_comes_back_with_it() {
     // The next snapshot takes leftovers away.
     snapshot_on(&place.open(), &example(1), None, "next");
     assert_whole(&place, &[(second, files)]);
+}
+
+/// A home without packs, which reads those of a storage.
+fn lazy(dir: &Path, storage: &Place) -> Repository {
+    let far = Arc::new(Directory::new(storage.dir.path()));
+    let objects = Arc::new(objects::Lazy::new(Directory::new(dir), far));
+    let (index, operation) = (IndexChoice::Memory, Operation::default());
+    let made = match Repository::exists(&*objects).unwrap() {
+        true => Repository::open(objects, None, index),
+        false => Repository::create(objects, SMALL, None, index, operation),
+    };
+    made.unwrap().alone()
+}
+
+fn all_of(repository: &Repository) -> Transfer {
+    let state = repository.state().unwrap();
+    Transfer {
+        snapshots: state.snapshots().map(|row| row.id).collect(),
+        ..Transfer::default()
+    }
+}
+
+/// What is healed at a storage has other names there, by which homes that read it there find it:
+/// also what such a home made on it.
+#[test]
+fn a_lazy_home_goes_by_the_names_that_a_repair_gave() {
+    for blob_by_blob in [true, false] {
+        let (local, elsewhere) = (Place::new(None), Place::new(None));
+        let history = history(&local);
+        self::history(&elsewhere);
+        let storage = copy_of(&local);
+        let dir = tempfile::tempdir().unwrap();
+        let home = lazy(dir.path(), &storage);
+        transfer_without_packs(&storage.open(), &home, all_of(&storage.open())).unwrap();
+        home.lean_on(Some(history[2].0)).unwrap();
+        let mut files = history[2].1.clone();
+        files.insert("mine".into(), noise(70, 3 * CHUNK));
+        let (mine, _) = snapshot_in_directories(&home, &files, Some(history[2].0));
+        let packs = packs_of(&storage.open());
+        rewrite(&storage.open(), &packs[0].key(), |bytes| bytes[300] ^= 1);
+        let source = match blob_by_blob {
+            true => elsewhere.open(),
+            false => local.open(),
+        };
+        let done = mend(&storage.open(), &[&source]);
+        assert!(done.after.is_good(), "{done:?}");
+        let freed = storage.open().collect(Operation::default(), no_grace());
+        assert_eq!(freed.unwrap().packs, 1);
+        let open = || lazy(dir.path(), &storage);
+        assert!(open().snapshot(history[0].0).is_err());
+        let follow = || follow_packs(&storage.open(), &open(), Operation::default()).unwrap();
+        assert_eq!((follow(), follow()), (4, 0));
+        let mut all = history.clone();
+        all.push((mine, files));
+        for (id, files) in &all {
+            assert!(files_of(&open(), *id) == *files, "{id}");
+        }
+        // Nothing of what is there goes there once more, and all of it can come.
+        let sent = transfer(&open(), &storage.open(), all_of(&open()), &|_| {}).unwrap();
+        assert_eq!((sent.snapshots, sent.packs), (1, 1));
+        let alone = Repository::open(
+            Arc::new(Directory::new(dir.path())),
+            None,
+            IndexChoice::Memory,
+        );
+        let alone = alone.unwrap().alone();
+        complete(&storage.open(), &alone, &|_| {}).unwrap();
+        for (id, files) in &all {
+            assert!(files_of(&alone, *id) == *files, "{id}");
+        }
+        assert_whole(&storage, &all);
+    }
+}
+
+/// The home that repairs may itself have its packs there.
+#[test]
+fn a_lazy_home_takes_names_over_without_packs() {
+    let local = Place::new(None);
+    let history = history(&local);
+    let storage = copy_of(&local);
+    let dir = tempfile::tempdir().unwrap();
+    let home = lazy(dir.path(), &storage);
+    transfer_without_packs(&storage.open(), &home, all_of(&storage.open())).unwrap();
+    let packs = packs_of(&storage.open());
+    storage.open().objects().delete(&packs[0].key()).unwrap();
+    let done = mend(&storage.open(), &[&local.open()]);
+    home.rename_packs_to(&done.renamed, Operation::default())
+        .unwrap();
+    for (id, files) in &history {
+        assert!(files_of(&lazy(dir.path(), &storage), *id) == *files, "{id}");
+    }
+    // Names under which the storage has nothing are none.
+    let gone = packs_of(&home);
+    let error = home.rename_packs(&gone, 0, Operation::default());
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+/// A fetch may bring the new name before the old one is renamed: an object has one row.
+#[test]
+fn a_pack_that_came_under_its_new_name_stays_beside_the_old() {
+    let local = Place::new(None);
+    let history = history(&local);
+    let storage = copy_of(&local);
+    let packs = packs_of(&storage.open());
+    storage.open().objects().delete(&packs[0].key()).unwrap();
+    let done = mend(&storage.open(), &[&local.open()]);
+    // Another's snapshot there, with what is in that pack.
+    let big = Files::from([("big".into(), history[0].1["base/big"].clone())]);
+    let (other, _) = snapshot_on(&storage.open(), &big, None, "other");
+    let home = local.open().alone();
+    let what = Transfer {
+        snapshots: vec![other],
+        ..Transfer::default()
+    };
+    transfer(&storage.open(), &home, what, &|_| {}).unwrap();
+    home.rename_packs_to(&done.renamed, Operation::default())
+        .unwrap();
+    let names = packs_of(&home);
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+    remove(&home, &[other]);
+    for _ in 0..2 {
+        home.collect(Operation::default(), no_grace()).unwrap();
+    }
+    assert_whole(&local, &history);
 }
