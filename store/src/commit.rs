@@ -122,15 +122,9 @@ impl Repository {
             if doubt.as_ref().is_some_and(|did| current.has(did)) {
                 return Ok(current);
             }
-            if !is_claim {
-                self.refuse_other_writer(&current)?;
-            }
-            let unknown = current.unknown_for_writing();
-            if !unknown.is_empty() {
-                return Err(Error::TooNew {
-                    location: self.location(),
-                    what: format!("features {unknown:?}"),
-                });
+            match is_claim {
+                true => self.refuse_unknown(&current)?,
+                false => self.may_write(&current)?,
             }
             let mut next = (*current).clone();
             next.root.seq += 1;
@@ -160,6 +154,24 @@ impl Repository {
         Err(Error::Contended {
             location: self.location(),
             tries: COMMIT_TRIES,
+        })
+    }
+
+    /// Sees that a root may be written behind this one: that no other home is the only one to, and
+    /// that this program knows all that it would have to heed.
+    pub(crate) fn may_write(&self, state: &State) -> Result<()> {
+        self.refuse_other_writer(state)?;
+        self.refuse_unknown(state)
+    }
+
+    fn refuse_unknown(&self, state: &State) -> Result<()> {
+        let unknown = state.unknown_for_writing();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(Error::TooNew {
+            location: self.location(),
+            what: format!("features {unknown:?}"),
         })
     }
 

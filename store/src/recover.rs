@@ -189,6 +189,7 @@ impl Repository {
             // The root itself is whole: only parts of its tables are lost.
             done.base = Some(base.latest);
         }
+        self.may_write(&base.state)?;
         let doubt = Doubt::of(self, &base)?;
         let state = Arc::new(base.state);
         self.adopt(state.clone());

@@ -284,3 +284,33 @@ fn a_pack_that_came_under_its_new_name_stays_beside_the_old() {
     }
     assert_whole(&local, &history);
 }
+
+/// Who mends a log obeys what the root says that it goes on from.
+#[test]
+fn a_log_is_mended_by_those_who_may_write() {
+    let broken = |make: &dyn Fn(&mut State)| {
+        let place = Place::new(None);
+        let home = place.open().only("a");
+        let change = |state: &mut State| {
+            make(state);
+            Ok(())
+        };
+        let seq = home
+            .commit_with(Operation::default(), change)
+            .unwrap()
+            .seq();
+        let key = root::Root::key(seq + 1);
+        home.objects().create(&key, b"torn").unwrap();
+        place
+    };
+    let try_mend = |home: Repository| home.repair(&repair(&[]), &|_| {}).map(drop);
+    let place = broken(&|state| state.set_writer("a"));
+    for other in [place.open(), place.open().only("b")] {
+        let refused = try_mend(other).unwrap_err();
+        assert!(matches!(refused, Error::SingleWriter { .. }), "{refused}");
+    }
+    try_mend(place.open().only("a")).unwrap();
+    let place = broken(&|state| state.root.read_only.push("of tomorrow".into()));
+    let refused = try_mend(place.open()).unwrap_err();
+    assert!(matches!(refused, Error::TooNew { .. }), "{refused}");
+}
