@@ -390,7 +390,11 @@ impl Repository {
     /// Complete snapshots in packs that have no row: of packs that `state` does not name, or of
     /// `any`. What was deleted, as far as that is known, stays so.
     fn find_snapshots(&self, state: &State, any: bool, how: &Repair<'_>) -> Result<Found> {
-        let named = state.named_packs();
+        let mut named = state.named_packs();
+        if !any {
+            // They belong to a fetch that goes on.
+            named.extend(self.arriving()?);
+        }
         let mut ids = Vec::new();
         for listed in self.objects().list("packs/")? {
             let name = listed.key.strip_prefix("packs/");

@@ -74,3 +74,19 @@ fn what_an_interrupted_fetch_brought_goes_when_it_is_told_to_or_old() {
         assert_good(&here);
     }
 }
+
+#[test]
+fn what_an_interrupted_fetch_brought_is_no_lost_snapshot() {
+    let pair = Pair::new();
+    let (here, fetch, mend) = interrupted(&pair);
+    let how = Repair {
+        operation: Operation::default(),
+        sources: vec![],
+        summary: &|_| vec![],
+    };
+    let done = here.repair(&how, &|_| {}).unwrap();
+    assert_eq!((done.log.root, done.log.snapshots), (None, vec![]));
+    mend();
+    assert_eq!(fetch().unwrap().snapshots, 3);
+    assert_good(&here);
+}
