@@ -70,6 +70,8 @@ pub struct Collected {
     pub bytes: u64,
     /// Bytes written anew to keep what was alive in packs that were small or mostly dead.
     pub rewritten: u64,
+    /// Packs that were to be packed anew and are damaged: they stay as they are.
+    pub damaged: u64,
     /// Packs and index segments deleted that were never committed, or are listed no more.
     pub orphans: u64,
     /// Their bytes.
@@ -268,7 +270,9 @@ impl Repository {
         };
         for _ in 0..rounds {
             let before = self.state()?.packs().map(|p| (p.name, p.state)).collect();
-            match self.repack(operation, how.repack, removed)? {
+            let repacked = self.repack(operation, how.repack, removed)?;
+            done.damaged = done.damaged.max(repacked.damaged);
+            match repacked.bytes {
                 0 => break,
                 rewritten => done.rewritten += rewritten,
             }

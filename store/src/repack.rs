@@ -67,28 +67,44 @@ pub(crate) struct Plan<'a> {
     needs: Needs<'a>,
 }
 
+/// What was packed anew.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Repacked {
+    /// Bytes that were written.
+    pub(crate) bytes: u64,
+    /// Packs that were to go and are damaged.
+    pub(crate) damaged: u64,
+}
+
 /// New packs, each with its part of an old one, and of how much.
 type Shares = BTreeMap<PackName, (u64, u64)>;
 
 impl Repository {
-    /// Packs anew what it is time for; the bytes written. What others did first
-    /// at a storage is left to the next run.
-    /// `removed` says that snapshots were removed lately.
-    pub(crate) fn repack(&self, operation: &Operation, how: Repack, removed: bool) -> Result<u64> {
+    /// Packs anew what it is time for. What others did first at a storage, and what cannot be read,
+    /// is left to the next run. `removed` says that snapshots were removed lately.
+    pub(crate) fn repack(
+        &self,
+        operation: &Operation,
+        how: Repack,
+        removed: bool,
+    ) -> Result<Repacked> {
         match self.try_repack(operation, how, removed) {
-            Err(e) if !self.is_alone() && (e.kind() == ErrorKind::Conflict || e.is_lost()) => {
+            Err(e) if e.is_lost() || !self.is_alone() && e.kind() == ErrorKind::Conflict => {
                 tracing::warn!("nothing is packed anew at {}: {e}", self.location());
-                Ok(0)
+                Ok(Repacked {
+                    bytes: 0,
+                    damaged: u64::from(e.is_lost()),
+                })
             }
             done => done,
         }
     }
 
-    fn try_repack(&self, operation: &Operation, how: Repack, removed: bool) -> Result<u64> {
+    fn try_repack(&self, operation: &Operation, how: Repack, removed: bool) -> Result<Repacked> {
         let state = self.state()?;
         match self.plan_repack(&state, how, removed)? {
             Some(plan) => self.move_out(&state, &plan, operation),
-            None => Ok(0),
+            None => Ok(Repacked::default()),
         }
     }
 
@@ -302,45 +318,85 @@ impl Repository {
     }
 
     /// Writes what is alive in packs into new ones and commits a root whose snapshots use these.
-    fn move_out(&self, state: &State, plan: &Plan<'_>, operation: &Operation) -> Result<u64> {
+    fn move_out(&self, state: &State, plan: &Plan<'_>, operation: &Operation) -> Result<Repacked> {
+        let outcome = self.try_move_out(state, plan, operation);
+        let mut live = self.lock_live_write();
+        // What no root names is read no more, and the next look lists what there is.
+        live.pending.clear();
+        live.state = None;
+        outcome
+    }
+
+    fn try_move_out(
+        &self,
+        state: &State,
+        plan: &Plan<'_>,
+        operation: &Operation,
+    ) -> Result<Repacked> {
         let Plan { moved, needs } = plan;
-        let gone: HashSet<PackName> = moved.iter().map(|(name, _)| *name).collect();
-        let with_alive = moved
-            .iter()
-            .filter_map(|(name, len)| Some((*name, *len, needs.alive.get(name)?)));
+        let mut gone: HashSet<PackName> = moved.iter().map(|(name, _)| *name).collect();
+        // One that rotted stays where it is, for a repair, and no other for its sake.
+        let stays = |name: &PackName, e: Error| match e.is_lost() {
+            true => {
+                tracing::warn!("pack {name} is not packed anew: {e}");
+                Ok(())
+            }
+            false => Err(e),
+        };
+        let done = |gone: &HashSet<PackName>, new: &BTreeMap<PackName, u64>| Repacked {
+            bytes: new.values().sum(),
+            damaged: (moved.len() - gone.len()) as u64,
+        };
         let (mut renewed, mut said) = (HashMap::new(), Vec::new());
         let new = if self.is_alone() {
+            for (name, _) in moved {
+                // Frames and bodies are moved as they lie, so what rotted must not get a fresh hash.
+                if let Err(e) = self.check_content(*name) {
+                    stays(name, e)?;
+                    gone.remove(name);
+                }
+            }
+            if gone.is_empty() {
+                return Ok(done(&gone, &BTreeMap::new()));
+            }
             let writer = self.writer()?;
             renewed = self.renew(&gone, needs, &writer)?;
-            for (name, len, alive) in with_alive {
+            for (name, len) in moved.iter().filter(|(name, _)| gone.contains(name)) {
+                let Some(alive) = needs.alive.get(name) else {
+                    continue;
+                };
                 let stays = |used: &Used| used.named && !renewed.contains_key(&used.id);
                 let alive = alive.iter().filter(|(_, used)| stays(used));
                 let alive = alive.map(|(ordinal, used)| (*ordinal, *used)).collect();
-                self.move_pack(name, len, &alive, &writer)?;
+                self.move_pack(*name, *len, &alive, &writer)?;
             }
             writer.into_packs()?
         } else {
             let mut uploads = Uploads::new(self, state, operation);
-            for (name, len, alive) in with_alive {
-                uploads.take(name, len, alive)?;
+            for (name, len) in moved {
+                let Some(alive) = needs.alive.get(name) else {
+                    continue;
+                };
+                if let Err(e) = uploads.take(*name, *len, alive) {
+                    stays(name, e)?;
+                    gone.remove(name);
+                }
             }
             let (new, of_session) = uploads.finish()?;
             said = of_session;
             new
         };
+        if gone.is_empty() {
+            self.unsay(said);
+            return Ok(done(&gone, &new));
+        }
         let usages = match renewed.is_empty() {
             true => self.share_out(&gone, &new, needs),
             false => self.count_without(&gone, state, needs),
         };
-        let outcome = usages.and_then(|usages| self.use_new(&gone, &new, usages, operation));
-        let mut live = self.lock_live_write();
-        live.pending.clear();
-        // The next look lists what there is.
-        live.state = None;
-        drop(live);
-        outcome?;
+        self.use_new(&gone, &new, usages?, operation)?;
         self.unsay(said);
-        Ok(new.values().sum())
+        Ok(done(&gone, &new))
     }
 
     /// Commits that snapshots which used what was moved use the new packs instead. Rows that came
@@ -481,11 +537,9 @@ impl Repository {
         Ok(shares)
     }
 
-    /// Writes what is alive in one pack into another: frames that are mostly alive as they lie, of
+    /// Writes what is alive in one pack, which was checked, into another: frames that are mostly alive as they lie, of
     /// others the blobs that are. A delta stays the delta it is.
     fn move_pack(&self, name: PackName, len: u64, alive: &Alive, writer: &Writer) -> Result<()> {
-        // Frames and bodies are moved as they lie, so what rotted must not get a fresh hash.
-        self.check_content(name)?;
         let directory = self.directory(name, len)?;
         let mut ordinals = 0u32..;
         for frame in &directory.frames {

@@ -39,7 +39,7 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
             "waiting_packs": done.waiting, "waiting_bytes": done.waiting_bytes,
             "orphan_packs": done.orphans, "orphan_bytes": done.orphan_bytes,
             "rewritten_bytes": done.rewritten, "fenced_sessions": done.fenced,
-            "deleted_roots": done.roots,
+            "deleted_roots": done.roots, "damaged_packs": done.damaged,
         }));
     }
     let would = args.dry_run;
@@ -65,6 +65,12 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
             "  {} written anew out of packs that were small or mostly dead",
             size(bytes)
         ))?,
+    }
+    if done.damaged > 0 {
+        ui.talk(format!(
+            "{} left as they are, being damaged; see `zenith verify --read-data`",
+            plural(done.damaged, "pack")
+        ));
     }
     if would && done.condemned > 0 {
         ui.answer(format_args!(
