@@ -13,6 +13,10 @@ use std::sync::Arc;
 /// Deltas that are noted at most, some 60 bytes each.
 const DELTAS_MAX: usize = 1 << 20;
 
+/// Entries of the usages of nodes that are kept in each of two generations, some 40 bytes each. A
+/// large cluster that is written to everywhere has other nodes in every snapshot.
+const BELOW_MAX: usize = 1 << 20;
+
 /// A blob in use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Used {
@@ -40,7 +44,39 @@ pub(crate) struct Needs<'a> {
     /// Of each snapshot that uses one of them.
     pub(crate) usages: HashMap<SnapshotId, Usage>,
     /// What is needed for a node and all below it; nodes are shared by many snapshots.
-    below: HashMap<Id, Arc<Usage>>,
+    below: Below,
+}
+
+/// What was found for nodes lately. What was not asked for while a whole generation came in is
+/// forgotten, and found anew when it is.
+#[derive(Default)]
+struct Below {
+    max: usize,
+    entries: usize,
+    young: HashMap<Id, Arc<Usage>>,
+    old: HashMap<Id, Arc<Usage>>,
+}
+
+impl Below {
+    fn get(&mut self, id: &Id) -> Option<Arc<Usage>> {
+        if let Some(known) = self.young.get(id) {
+            return Some(known.clone());
+        }
+        let known = self.old.remove(id)?;
+        self.keep(*id, known.clone());
+        Some(known)
+    }
+
+    fn keep(&mut self, id: Id, usage: Arc<Usage>) {
+        // The node has a place of its own beside what it holds.
+        let entries = usage.len() + 2;
+        if self.entries + entries > self.max {
+            self.old = std::mem::take(&mut self.young);
+            self.entries = 0;
+        }
+        self.entries += entries;
+        self.young.insert(id, usage);
+    }
 }
 
 impl<'a> Needs<'a> {
@@ -51,8 +87,19 @@ impl<'a> Needs<'a> {
             alive: HashMap::new(),
             deltas: HashMap::new(),
             usages: HashMap::new(),
-            below: HashMap::new(),
+            below: Below {
+                max: BELOW_MAX,
+                ..Below::default()
+            },
         }
+    }
+
+    /// Forgets what only further snapshots would have use for.
+    pub(crate) fn forget(&mut self) {
+        self.below = Below {
+            max: self.below.max,
+            ..Below::default()
+        };
     }
 
     pub(crate) fn look(&mut self, state: &State) -> Result<()> {
@@ -117,7 +164,7 @@ impl<'a> Needs<'a> {
 
     fn tree(&mut self, id: TreeId) -> Result<Arc<Usage>> {
         if let Some(known) = self.below.get(&id.into()) {
-            return Ok(known.clone());
+            return Ok(known);
         }
         let mut usage = Usage::new();
         self.place(Kind::Tree, id.into(), &mut usage)?;
@@ -154,7 +201,7 @@ impl<'a> Needs<'a> {
             return Ok(Arc::new(usage));
         }
         if let Some(known) = self.below.get(&id) {
-            return Ok(known.clone());
+            return Ok(known);
         }
         self.place(Kind::Extents, id, &mut usage)?;
         let mut children = Vec::new();
@@ -175,7 +222,7 @@ impl<'a> Needs<'a> {
             add(&mut usage, child);
         }
         let usage = Arc::new(usage);
-        self.below.insert(id, usage.clone());
+        self.below.keep(id, usage.clone());
         usage
     }
 }
@@ -183,5 +230,37 @@ impl<'a> Needs<'a> {
 fn add(usage: &mut Usage, more: &Usage) {
     for (name, bytes) in more {
         *usage.entry(*name).or_default() += bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(packs: u32) -> Arc<Usage> {
+        let name = |number| PackName {
+            session: [1; 16],
+            number,
+        };
+        Arc::new((0..packs).map(|n| (name(n), 1)).collect())
+    }
+
+    /// However many nodes there are, so many entries are kept; what is asked for again stays.
+    #[test]
+    fn what_is_known_of_nodes_has_a_bound() {
+        let mut below = Below {
+            max: 1000,
+            ..Below::default()
+        };
+        let id = |n: u32| Id(*blake3::hash(&n.to_le_bytes()).as_bytes());
+        for n in 0..10_000 {
+            below.keep(id(n), usage(n % 20));
+            assert_eq!(below.get(&id(n)), Some(usage(n % 20)));
+            assert_eq!(below.get(&id(0)), Some(usage(0)), "after {n}");
+            let kept = below.young.values().chain(below.old.values());
+            let entries: usize = kept.map(|usage| usage.len() + 2).sum();
+            assert!(entries <= 2 * below.max, "{entries}");
+        }
+        assert_eq!(below.get(&id(1)), None);
     }
 }

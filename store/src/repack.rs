@@ -188,6 +188,7 @@ impl Repository {
         }
         let mut needs = Needs::new(self, candidates.iter().map(|pack| pack.name).collect());
         needs.look(state)?;
+        needs.forget();
         let (mut moved, mut any_poor) = (Vec::new(), false);
         for pack in candidates.iter().filter(|p| needs.noted.contains(&p.name)) {
             let alive = needs.alive.get(&pack.name);
