@@ -18,7 +18,6 @@ use crate::repository::Repository;
 use crate::root::{Operation, PackRow};
 use crate::session::{PATIENCE, Sessions, began};
 use crate::state::{FENCES_MAX, FENCES_ROOM, KEPT_FOR, KEPT_ROOTS, State};
-use crate::transfer::tending;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -133,7 +132,7 @@ impl Repository {
             self.objects().delete(&key)?;
         }
         self.repack_all(&operation, how, floor, removed, &mut done)?;
-        self.tend_segments(None, &tending(&operation))?;
+        self.tend_or_warn(None, &operation);
         done.unfinished = self.remove_unfinished(how)?;
         let latest = self.state()?.seq();
         let keep = latest - self.first_kept(latest, how.now)?;
@@ -327,11 +326,15 @@ impl Repository {
             return Ok(());
         }
         for (name, len) in &dead {
-            match self.directory(*name, *len) {
-                Ok(directory) => self.inner.index.drop_pack(*name, &directory)?,
-                // Rows of packs that are not there do no harm.
-                Err(e) if e.is_lost() => {}
-                Err(e) => return Err(e),
+            // An index that lasts need not keep them. Rows of packs that are not there do no harm,
+            // and what a lazy home reads of them over the net may be out of reach.
+            if self.is_indexed_for_good() {
+                let forgotten = self
+                    .directory(*name, *len)
+                    .and_then(|directory| self.inner.index.drop_pack(*name, &directory));
+                if let Err(e) = forgotten {
+                    tracing::debug!("the index keeps what it knows of pack {name}: {e}");
+                }
             }
             self.objects().delete(&name.key())?;
             done.packs += 1;

@@ -388,7 +388,6 @@ impl Repository {
             new
         };
         if gone.is_empty() {
-            self.unsay(said);
             return Ok(done(&gone, &new));
         }
         let usages = match renewed.is_empty() {

@@ -215,8 +215,15 @@ impl Repository {
         }
         let bad: HashSet<PackName> = done.before.bad_segments.iter().map(|(n, _)| *n).collect();
         if !bad.is_empty() {
-            done.segments = self.renew_segments(None, &how.operation, &bad)?.written;
-            done.after.bad_segments = self.bad_segments(true)?;
+            // They cost time alone: what was healed is told all the same.
+            let renewed = self.renew_segments(None, &how.operation, &bad);
+            match renewed.and_then(|done| Ok((done.written, self.bad_segments(true)?))) {
+                Ok((written, left)) => {
+                    done.segments = written;
+                    done.after.bad_segments = left;
+                }
+                Err(e) => tracing::warn!("no index segment was written anew: {e}"),
+            }
         }
         Ok(done)
     }

@@ -12,6 +12,7 @@ use crate::pack::reader;
 use crate::repository::{IndexChoice, Repository};
 use crate::root::{Operation, PackRow};
 use crate::state::State;
+use crate::transfer::tending;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -198,7 +199,15 @@ impl Repository {
         self.renew_segments(near, operation, &HashSet::new())
     }
 
-    /// The same; segments in `bad` are written anew from packs.
+    /// The same on the occasion of another operation. They cost time alone, so that this is done
+    /// where they cannot be written.
+    pub(crate) fn tend_or_warn(&self, near: Option<&Repository>, occasion: &Operation) {
+        if let Err(e) = self.tend_segments(near, &tending(occasion)) {
+            tracing::warn!("no index segment was written at {}: {e}", self.location());
+        }
+    }
+
+    /// As [`Repository::tend_segments`]; segments in `bad` are written anew from packs.
     pub(crate) fn renew_segments(
         &self,
         near: Option<&Repository>,

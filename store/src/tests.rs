@@ -14,6 +14,7 @@ mod bulk;
 mod chains;
 mod collection;
 mod crash;
+mod cut;
 mod damage;
 mod dice;
 mod histories;

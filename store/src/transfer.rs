@@ -366,9 +366,7 @@ fn run(
     to.unsay(said);
     to.unsay_old(&target, &state);
     // Who reads has use for them; this transfer is done without.
-    if let Err(e) = to.tend_segments(Some(from), &tending(&what.operation)) {
-        tracing::warn!("no index segment was written at {}: {e}", to.location());
-    }
+    to.tend_or_warn(Some(from), &what.operation);
     Ok(Transferred {
         packs: moved.0,
         bytes: moved.1,
