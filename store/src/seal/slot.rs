@@ -332,13 +332,25 @@ pub fn list(objects: &dyn Objects) -> Result<Vec<(u32, Result<SlotInfo>)>> {
 pub fn remove(objects: &dyn Objects, number: u32) -> Result<()> {
     let slots = list(objects)?;
     let location = objects.location();
-    if !slots.iter().any(|(n, _)| *n == number) {
+    let Some((_, slot)) = slots.iter().find(|(n, _)| *n == number) else {
         return Err(Error::NoSlot { number, location });
-    }
+    };
     if !slots.iter().any(|(n, slot)| *n != number && slot.is_ok()) {
         return Err(Error::LastSlot { number, location });
     }
-    Ok(objects.delete(&key(number))?)
+    let bytes = match slot {
+        Ok(_) => bytes_of(objects, number)?,
+        Err(_) => None,
+    };
+    objects.delete(&key(number))?;
+    // Somebody else may have removed the others since: then it was the last one, and comes back.
+    if list(objects)?.iter().any(|(_, slot)| slot.is_ok()) {
+        return Ok(());
+    }
+    if let Some(bytes) = bytes {
+        objects_create(objects, &key(number), &bytes)?;
+    }
+    Err(Error::LastSlot { number, location })
 }
 
 /// Makes the slots of `to` those of `from`, byte for byte: a home has the slots of its storage.
@@ -725,6 +737,39 @@ mod tests {
         // What cannot open does not count as the one that is left.
         assert!(matches!(remove(&objects, 1), Err(Error::LastSlot { .. })));
         remove(&objects, 0).unwrap();
+    }
+
+    /// A place where slot 1 is removed by another just before the first deletion.
+    #[derive(Debug)]
+    struct Beside(Directory, std::sync::atomic::AtomicBool);
+
+    impl crate::objects::Layer for Beside {
+        fn below(&self) -> &dyn Objects {
+            &self.0
+        }
+
+        fn delete(&self, key: &str) -> std::result::Result<(), crate::objects::ObjectsError> {
+            if !self.1.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                remove(&self.0, 1).unwrap();
+            }
+            self.0.delete(key)
+        }
+    }
+
+    #[test]
+    fn two_who_remove_the_last_two_leave_one() {
+        let (dir, objects) = place();
+        let master = MasterKey::generate();
+        for passphrase in ["one", "two"] {
+            add(&objects, &master, passphrase);
+        }
+        let beside = Beside(Directory::new(dir.path()), false.into());
+        let refused = remove(&beside, 0).unwrap_err();
+        assert!(
+            matches!(refused, Error::LastSlot { number: 0, .. }),
+            "{refused}"
+        );
+        assert_eq!(unlock(&objects, b"one").unwrap().number, 0);
     }
 
     #[test]
