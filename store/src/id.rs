@@ -299,14 +299,15 @@ impl FromStr for PackName {
             text: text.to_owned(),
         };
         let (session, number) = text.split_once('-').ok_or_else(bad)?;
-        // One spelling only, so that a name and its key are one to one.
-        if number.is_empty() || (number.len() > 1 && number.starts_with('0')) {
-            return Err(bad());
-        }
-        Ok(PackName {
+        let name = PackName {
             session: parse_hex(session).ok_or_else(bad)?,
             number: number.parse().map_err(|_| bad())?,
-        })
+        };
+        // One spelling only, so that a name and its key are one to one.
+        match name.to_string() == text {
+            true => Ok(name),
+            false => Err(bad()),
+        }
     }
 }
 
@@ -364,6 +365,9 @@ mod tests {
             "abc",
             "zz-1",
             &format!("{}-07", hex(&[1; 16])),
+            &format!("{}-+7", hex(&[1; 16])),
+            &format!("{}-7", hex(&[0xab; 16]).to_uppercase()),
+            &format!("{}-7", "+f".repeat(16)),
             &hex(&[1; 16]),
         ] {
             assert!(bad.parse::<PackName>().is_err(), "{bad}");
