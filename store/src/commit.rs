@@ -13,7 +13,7 @@ use crate::state::State;
 use crate::table::SegmentPlace;
 
 /// Refs that say what is known of elsewhere, and need not be here.
-const NOTES: &str = "remote/";
+pub(crate) const NOTES: &str = "remote/";
 /// A commit that loses this often to other writers gives up.
 const COMMIT_TRIES: u32 = 32;
 /// zstd level of table segments, which are small and read often.

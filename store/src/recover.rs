@@ -8,6 +8,7 @@
 //! lost root at any time, only what cannot be in its way is used under its old name (`doubt`).
 
 use crate::blob::Fetched;
+use crate::commit::NOTES;
 use crate::damage::{Bad, Survey};
 use crate::doubt::{Copies, Doubt};
 use crate::error::{Error, Result};
@@ -24,8 +25,6 @@ use std::sync::Arc;
 
 /// How far back a root that can be read is looked for before the error is told.
 const LOOK_BACK: u64 = 64;
-/// Refs that say what is known of elsewhere, and need not be here.
-const NOTES: &str = "remote/";
 
 /// What became of a log, and of snapshots that no root named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
