@@ -88,6 +88,8 @@ const AZURE_NOT_READ: &[Warning] = &[Warning {
     instead: "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }];
 
+/// Where object_store looks for Azurite.
+const AZURE_EMULATOR: &str = "http://127.0.0.1:10000";
 /// Where a machine of a cloud asks for its own credentials; the same address in all three.
 const METADATA_SERVICE: ([u8; 4], u16) = ([169, 254, 169, 254], 80);
 /// It is on the machine or next to it, or nowhere.
@@ -124,6 +126,11 @@ impl Service {
         location: &str,
         environment: &Environment,
     ) -> Result<String, ObjectsError> {
+        if self == Self::Azure && environment.is_true("AZURE_STORAGE_USE_EMULATOR") {
+            // There it is, whatever else is set. An answer from there is one of the storage.
+            let place = environment.get("AZURITE_BLOB_STORAGE_URL");
+            return Ok(place.unwrap_or(AZURE_EMULATOR).to_owned());
+        }
         let (names, allow): (&[&str], &'static str) = match self {
             Self::S3 => (
                 &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],

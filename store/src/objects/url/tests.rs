@@ -119,6 +119,24 @@ fn an_http_endpoint_must_be_allowed() {
     assert!(url.open(&allowed, &OpenOptions::default()).is_ok());
 }
 
+/// What it answers would otherwise pass for an answer about credentials.
+#[test]
+fn requests_to_an_emulator_go_to_this_machine() {
+    let emulator = ("AZURE_STORAGE_USE_EMULATOR", "true");
+    let goes_to = |set: &[(&str, &str)]| {
+        let endpoint = Service::Azure.endpoint("az://box", &environment(set));
+        endpoint.unwrap()
+    };
+    assert_eq!(goes_to(&[emulator]), "http://127.0.0.1:10000");
+    let elsewhere = ("AZURITE_BLOB_STORAGE_URL", "http://127.0.0.1:9");
+    assert_eq!(goes_to(&[emulator, elsewhere]), elsewhere.1);
+    let account = ("AZURE_STORAGE_ACCOUNT_NAME", "ann");
+    assert_eq!(
+        goes_to(&[account, ("AZURE_STORAGE_USE_EMULATOR", "false")]),
+        "https://ann.blob.core.windows.net"
+    );
+}
+
 #[test]
 fn an_endpoint_without_scheme_is_named() {
     let error = open_error(
