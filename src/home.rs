@@ -34,7 +34,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use zenith_store::objects::{Directory, Lazy, Objects};
-use zenith_store::{IndexChoice, Operation, Params, Repository, Seal, State, World};
+use zenith_store::{IndexChoice, Operation, Params, Remembered, Repository, Seal, State, World};
 
 use crate::disk;
 use crate::error::{Error, Result};
@@ -487,6 +487,19 @@ impl Home {
         Ok(Repository::create_in(
             objects, params, seal, index, operation, world,
         )?)
+    }
+
+    /// Writes the local repository's `zenith.json` anew where it is lost: what was wrong with it.
+    /// The caller holds the lock; `params` are the storage's.
+    pub fn restore_header(&self, params: Params) -> Result<Option<String>> {
+        let seal = self.seal()?;
+        let remembered = Remembered {
+            params,
+            seal: seal.as_ref(),
+            id: None,
+        };
+        let done = Repository::restore_header(&Directory::new(&self.dir), remembered);
+        Ok(done?)
     }
 
     /// The local repository for reading; nothing is collected while the guard lives.

@@ -62,6 +62,13 @@ pub(crate) fn forget(home: &Home, location: &str) -> Result<()> {
     }
 }
 
+/// The repository that was at a place, as far as the home remembers.
+///
+/// Errors: `HomeDamaged`.
+pub(crate) fn id(home: &Home, location: &str) -> Result<Option<String>> {
+    Ok(read(home)?.remove(location))
+}
+
 fn path(home: &Home) -> PathBuf {
     home.dir().join("storages.json")
 }

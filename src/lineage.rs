@@ -27,13 +27,31 @@ struct Clusters {
     cluster: Vec<Cluster>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Cluster {
-    path: PathBuf,
+/// A cluster that zenith did not make, and of which the home has taken snapshots.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Cluster {
+    pub(crate) path: PathBuf,
     device: u64,
     inode: u64,
-    system_identifier: u64,
+    pub(crate) system_identifier: u64,
     lineage: String,
+}
+
+/// Every one that is remembered.
+///
+/// Errors: `HomeDamaged`, `Io`.
+pub(crate) fn known(home: &Home) -> Result<Vec<Cluster>> {
+    Ok(read(&home.dir().join("clusters.toml"))?.cluster)
+}
+
+fn read(file: &Path) -> Result<Clusters> {
+    let Some(bytes) = disk::read_if_there(file)? else {
+        return Ok(Clusters::default());
+    };
+    toml::from_slice(&bytes).map_err(|e| Error::HomeDamaged {
+        path: file.to_owned(),
+        why: e.to_string().trim_end().to_owned(),
+    })
 }
 
 /// The lineage of the cluster in `pgdata`; a new one, remembered in `home`, where it has none. The
@@ -60,12 +78,7 @@ pub fn of(
         path: file.clone(),
         why,
     };
-    let mut clusters: Clusters = match disk::read_if_there(&file)? {
-        Some(bytes) => {
-            toml::from_slice(&bytes).map_err(|e| damaged(e.to_string().trim_end().to_owned()))?
-        }
-        None => Clusters::default(),
-    };
+    let mut clusters = read(&file)?;
     let path = pgdata
         .canonicalize()
         .map_err(Error::io("resolve", pgdata))?;

@@ -15,6 +15,7 @@ mod pages;
 mod parent;
 mod read;
 mod refuse;
+pub(crate) mod rehearse;
 pub(crate) mod stream;
 mod wal;
 

@@ -1,30 +1,27 @@
 //! `verify` and `verify --repair`: is everything that snapshots need there and whole, and if not,
-//! who else has it? A home is healed by its remotes and by the cluster that it manages, a storage
-//! by the home, by other remotes and by that cluster.
+//! who else has it? A home is healed by its remotes and by the clusters that it has snapshots of, a
+//! storage by the home, by other remotes and by those clusters.
 
-use std::cell::RefCell;
+mod cluster;
+
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::ErrorKind as IoErrorKind;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use zenith_store::id::{Id, Kind};
-use zenith_store::object::extents;
+use zenith_store::objects::OpenOptions;
 use zenith_store::{
-    ChunkId, Damage, Ids, PackName, Repair, Repaired, Repository, Snapshot, SnapshotId, Source,
-    Verify, VerifyEvent, VerifyReport, Wanted,
+    Damage, PackName, Remembered, Repair, Repaired, Repository, Snapshot, SnapshotId, Source,
+    Verify, VerifyEvent, VerifyReport,
 };
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Event;
 use crate::facts::Facts;
 use crate::home::Wait;
 use crate::managed::{Managed, Surroundings};
 use crate::pg::path::relation_file;
-use crate::remote;
 use crate::who::operation;
+use crate::{known, remote, sync};
+use cluster::Cluster;
 
 /// How long another command may hold the home before this one gives up.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
@@ -41,6 +38,8 @@ pub struct Verified {
 /// What a repair found and did.
 #[derive(Debug, Clone)]
 pub struct Mended {
+    /// What was wrong with `zenith.json`, where that was written anew.
+    pub header: Option<String>,
     /// In the store.
     pub done: Repaired,
     /// What is still lost.
@@ -72,21 +71,32 @@ pub fn repair_home(
         .home
         .lock("verify --repair", Wait::UpTo(LOCK_WAIT))?;
     let _alone = managed.home.collect_guard()?;
-    let repo = managed.home.writer(&lock)?;
     let (remotes, unavailable) = remotes(managed, around, None);
-    repair(&repo, managed, &remotes, unavailable, on)
+    let header = match remotes.first() {
+        // A home takes after its storage.
+        Some(remote) => managed.home.restore_header(remote.params())?,
+        None => None,
+    };
+    let repo = managed.home.writer(&lock).inspect_err(|_| {
+        for (place, why) in &unavailable {
+            on(Event::Warning(format!("{place} could not be asked: {why}")));
+        }
+    })?;
+    let mended = repair(&repo, managed, &remotes, unavailable, on)?;
+    Ok(Mended { header, ..mended })
 }
 
 /// Repairs the repository of a remote, beside whoever uses it.
 ///
-/// Errors: those of both repositories.
+/// Errors: those of both repositories, and of [`remote::open`].
 pub fn repair_remote(
     managed: &Managed,
     around: &Surroundings,
     name: &str,
-    storage: &Repository,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Mended> {
+    let header = restore_header(managed, around, name)?;
+    let storage = &remote::open(managed, around, name)?;
     let (remotes, unavailable) = remotes(managed, around, Some(name));
     let mended = {
         // A lazy home has nothing that the storage has not.
@@ -104,7 +114,23 @@ pub fn repair_remote(
             )));
         }
     }
-    Ok(mended)
+    Ok(Mended { header, ..mended })
+}
+
+/// Writes `zenith.json` of a remote anew where it is lost, as the home knows it: what was wrong
+/// with it.
+fn restore_header(managed: &Managed, around: &Surroundings, name: &str) -> Result<Option<String>> {
+    let (home, settings) = (&managed.home, &managed.settings);
+    let location = remote::location(managed, name)?;
+    let options = OpenOptions::interactive();
+    let objects = sync::open_of(home, settings, &location, &around.storage, &options)?;
+    let (seal, id) = (home.seal()?, known::id(home, &location)?);
+    let remembered = Remembered {
+        params: home.alone().reader()?.0.params(),
+        seal: seal.as_ref(),
+        id: id.as_deref(),
+    };
+    Ok(Repository::restore_header(&*objects, remembered)?)
 }
 
 /// Gives packs of the home the names that a repair of the storage gave them there.
@@ -123,21 +149,23 @@ fn repair(
     unavailable: Vec<(String, String)>,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<Mended> {
-    let cluster = Cluster::new(managed.home.pgdata(), repo);
-    let mut sources: Vec<&dyn Source> = others.iter().map(|other| other as &dyn Source).collect();
-    if cluster.pgdata.is_dir() {
-        sources.push(&cluster);
-    }
+    let (clusters, elsewhere) = cluster::all(managed, repo)?;
+    let trees: Vec<_> = clusters.iter().map(Cluster::trees).collect();
+    let sources = others.iter().map(|other| other as &dyn Source);
+    let sources = sources.chain(clusters.iter().map(|cluster| cluster as &dyn Source));
+    let sources = sources.chain(trees.iter().map(|trees| trees as &dyn Source));
     on(Event::Phase("repairing"));
     let how = Repair {
         operation: operation(managed.home.world(), "repair", ""),
-        sources,
+        sources: sources.collect(),
         summary: &|snapshot| summary(snapshot),
     };
     let mut done = repo.repair(&how, &|event| tell(event, on))?;
+    let unavailable = unavailable.into_iter().chain(elsewhere);
     done.unavailable.splice(0..0, unavailable);
     let left = named(repo, done.after.clone());
-    Ok(Mended { done, left })
+    let header = None;
+    Ok(Mended { header, done, left })
 }
 
 /// The other remotes that can be opened, and why others cannot.
@@ -208,103 +236,6 @@ fn relation_name(facts: &Facts, path: &str) -> Option<String> {
         "" => name,
         database => format!("{database}.{name}"),
     })
-}
-
-/// The managed cluster as a place where chunks may be found: at the same path and offset. What
-/// changed there since has another id and is not taken.
-#[derive(Debug)]
-struct Cluster {
-    pgdata: PathBuf,
-    ids: Ids,
-    chunk_size: u32,
-    /// The nodes of the extent map of the file that was asked for last.
-    nodes: RefCell<(String, HashMap<Id, Vec<u8>>)>,
-}
-
-impl Cluster {
-    fn new(pgdata: PathBuf, repo: &Repository) -> Cluster {
-        Cluster {
-            pgdata,
-            ids: repo.ids().clone(),
-            chunk_size: repo.params().chunk_size,
-            nodes: RefCell::default(),
-        }
-    }
-
-    fn open(&self, path: &str) -> Result<Option<File>> {
-        let path = self.pgdata.join(path);
-        match File::open(&path) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if matches!(e.kind(), IoErrorKind::NotFound | IoErrorKind::NotADirectory) => {
-                Ok(None)
-            }
-            Err(e) => Err(Error::io("open", &path)(e)),
-        }
-    }
-
-    /// These bytes of a file, where it has them.
-    fn bytes(file: &File, offset: u64, len: u64) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(len).ok()?];
-        file.read_exact_at(&mut bytes, offset).ok()?;
-        Some(bytes)
-    }
-
-    /// Every node that the extent map of a file of this size would have now.
-    fn nodes_of(&self, file: &File, size: u64) -> Option<HashMap<Id, Vec<u8>>> {
-        let chunk = u64::from(self.chunk_size);
-        let mut ids = Vec::new();
-        for offset in (0..size).step_by(self.chunk_size as usize) {
-            let bytes = Self::bytes(file, offset, chunk.min(size - offset))?;
-            ids.push(match bytes.iter().all(|byte| *byte == 0) {
-                true => ChunkId::ZERO,
-                false => self.ids.chunk(&bytes),
-            });
-        }
-        let mut nodes = HashMap::new();
-        if !ids.is_empty() {
-            let built = extents::build(&ids, |_, bytes| {
-                let id = self.ids.extents(&bytes);
-                nodes.insert(id.into(), bytes);
-                Ok::<_, std::convert::Infallible>(id.0)
-            });
-            let Ok(_) = built;
-        }
-        Some(nodes)
-    }
-
-    fn find(&self, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>> {
-        let Some(size) = wanted.file.map(|file| file.size) else {
-            return Ok(None);
-        };
-        let Some(file) = self.open(wanted.path)? else {
-            return Ok(None);
-        };
-        if wanted.kind == Kind::Chunk {
-            return Ok(Self::bytes(&file, wanted.offset, wanted.len));
-        }
-        let mut nodes = self.nodes.borrow_mut();
-        if nodes.0 != wanted.path || !nodes.1.contains_key(&wanted.id) {
-            let found = self.nodes_of(&file, size).unwrap_or_default();
-            *nodes = (wanted.path.to_owned(), found);
-        }
-        Ok(nodes.1.get(&wanted.id).cloned())
-    }
-}
-
-impl Source for Cluster {
-    fn name(&self) -> String {
-        format!("the cluster in {}", self.pgdata.display())
-    }
-
-    fn pack(&self, _: PackName, _: u64, _: &Path) -> zenith_store::Result<bool> {
-        Ok(false)
-    }
-
-    fn blob(&self, wanted: &Wanted<'_>) -> zenith_store::Result<Option<Vec<u8>>> {
-        self.find(wanted).map_err(|e| zenith_store::Error::Invalid {
-            what: e.to_string(),
-        })
-    }
 }
 
 #[cfg(test)]

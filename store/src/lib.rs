@@ -67,7 +67,7 @@ pub use read::FileReader;
 pub use recover::Recovered;
 pub use repack::Repack;
 pub use repair::{Brought, Repair, Repaired, Source};
-pub use repository::{Change, IndexChoice, Params, Repository};
+pub use repository::{Change, IndexChoice, Params, Remembered, Repository};
 pub use root::{HeadMove, Operation, RefChange, Row, Stand};
 pub use seal::{MasterKey, Seal};
 pub use state::State;

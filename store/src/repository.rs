@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::blob::Cache;
 use crate::error::{Error, Result};
-use crate::header::Header;
+use crate::header::{self, Header};
 use crate::id::{Ids, PackName, SnapshotId};
 use crate::index::{Index, Location, MemIndex};
 use crate::keys::Keys;
@@ -24,7 +24,7 @@ use crate::state::State;
 use crate::world::World;
 
 pub use crate::commit::Change;
-pub use crate::header::{HEADER_KEY, Params};
+pub use crate::header::{HEADER_KEY, Params, Remembered};
 
 /// A reader that is left behind this often while it looks for the latest root gives up.
 const LOOKS: u32 = 32;
@@ -159,7 +159,7 @@ impl Repository {
         let bytes = header.encode();
         // Root 0 comes second, so a repository without roots is one whose making was interrupted;
         // opening it makes root 0 again.
-        if objects.create(HEADER_KEY, &bytes)? == Created::Exists {
+        if header::has_roots(&*objects)? || objects.create(HEADER_KEY, &bytes)? == Created::Exists {
             return Err(Error::RepositoryExists {
                 location: objects.location(),
             });
@@ -245,12 +245,25 @@ impl Repository {
         })
     }
 
-    /// Whether there is a repository at `objects`.
+    /// Whether there is a repository at `objects`, be it one that lost its header.
     ///
     /// # Errors
     /// When the place cannot be asked.
     pub fn exists(objects: &dyn Objects) -> Result<bool> {
-        Ok(objects.size(HEADER_KEY)?.is_some())
+        Ok(objects.size(HEADER_KEY)?.is_some() || header::has_roots(objects)?)
+    }
+
+    /// Writes `zenith.json` anew where it is lost and there are roots, which say whose it is; why
+    /// it was lost. Nothing where it can be read.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`] without roots; [`Error::Damaged`] when no root can be read, or
+    /// roots or packs say something else than what is remembered.
+    pub fn restore_header(
+        objects: &dyn Objects,
+        remembered: Remembered<'_>,
+    ) -> Result<Option<String>> {
+        header::restore(objects, remembered)
     }
 
     /// The key id of the sealed repository at `objects`; none when it is not sealed.

@@ -98,7 +98,12 @@ pub struct Writer {
     /// Whole packs that an interrupted writer left.
     adopted: HashMap<PackName, u64>,
     counts: Counts,
+    /// The nodes of trees and extent maps, where nothing is stored.
+    rehearsed: Option<Mutex<Nodes>>,
 }
+
+/// Id → bytes.
+pub type Nodes = HashMap<Id, Vec<u8>>;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -225,7 +230,34 @@ impl Repository {
             syncer: Mutex::new(syncer),
             adopted,
             counts: Counts::default(),
+            rehearsed: None,
         })
+    }
+
+    /// A writer that stores nothing and names everything: what of trees and extent maps came to be
+    /// is given by [`Writer::into_nodes`]. It needs no lock.
+    pub fn rehearsal(&self) -> Writer {
+        Writer {
+            repository: self.clone(),
+            options: WriterOptions::default(),
+            packs_dir: PathBuf::new(),
+            session: [0; 16],
+            taken: Arc::new(Taken::new()),
+            small_chunks: Mutex::default(),
+            small_nodes: Mutex::default(),
+            open: Mutex::new(Open {
+                pack: None,
+                next: 0,
+                // So that nothing is ever written, whatever is called.
+                failed: true,
+                to_sync: None,
+                named: Vec::new(),
+            }),
+            syncer: Mutex::new(None),
+            adopted: HashMap::new(),
+            counts: Counts::default(),
+            rehearsed: Some(Mutex::default()),
+        }
     }
 
     fn start_syncer(&self, in_hand: Arc<Taken>) -> Result<(SyncSender<Unsynced>, Syncer)> {
@@ -365,6 +397,9 @@ impl Writer {
         self.counts
             .bytes_seen
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if self.rehearsed.is_some() {
+            return Ok(id);
+        }
         // What a snapshot holds at this place is there: nothing needs to be looked up.
         let at_its_place = base == Some(id) && !self.options.check_stored;
         if at_its_place || !self.takes(Kind::Chunk, &id.into())? {
@@ -412,6 +447,9 @@ impl Writer {
         }
         let map = extents::build(ids, |at, bytes| {
             let id = name(&bytes);
+            if self.rehearse(id.into(), &bytes) {
+                return Ok(id.0);
+            }
             if self.takes(Kind::Extents, &id.into())? {
                 let base = old.get(&at).map(|id| Id::from(*id));
                 self.store_on(Kind::Extents, id.into(), &bytes, base)?;
@@ -445,6 +483,15 @@ impl Writer {
             Ok(id)
         })
         .map_err(|e| e.0)
+    }
+
+    /// All nodes of what was put into a [rehearsal](Repository::rehearsal); none of another writer.
+    pub fn into_nodes(self) -> Nodes {
+        let nodes = self
+            .rehearsed
+            .as_ref()
+            .map(|nodes| std::mem::take(&mut *lock(nodes)));
+        nodes.unwrap_or_default()
     }
 
     /// What was done so far.
@@ -491,9 +538,17 @@ impl Writer {
         }
     }
 
+    /// Keeps a node, where nothing is stored: whether that is so.
+    fn rehearse(&self, id: Id, bytes: &[u8]) -> bool {
+        if let Some(nodes) = &self.rehearsed {
+            lock(nodes).insert(id, bytes.to_vec());
+        }
+        self.rehearsed.is_some()
+    }
+
     /// Stores a blob unless it is stored.
     fn put(&self, kind: Kind, id: Id, bytes: &[u8]) -> Result<()> {
-        if self.takes(kind, &id)? {
+        if !self.rehearse(id, bytes) && self.takes(kind, &id)? {
             self.store(kind, id, bytes)?;
         }
         Ok(())

@@ -14,6 +14,7 @@ mod machine;
 mod offline;
 mod online;
 mod racy;
+mod recovery;
 mod remote;
 mod s3;
 mod set_back;

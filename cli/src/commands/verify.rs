@@ -23,26 +23,24 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
         (None, true) => Verify::ReadData,
         (None, false) => Verify::Quick,
     };
-    let storage = match &args.at.remote {
-        Some(name) => Some((name, context.storage(&managed, name)?)),
-        None => None,
-    };
-    let place = match &storage {
-        Some((name, _)) => remote::location(&managed, name)?,
+    let place = match &args.at.remote {
+        Some(name) => remote::location(&managed, name)?,
         None => managed.home.dir().display().to_string(),
     };
     let progress = Progress::new(&context.ui);
     let on = |event| progress.on(event);
-    let (mended, found) = match (&storage, args.repair) {
+    let (mended, found) = match (&args.at.remote, args.repair) {
         (None, false) => (None, verify::home(&managed, how, &on)?),
-        (Some((_, storage)), false) => (None, verify::repository(storage, how, &on)?),
+        (Some(name), false) => {
+            let storage = context.storage(&managed, name)?;
+            (None, verify::repository(&storage, how, &on)?)
+        }
         (None, true) => {
             let mended = verify::repair_home(&managed, &context.around(), &on)?;
             (Some(mended.clone()), mended.left)
         }
-        (Some((name, storage)), true) => {
-            let around = context.around();
-            let mended = verify::repair_remote(&managed, &around, name, storage, &on)?;
+        (Some(name), true) => {
+            let mended = verify::repair_remote(&managed, &context.around(), name, &on)?;
             (Some(mended.clone()), mended.left)
         }
     };
@@ -218,7 +216,7 @@ fn repair_record(mended: &Mended, place: &str) -> Value {
         .collect();
     json!({
         "type": "repair", "v": 1, "location": place, "good": done.after.is_good(),
-        "packs": done.before.packs, "bytes": done.before.bytes,
+        "header": mended.header, "packs": done.before.packs, "bytes": done.before.bytes,
         "snapshots": done.before.snapshots, "healed": healed,
         "retired_packs": retired, "renamed_packs": renamed,
         "lost_root": log.lost.as_ref().map(|(seq, _)| seq),
@@ -234,6 +232,9 @@ fn repair_record(mended: &Mended, place: &str) -> Value {
 /// What a repair did, for people.
 fn repaired(ui: &Ui, mended: &Mended) -> Result<(), Failure> {
     let done = &mended.done;
+    if let Some(why) = &mended.header {
+        ui.answer(format_args!("wrote zenith.json anew: {why}"))?;
+    }
     log_mended(ui, &done.log)?;
     for (from, brought) in &done.from {
         ui.answer(format_args!("healed {} from {from}", amount(brought)))?;
@@ -246,7 +247,8 @@ fn repaired(ui: &Ui, mended: &Mended) -> Result<(), Failure> {
     capped(ui, &moved, "packs", |pack| {
         format!("pack {pack} is not used any more: what was whole in it has moved")
     })?;
-    if done.before.is_good() && done.segments == 0 && !done.log.did_anything() {
+    let nothing = mended.header.is_none() && done.segments == 0 && !done.log.did_anything();
+    if done.before.is_good() && nothing {
         ui.talk("nothing had to be repaired");
     }
     Ok(())
@@ -283,6 +285,12 @@ fn log_mended(ui: &Ui, log: &Recovered) -> Result<(), Failure> {
             None => format!("  snapshot {} is back", id.short()),
         },
     )?;
+    if let Some(branch) = log.snapshots.iter().find_map(|(_, branch)| branch.as_ref()) {
+        ui.talk(format_args!(
+            "next: `zenith branch NAME {branch}` gives them a name again; `zenith snapshot list \
+             --all` shows all there are"
+        ));
+    }
     capped(ui, &log.incomplete, "snapshots", |(id, why)| {
         format!(
             "  snapshot {} is not complete and stays away: {why}",
@@ -330,19 +338,23 @@ fn lines(ui: &Ui, found: &Verified) -> Result<(), Failure> {
 fn line(damage: &Damage, relation: Option<&str>) -> String {
     let what = match &damage.lost {
         Lost::File { size: all, parts } => {
-            let lost = parts.iter().map(|(_, len)| len).sum();
+            let lost: u64 = parts.iter().map(|(_, len)| len).sum();
             let first = parts.first().map_or(0, |(offset, _)| *offset);
-            format!(
-                "{} of {} lost, from byte {first} on",
-                size(lost),
-                size(*all)
-            )
+            match lost == *all {
+                true => format!("all {} lost", size(lost)),
+                false => format!(
+                    "{} of {} lost, from byte {first} on",
+                    size(lost),
+                    size(*all)
+                ),
+            }
         }
         Lost::Directory => "the list of its files is lost".to_owned(),
-        Lost::Snapshot => "the record of the snapshot is lost".to_owned(),
+        Lost::Snapshot => "it is lost".to_owned(),
     };
     let path = match (damage.path.as_str(), relation) {
-        ("", _) => "the root".to_owned(),
+        ("", _) if damage.lost == Lost::Snapshot => "the snapshot's own record".to_owned(),
+        ("", _) => "the top directory".to_owned(),
         (path, Some(relation)) => format!("{path} ({relation})"),
         (path, None) => path.to_owned(),
     };

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::damage::Lost;
+use crate::id::Kind;
 use crate::pack::{TRAILER_LEN, Trailer};
 use crate::root::PackRow;
 
@@ -428,7 +429,7 @@ impl Source for Nodes {
 
     fn blob(&self, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>> {
         match wanted.kind {
-            id::Kind::Chunk => Ok(None),
+            Kind::Chunk => Ok(None),
             _ => self.0.blob(wanted),
         }
     }
@@ -819,4 +820,120 @@ fn a_root_is_mended_once() {
     assert_eq!(latest(&place.open()).0, seq + 1);
     assert_eq!(place.open().state().unwrap().len(), 3);
     assert_eq!(mend(&place.open(), &[]).log.root, None);
+}
+
+/// A repository that lost what makes it one, or cannot read it, is none that could be made anew: it
+/// is told, and gets it back from who remembers.
+#[test]
+fn a_lost_header_is_told_and_written_anew() {
+    for seal in [None, Some(Seal::generate("k").0)] {
+        let place = Place::new(seal.clone());
+        let history = history(&place);
+        let objects: Arc<dyn Objects> = Arc::new(Directory::new(place.dir.path()));
+        let header = place.dir.path().join("zenith.json");
+        let was = std::fs::read(&header).unwrap();
+        let id = place.open().id().to_owned();
+        let open = || Repository::open(objects.clone(), seal.clone(), IndexChoice::Memory);
+        let remembered = Remembered {
+            params: SMALL,
+            seal: seal.as_ref(),
+            id: Some(&id),
+        };
+        let restore = |remembered| Repository::restore_header(&*objects, remembered);
+        assert_eq!(restore(remembered).unwrap(), None);
+        for (damage, why) in [
+            (None, "it is missing"),
+            (Some(""), "EOF while parsing"),
+            (Some("{\"kind\": \"another\"}"), "missing field"),
+        ] {
+            std::fs::remove_file(&header).unwrap();
+            if let Some(damage) = damage {
+                std::fs::write(&header, damage).unwrap();
+            }
+            let told = |e: Error| {
+                let text = e.to_string();
+                assert!(text.contains("zenith.json") && text.contains(why), "{text}");
+            };
+            told(open().unwrap_err());
+            // Nobody makes another one there.
+            let create = |objects| {
+                let (index, operation) = (IndexChoice::Memory, Operation::default());
+                Repository::create(objects, SMALL, seal.clone(), index, operation)
+            };
+            let made = create(objects.clone());
+            assert!(matches!(made, Err(Error::RepositoryExists { .. })));
+            assert!(Repository::exists(&*objects).unwrap());
+            // What does not fit is not written.
+            let another = Remembered {
+                id: Some("another"),
+                ..remembered
+            };
+            told(restore(another).unwrap_err());
+            let chunks = Remembered {
+                params: Params {
+                    chunk_size: SMALL.chunk_size / 2,
+                    ..SMALL
+                },
+                ..remembered
+            };
+            told(restore(chunks).unwrap_err());
+            assert!(open().is_err());
+            let said = restore(remembered).unwrap().unwrap();
+            assert!(said.contains(why), "{said}");
+            assert!(std::fs::read(&header).unwrap() == was);
+            assert_whole(&place, &history);
+        }
+        // A place that has nothing else is none, and gets none.
+        let empty = tempfile::tempdir().unwrap();
+        let nowhere = Repository::restore_header(&Directory::new(empty.path()), remembered);
+        assert!(matches!(nowhere, Err(Error::NotARepository { .. })));
+    }
+}
+
+/// A rehearsal gives just the nodes that a writer stores, and stores nothing.
+#[test]
+fn a_rehearsal_names_what_would_be_stored() {
+    let place = Place::new(None);
+    let repository = place.open();
+    let bytes = noise(1, 700 * CHUNK);
+    let put = |writer: &Writer| {
+        let ids: Vec<ChunkId> = bytes
+            .chunks(CHUNK)
+            .map(|chunk| writer.put_chunk(chunk, None).unwrap())
+            .collect();
+        let file = writer
+            .put_file(0o600, bytes.len() as u64, &ids, &[])
+            .unwrap();
+        let listing = Listing::from([("f".to_owned(), Node::File(file))]);
+        writer.put_tree(&listing).unwrap()
+    };
+    let rehearsal = repository.rehearsal();
+    let tree = put(&rehearsal);
+    assert_eq!(rehearsal.stats().bytes_new, 0);
+    let nodes = rehearsal.into_nodes();
+    assert!(packs_of(&repository).is_empty());
+    let writer = repository.writer().unwrap();
+    assert_eq!(put(&writer), tree);
+    let packs = writer.into_packs().unwrap();
+    let mut stored = 0;
+    for (name, len) in packs {
+        let directory = repository.directory(name, len).unwrap();
+        for blob in directory.frames.iter().flat_map(|frame| &frame.blobs) {
+            let kind = blob.part.kind;
+            if kind != Kind::Chunk {
+                let id = repository.ids().of(kind, &nodes[&blob.id]);
+                assert_eq!(id, blob.id);
+                stored += 1;
+            }
+        }
+    }
+    assert_eq!(stored, nodes.len());
+    assert!(stored > 4, "an extent map of two levels and a tree");
+
+    // It commits nothing, whatever is tried.
+    let rehearsal = repository.rehearsal();
+    let snapshot = sample(put(&rehearsal));
+    let committed = rehearsal.commit(snapshot, vec![], vec![], Operation::default());
+    assert!(matches!(committed, Err(Error::Invalid { .. })));
+    assert!(repository.state().unwrap().is_empty());
 }
