@@ -330,7 +330,9 @@ pub fn forget_home(repo: &Repository, id: &str, dry_run: bool) -> Result<Known> 
             .iter()
             .map(|(name, id)| gone(name, *id))
             .collect();
-        commit(repo, refs, "home forget", &known.home)?;
+        // There may be many. Begun and not ended, it is forgotten by the same call.
+        let refs: Vec<RefChange> = refs;
+        repo.move_each(&refs, &operation(repo.world(), "home forget", &known.home))?;
     }
     Ok(known.clone())
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use zenith_store::objects::StorageUrl;
-use zenith_store::{Change, RefChange, Repository, SnapshotId};
+use zenith_store::{RefChange, Repository, SnapshotId};
 
 use crate::error::{Error, Result};
 use crate::head;
@@ -265,18 +265,16 @@ fn forget_notes(managed: &Managed, lock: &HomeLock, name: &str) -> Result<()> {
         from: Some(tip),
         to: None,
     });
-    managed.home.writer(lock)?.commit(Change {
-        refs: refs.collect(),
-        operation: operation(managed.home.world(), verb::REMOTE, name),
-        ..Change::default()
-    })?;
-    Ok(())
+    let refs: Vec<RefChange> = refs.collect();
+    let operation = operation(managed.home.world(), verb::REMOTE, name);
+    Ok(managed.home.writer(lock)?.move_each(&refs, &operation)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::home::Home;
+    use zenith_store::Change;
 
     #[test]
     fn remotes_are_saved_by_name_and_origin_is_the_storage() {

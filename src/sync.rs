@@ -291,17 +291,12 @@ pub(crate) fn keep(
     operation: &Operation,
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<()> {
-    let done = storage.commit(Change {
-        refs,
-        operation: operation.clone(),
-        ..Change::default()
-    });
-    match done {
+    match storage.move_each(&refs, operation) {
         Err(e) if e.is_write_refused() => {
             warn_reader(storage, on);
             Ok(())
         }
-        done => Ok(done.map(drop)?),
+        done => Ok(done?),
     }
 }
 

@@ -67,6 +67,21 @@ impl Repository {
         })
     }
 
+    /// Moves refs that need not move together, in as many roots as it takes to tell of them.
+    ///
+    /// # Errors
+    /// Those of [`Repository::commit`]. What moved before stays so.
+    pub fn move_each(&self, refs: &[RefChange], operation: &Operation) -> Result<()> {
+        for refs in RefChange::batches(refs) {
+            self.commit(Change {
+                refs: refs.to_vec(),
+                operation: operation.clone(),
+                ..Change::default()
+            })?;
+        }
+        Ok(())
+    }
+
     /// Moves refs in `state`, each from where the caller saw it.
     pub(crate) fn move_refs(&self, state: &mut State, refs: &[RefChange]) -> Result<()> {
         for change in refs {
