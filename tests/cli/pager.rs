@@ -34,7 +34,7 @@ fn long_lists_are_paged_on_a_terminal() {
     m.snapshot("main", "one", 9);
     m.ok("tag v1");
     // Time goes on between the two.
-    let age = regex::Regex::new(r" +\d+ (s|min|h)\b").unwrap();
+    let age = regex::Regex::new(r" *\b\d+ (s|min|h)\b").unwrap();
     let ageless = |text: &str| age.replace_all(text, " AGE").into_owned();
     for line in [
         "log",
