@@ -607,8 +607,13 @@ fn a_sample_is_a_part_and_never_nothing() {
         report.read_bytes
     };
     assert!(read(1) > 0);
-    let part = read(3_000);
-    assert!(part > all / 50 && part < all * 9 / 10, "{part} of {all}");
+    // One draw of these dozen pieces may well take none, or all.
+    let part: u64 = (0..8).map(|_| read(3_000)).sum();
+    let all_8 = 8 * all;
+    assert!(
+        part > all_8 / 50 && part < all_8 * 9 / 10,
+        "{part} of {all_8}"
+    );
     assert_eq!(read(10_000), all);
 }
 
