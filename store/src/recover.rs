@@ -86,7 +86,7 @@ pub(crate) struct Base {
 type Usage = BTreeMap<PackName, (u64, u64)>;
 
 /// Snapshots found in packs.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Found {
     /// Complete ones with their usage, parents first.
     pub(crate) rows: Vec<(Row, Usage)>,
@@ -295,6 +295,52 @@ impl Repository {
             done.root = Some(committed.seq());
         }
         self.lock_live_write().pending.clear();
+        Ok(done)
+    }
+
+    /// Looks once more at snapshots of a storage that were not complete when its log was mended.
+    /// What they need that nobody names was fenced by that, so that it is copied.
+    pub(crate) fn bring_back_again(
+        &self,
+        how: &Repair<'_>,
+        incomplete: &[(SnapshotId, String)],
+    ) -> Result<Recovered> {
+        let wanted: HashSet<SnapshotId> = incomplete.iter().map(|(id, _)| *id).collect();
+        let state = self.state()?;
+        let base = Base {
+            state: (*state).clone(),
+            seq: Some(state.seq()),
+            latest: state.seq(),
+            hash: Some(state.hash),
+            tables: Vec::new(),
+        };
+        let mut done = Recovered::default();
+        let Some(doubt) = Doubt::of(self, &base)? else {
+            return Ok(done);
+        };
+        let doubted = doubt.rows(&state);
+        self.lock_live_write().condemned.extend(doubted);
+        let mut found = self.find_snapshots(&state, false, how)?;
+        // All others that no root names are uploads that go on.
+        found.rows.retain(|(row, _)| wanted.contains(&row.id));
+        found.incomplete.retain(|(id, _)| wanted.contains(id));
+        let mut new = NewPacks::new(self, &how.operation, doubt.floor());
+        let copies = self.copy_needed(&state, &doubt, false, &mut found, &mut new)?;
+        done.renamed = copies.renamed.clone().into_iter().collect();
+        done.incomplete = found.incomplete.clone();
+        if !found.rows.is_empty() {
+            let committed = self.commit_with(how.operation.clone(), |next| {
+                done.snapshots.clear();
+                self.add_found(next, found.clone(), &mut done)
+            })?;
+            done.root = Some(committed.seq());
+            new.drop_unused(&committed)?;
+        }
+        let mut live = self.lock_live_write();
+        live.pending.clear();
+        live.hidden.clear();
+        live.state = None;
+        drop(live);
         Ok(done)
     }
 

@@ -207,9 +207,14 @@ impl Repository {
             live.state = None;
             drop(live);
             outcome?;
-            if self.is_alone() && !done.log.incomplete.is_empty() {
-                // Some of it may be whole by now, and the next snapshot takes away what is left.
-                let again = self.bring_back_unnamed(how, &self.state()?)?;
+            if !done.log.incomplete.is_empty() {
+                // Some of it may be whole by now, and the next snapshot or collection takes away
+                // what is left.
+                let again = match self.is_alone() {
+                    true => self.bring_back_unnamed(how, &self.state()?)?,
+                    false => self.bring_back_again(how, &done.log.incomplete)?,
+                };
+                done.renamed.extend(again.renamed.iter().copied());
                 done.log.go_on(again);
             }
         }

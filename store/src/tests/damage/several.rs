@@ -129,36 +129,45 @@ fn what_is_counted_anew_beside_damage_keeps_every_pack() {
 /// A snapshot that only the lost root named, and that needs what is healed after the root.
 #[test]
 fn what_healing_makes_whole_comes_back_with_it() {
-    let place = Place::new(None);
-    let mut files = Files::from([
-        ("base/big".into(), noise(1, 20 * CHUNK)),
-        ("own".into(), noise(2, CHUNK)),
-    ]);
-    let (first, tree) = snapshot_in_directories(&place.open(), &files, None);
-    let other = copy_of(&place);
-    files.insert("own".into(), noise(3, CHUNK));
-    let (second, _) = snapshot_in_directories(&place.open(), &files, Some(first));
-    let repository = place.open();
-    // Both have the same directory.
-    let mut base = None;
-    repository
-        .walk(tree, &mut |_, entry| {
-            if let object::Entry::Directory { tree, .. } = entry {
-                base = Some(tree);
-            }
-            Ok(())
-        })
-        .unwrap();
-    lose(&repository, base.unwrap().into());
-    let (_, key) = latest(&repository);
-    rewrite(&repository, &key, |bytes| bytes[60] ^= 1);
-    let done = mend(&place.open().alone(), &[&other.open()]);
-    assert!(done.after.is_good(), "{done:?}");
-    assert_eq!(done.log.incomplete, []);
-    assert_eq!(done.log.snapshots[0].0, second);
-    // The next snapshot takes leftovers away.
-    snapshot_on(&place.open(), &example(1), None, "next");
-    assert_whole(&place, &[(second, files)]);
+    for alone in [true, false] {
+        let place = Place::new(None);
+        let mut files = Files::from([
+            ("base/big".into(), noise(1, 20 * CHUNK)),
+            ("own".into(), noise(2, CHUNK)),
+        ]);
+        let (first, tree) = snapshot_in_directories(&place.open(), &files, None);
+        let other = copy_of(&place);
+        files.insert("own".into(), noise(3, CHUNK));
+        let (second, _) = snapshot_in_directories(&place.open(), &files, Some(first));
+        let repository = place.open();
+        // Both have the same directory.
+        let mut base = None;
+        repository
+            .walk(tree, &mut |_, entry| {
+                if let object::Entry::Directory { tree, .. } = entry {
+                    base = Some(tree);
+                }
+                Ok(())
+            })
+            .unwrap();
+        lose(&repository, base.unwrap().into());
+        let (_, key) = latest(&repository);
+        rewrite(&repository, &key, |bytes| bytes[60] ^= 1);
+        let open = || match alone {
+            true => place.open().alone(),
+            false => place.open(),
+        };
+        let done = mend(&open(), &[&other.open()]);
+        assert!(done.after.is_good(), "{done:?}");
+        assert_eq!(done.log.incomplete, []);
+        assert_eq!(done.log.snapshots[0].0, second);
+        // The next snapshot and collections take leftovers away.
+        snapshot_on(&place.open(), &example(1), None, "next");
+        for _ in 0..3 {
+            open().collect(Operation::default(), no_grace()).unwrap();
+        }
+        assert_whole(&place, &[(second, files)]);
+    }
 }
 
 /// A home without packs, which reads those of a storage.
