@@ -102,6 +102,19 @@ fn refuse_taken(managed: &Managed, name: &str) -> Result<()> {
     crate::refs::refuse_taken(&state, &format!("branch/{name}"))
 }
 
+/// The managed cluster moves while no server runs on it.
+///
+/// Errors: `ServerRunning`.
+pub(crate) fn refuse_running(managed: &Managed) -> Result<()> {
+    match managed.postmaster()? {
+        Some(postmaster) => Err(Error::ServerRunning {
+            pgdata: managed.home.pgdata(),
+            pid: postmaster.pid,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Moves the managed cluster, and HEAD with it. What no snapshot holds is saved first.
 ///
 /// If we stop in between, start and snapshot refuse until the same command has completed it; HEAD
@@ -123,12 +136,7 @@ pub fn managed(
     {
         refuse_taken(managed, new)?;
     }
-    if let Some(postmaster) = managed.postmaster()? {
-        return Err(Error::ServerRunning {
-            pgdata,
-            pid: postmaster.pid,
-        });
-    }
+    refuse_running(managed)?;
     let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
     // What is whole but for the end of its journal may have been started and written to since.
     if pending(home, &pgdata)?.is_some_and(|journal| journal.snapshot != id.to_string()) {

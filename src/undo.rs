@@ -285,6 +285,8 @@ fn go_back(
     };
     let (is_there, mut did) = rest(true)?;
     if !dry_run {
+        // Before anything is reversed: all of it is, or nothing.
+        switch::refuse_running(managed)?;
         // The cluster first, since what a checkout made is what HEAD is on until then; but an undo
         // took away what the cluster goes back to.
         if !is_there {

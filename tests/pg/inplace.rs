@@ -204,6 +204,12 @@ fn a_plain_checkout_is_undone() {
     let undone = home.zenith.ok(&["undo"]);
     assert!(undone.stdout.contains("branch try is gone"), "{undone}");
     assert_eq!(head(), on_main);
+    // Under a server nothing of it is undone.
+    home.start(&["--no-push"]);
+    home.zenith.run(&["undo"]).failed(4).hints();
+    let branches = home.zenith.ok(&["branch"]).stdout;
+    assert!(!branches.contains("try"), "{branches}");
+    home.zenith.ok(&["stop", "--no-snapshot"]);
     let undone = home.zenith.ok(&["undo"]);
     assert!(undone.stdout.contains("branch try is back"), "{undone}");
     assert_eq!(head(), "ref: branch/try\n");
