@@ -29,7 +29,12 @@ pub fn hints(error: &RevisionError) -> Vec<String> {
             }
         }
         RevisionError::Unborn { .. } => "`zenith snapshot create` takes the first one.".into(),
-        RevisionError::Ambiguous { .. } => "Write more digits, or the full name of the ref.".into(),
+        RevisionError::Ambiguous { candidates, .. } => {
+            match candidates.iter().find(|name| name.contains('/')) {
+                Some(full) => format!("Write the full name of the one that is meant, as `{full}`."),
+                None => "Write more digits.".into(),
+            }
+        }
         RevisionError::TooShort { .. } => "Write at least four digits.".into(),
         RevisionError::Step { .. } => {
             "Steps are ~N, ^, @{2 hours ago}, @{2026-11-22 10:00} and @{0/3000028}.".into()

@@ -447,7 +447,7 @@ fn revisions_in_words() {
 
     [1] error: `4f1c` is ambiguous: 4f1c9a27, 4f1c0000
 
-    hint: Write more digits, or the full name of the ref.
+    hint: Write more digits.
 
     [1] error: `4f1` is too short for a snapshot id: four digits are the least
 
