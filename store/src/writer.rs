@@ -7,6 +7,8 @@
 //! A changed chunk is stored as its difference to the chunk that was at its place before, and a
 //! changed node of an extent map likewise (`encode`).
 
+mod leftovers;
+
 use crate::blob::Fetched;
 use crate::delta::Form;
 use crate::encode::{Encoded, compressing};
@@ -16,14 +18,13 @@ use crate::object::{Content, File, Listing, Snapshot, extents, snapshot, tree};
 use crate::objects::{ObjectsError, TEMPORARY_PREFIX, disk};
 use crate::pack::frame::{self, Frame, Part};
 use crate::pack::{
-    self, ALONE_BYTES, Directory, FinishedPack, FrameEntry, PACK_BLOBS, PACK_BYTES, PackWriter,
-    SHARED_BYTES,
+    ALONE_BYTES, FinishedPack, FrameEntry, PACK_BLOBS, PACK_BYTES, PackWriter, SHARED_BYTES,
 };
 use crate::repository::Repository;
 use crate::root::{Operation, RefChange, Row};
 use crate::state::State;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -293,12 +294,7 @@ impl Repository {
         disk::rename(&path, &path.with_file_name(name.to_string()))
             .map_err(|e| self.pack_error(e))?;
         self.inner.index.add_pack(name, &finished.directory)?;
-        self.inner
-            .live
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pending
-            .insert(name, finished.len);
+        self.lock_live_write().pending.insert(name, finished.len);
         for blob in finished.directory.frames.iter().flat_map(|f| &f.blobs) {
             taken.shard(&blob.id).remove(&blob.id);
         }
@@ -306,70 +302,6 @@ impl Repository {
             name,
             len: finished.len,
         })
-    }
-
-    /// Packs that no root names and no fetch is bringing: whole ones are kept for use, all else goes away.
-    fn adopt_leftovers(&self, packs_dir: &Path) -> Result<HashMap<PackName, u64>> {
-        let state = self.state()?;
-        let mut named = state.named_packs();
-        // Those of an interrupted fetch wait for the one that goes on with them.
-        named.extend(self.arriving()?);
-        disk::remove_leftovers(packs_dir).map_err(|e| self.pack_error(e))?;
-        let mut adopted = HashMap::new();
-        for listed in self.objects().list("packs/")? {
-            let Some(name) = listed
-                .key
-                .strip_prefix("packs/")
-                .and_then(|n| n.parse().ok())
-            else {
-                continue;
-            };
-            if named.contains(&name) {
-                continue;
-            }
-            match self.whole_directory(name, listed.size, packs_dir)? {
-                Ok(directory) => {
-                    self.inner.index.add_pack(name, &directory)?;
-                    adopted.insert(name, listed.size);
-                }
-                Err(why) => {
-                    tracing::debug!("pack {name} of an interrupted writer is removed: {why}");
-                    self.objects().delete(&listed.key)?;
-                }
-            }
-        }
-        // The name may be all that its writer could not bring to disk.
-        if !adopted.is_empty() {
-            disk::sync_directory(packs_dir).map_err(|e| self.pack_error(e))?;
-        }
-        let mut live = self
-            .inner
-            .live
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        live.pending.clone_from(&adopted);
-        Ok(adopted)
-    }
-
-    /// The directory of a pack that may never have been synced, so that its bytes are read, not
-    /// believed. The inner error says what is wrong with it.
-    fn whole_directory(
-        &self,
-        name: PackName,
-        len: u64,
-        packs_dir: &Path,
-    ) -> Result<Result<Directory, String>> {
-        let path = packs_dir.join(name.to_string());
-        let mut file = std::fs::File::open(&path).map_err(Error::file("open", &path))?;
-        let checked = pack::reader::check_file(&mut file).map_err(Error::file("read", &path))?;
-        if let Err(why) = checked {
-            return Ok(Err(why));
-        }
-        match self.directory(name, len) {
-            Ok(directory) => Ok(Ok(directory)),
-            Err(Error::Damaged { why, .. }) => Ok(Err(why)),
-            Err(e) => Err(e),
-        }
     }
 }
 
