@@ -326,7 +326,10 @@ fn take_control(dir: &Path) -> Result<()> {
     disk::remove(&aside)
 }
 
-fn refuse_running(dir: &Path) -> Result<()> {
+/// Files are read and moved while no server runs on them.
+///
+/// Errors: `ServerRunning`.
+pub(crate) fn refuse_running(dir: &Path) -> Result<()> {
     match pg::server::postmaster(dir)? {
         Some(postmaster) => Err(Error::ServerRunning {
             pgdata: dir.to_owned(),

@@ -27,6 +27,7 @@ use zenith_store::{
     SnapshotSource, State, World, Writer, WriterOptions,
 };
 
+use crate::checkout;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -45,7 +46,7 @@ use facts::{collation, facts_of, libc_version, mark_at_rest, split_list, tablesp
 use pages::Replay;
 use parent::{Parent, base, before};
 use read::{save_cache, store_files};
-use refuse::{check_same_files, check_same_server, refuse_running, refuse_unfinished};
+use refuse::{check_same_files, check_same_server, refuse_unfinished};
 use wal::Span;
 
 pub use crate::settings::OnDamage;
@@ -144,7 +145,7 @@ pub fn offline(
     on: &(dyn Fn(Event) + Sync),
 ) -> Result<SnapshotReport> {
     refuse_unfinished(pgdata, opts)?;
-    refuse_running(pgdata)?;
+    checkout::refuse_running(pgdata)?;
     pg::version::major_of_dir(pgdata)?;
     let (control, control_bytes) = Control::read_with_bytes(pgdata, repo.world())?;
     let label = read_label(pgdata)?;
@@ -205,7 +206,7 @@ pub fn offline(
     let tree = tree.finish()?;
 
     // A server that started meanwhile would have written pg_control first.
-    refuse_running(pgdata)?;
+    checkout::refuse_running(pgdata)?;
     if Control::read_with_bytes(pgdata, repo.world())?.1 != control_bytes {
         let what = "pg_control is another".to_owned();
         return Err(Error::ClusterChanged {

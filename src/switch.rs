@@ -102,19 +102,6 @@ fn refuse_taken(managed: &Managed, name: &str) -> Result<()> {
     crate::refs::refuse_taken(&state, &format!("branch/{name}"))
 }
 
-/// The managed cluster moves while no server runs on it.
-///
-/// Errors: `ServerRunning`.
-pub(crate) fn refuse_running(managed: &Managed) -> Result<()> {
-    match managed.postmaster()? {
-        Some(postmaster) => Err(Error::ServerRunning {
-            pgdata: managed.home.pgdata(),
-            pid: postmaster.pid,
-        }),
-        None => Ok(()),
-    }
-}
-
 /// Moves the managed cluster, and HEAD with it. What no snapshot holds is saved first.
 ///
 /// If we stop in between, start and snapshot refuse until the same command has completed it; HEAD
@@ -136,7 +123,7 @@ pub fn managed(
     {
         refuse_taken(managed, new)?;
     }
-    refuse_running(managed)?;
+    checkout::refuse_running(&pgdata)?;
     let lock = home.lock("checkout", Wait::UpTo(LOCK_WAIT))?;
     // What is whole but for the end of its journal may have been started and written to since.
     if pending(home, &pgdata)?.is_some_and(|journal| journal.snapshot != id.to_string()) {
@@ -319,12 +306,7 @@ fn refuse_changed(repo: &Repository, dir: &Path) -> Result<()> {
     let Some(marker) = Marker::read(dir)? else {
         return Ok(());
     };
-    if let Some(postmaster) = crate::pg::server::postmaster(dir)? {
-        return Err(Error::ServerRunning {
-            pgdata: dir.to_owned(),
-            pid: postmaster.pid,
-        });
-    }
+    checkout::refuse_running(dir)?;
     // What it was made from may be gone; then nobody can tell.
     let made_from: Option<SnapshotId> = marker.snapshot.parse().ok();
     let state = repo.state()?;

@@ -4,6 +4,7 @@ use zenith_store::{
     HeadMove, Logged, Operation, RefChange, Repository, SnapshotId, State, Time, UNDO, World,
 };
 
+use crate::checkout;
 use crate::discarded;
 use crate::error::Result;
 use crate::event::Event;
@@ -286,7 +287,7 @@ fn go_back(
     let (is_there, mut did) = rest(true)?;
     if !dry_run {
         // Before anything is reversed: all of it is, or nothing.
-        switch::refuse_running(managed)?;
+        checkout::refuse_running(&managed.home.pgdata())?;
         // The cluster first, since what a checkout made is what HEAD is on until then; but an undo
         // took away what the cluster goes back to.
         if !is_there {

@@ -29,16 +29,6 @@ pub(super) fn refuse_unfinished(pgdata: &Path, opts: &SnapshotOptions) -> Result
     }
 }
 
-pub(super) fn refuse_running(pgdata: &Path) -> Result<()> {
-    match pg::server::postmaster(pgdata)? {
-        Some(postmaster) => Err(Error::ServerRunning {
-            pgdata: pgdata.to_owned(),
-            pid: postmaster.pid,
-        }),
-        None => Ok(()),
-    }
-}
-
 /// That the server which answers may be the one of this directory: the same system identifier, and
 /// started when the directory's postmaster was. A standby or another copy can have both, and its
 /// own path tells nothing, as another machine or a container has the same: [`check_same_files`]
